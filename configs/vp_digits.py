@@ -1,0 +1,36 @@
+"""A score model of handwritten digits, for a laptop: VP SDE on scikit-learn's 1,797 images of 8x8 pixels."""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.sde = ConfigDict({"name": "vp", "beta_min": 0.1, "beta_max": 20.0})
+    config.model = ConfigDict(
+        {
+            "name": "ncsnpp",
+            "nf": 32,
+            "ch_mult": (1, 2),
+            "num_res_blocks": 1,
+            "attn_resolutions": (4,),
+            "dropout": 0.0,
+        }
+    )
+    config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
+    config.loss = ConfigDict({"weight": "noise", "times": "low_discrepancy"})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 2500})
+    config.ema = ConfigDict({"name": "warmup", "decay": 0.995})
+    config.training = ConfigDict(
+        {
+            "steps": 2500,
+            "batch_size": 128,
+            "checkpoint_every_steps": 500,
+            "log_every_steps": 50,
+            "eval_every_steps": 500,
+            "sample_every_steps": 0,
+        }
+    )
+    config.sampling = ConfigDict({"solver": "pc", "steps": 200, "t_end": 1e-3, "batch_size": 128})
+    return config

@@ -1,0 +1,28 @@
+"""Score-based generative modelling through SDEs.
+
+  train       fit a score model, or go on where --workdir stopped
+              python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/digits
+  sample      draw images or arrays from a trained model
+              python run.py --mode=sample --workdir=runs/digits --num_samples=64 --output=grid.png
+  likelihood  bits/dim of the held-out data by the probability-flow ODE
+              python run.py --mode=likelihood --workdir=runs/digits
+  evaluate    loss on the held-out data by noise level
+              python run.py --mode=evaluate --workdir=runs/digits
+
+Any field of the config can be set: --config.training.batch_size=64.  A workdir remembers its config, so that
+only training needs --config.
+"""
+
+# Kept short on purpose: the work is in score_sde, which can be imported and tested.
+# Nothing heavy is imported before the flags are known, so that --help is immediate.
+
+import sys
+
+from score_sde.flags import parse
+
+if __name__ == "__main__":
+    options = parse(sys.argv, __doc__ or "")
+
+    from score_sde.cli import run
+
+    sys.exit(run(options))

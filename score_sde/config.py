@@ -1,0 +1,144 @@
+"""Configs: files and workdirs to ``ConfigDict``, names to objects."""
+
+import difflib
+import importlib.util
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+
+T = TypeVar("T")
+SAVED = "config.json"
+
+
+class ConfigError(ValueError):
+    """A mistake in a config; the message names the field, the value and what is allowed."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest allowed name, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def options(make: Callable[..., Any], *, given: Iterable[str] = ()) -> dict[str, Any]:
+    """Keywords that ``make`` accepts, except ``given``, with their defaults (``inspect._empty`` if none)."""
+    parameters = inspect.signature(make).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in {*given, "parent", "name"}}
+
+
+def find(table: Mapping[str, T], name: Any, field: str) -> T:
+    """The entry of a table that the config names.
+
+    Raises:
+      ConfigError: there is none; the message lists them.
+    """
+    if name not in table:
+        raise ConfigError(
+            f"config.{field} = {name!r} is not one of: {', '.join(table)}{nearest(str(name), table)}"
+        )
+    return table[name]
+
+
+def build(make: Callable[..., T], spec: Mapping[str, Any], field: str, **given: Any) -> T:
+    """Call ``make`` with the options that ``spec`` holds for it; other entries are not its business.
+
+    Raises:
+      ConfigError: a value that ``make`` refuses.
+    """
+    accepted = options(make, given=given)
+    keywords = {key: frozen(value) for key, value in spec.items() if key in accepted}
+    try:
+        return make(**keywords, **given)
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(f"{field}.") else f"config.{field}: {text}") from error
+
+
+def check_fields(spec: Mapping[str, Any], allowed: Iterable[str], field: str) -> None:
+    """Refuse an entry that nothing reads.
+
+    Raises:
+      ConfigError: names the nearest field that exists.
+    """
+    allowed = list(allowed)
+    for key in spec:
+        if key not in allowed:
+            where = f"config.{field}" if field else "config"
+            raise ConfigError(
+                f"{where} has no field {key!r}{nearest(key, allowed)} (fields: {', '.join(allowed)})"
+            )
+
+
+def frozen(value: Any) -> Any:
+    """Lists as tuples, all the way down, so that what is built from them can be hashed."""
+    return tuple(frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def load_file(path: str) -> ConfigDict:
+    """The config of ``FILE.py`` or ``FILE.py:variant``.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ConfigError: the file has no ``get_config``, or does not know the variant.
+    """
+    name, _, variant = path.partition(":")
+    file = Path(name)
+    if not file.is_file():
+        there = [str(p) for p in sorted(file.parent.glob("*.py"))] if file.parent.is_dir() else []
+        raise FileNotFoundError(f"--config={name}: no such file{nearest(name, there)}")
+    spec = importlib.util.spec_from_file_location("score_sde_config_file", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"--config={name}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"--config={name}: defines no get_config(variant)")
+    return module.get_config(variant)
+
+
+def variant_of(table: Mapping[str, T], variant: str) -> T:
+    """The entry of a config file's table of variants.
+
+    Raises:
+      ConfigError: there is none; the message lists them.
+    """
+    if variant not in table:
+        names = ", ".join(repr(v) for v in table)
+        raise ConfigError(f"variant {variant!r} is not one of: {names}{nearest(variant, table)}")
+    return table[variant]
+
+
+def save(workdir: Path, config: ConfigDict, **extra: Any) -> None:
+    """Write the resolved config, and JSON values that belong to it, into a workdir."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"config": config.to_dict(), **extra}, indent=2)
+    fresh = workdir / (SAVED + ".tmp")
+    fresh.write_text(text + "\n", encoding="utf-8")
+    os.replace(fresh, workdir / SAVED)
+
+
+def load_saved(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config of a workdir, and the values saved with it.
+
+    Raises:
+      FileNotFoundError: the workdir holds no config.
+    """
+    file = Path(workdir) / SAVED
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"--workdir={workdir}: no {SAVED} there; train first, or name a directory that "
+            "--mode=train has written"
+        )
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    return ConfigDict(_tuples(saved.pop("config"))), saved
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return frozen(value)

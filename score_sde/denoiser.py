@@ -1,0 +1,204 @@
+"""The one currency: the denoiser ``D(x, t) = E[x0 | x_t = x]``.
+
+Score, noise and velocity are changes of variable of it (Tweedie's formula, Efron 2011):
+
+    score    = (alpha D - x) / sigma^2
+    noise    = (x - alpha D) / sigma
+    velocity = alpha' D + sigma' noise          (dx/dt of the probability-flow ODE)
+
+A network becomes a denoiser through one row of four numbers (Karras et al. 2022, arXiv:2206.00364, eq. 7):
+
+    D(x, t) = c_skip x + c_out F(c_in x, c_noise)
+
+What the network predicts is the choice of ``c_skip, c_out, c_in``; how it is told the time is ``c_noise``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from score_sde.arrays import expand
+from score_sde.sde import SDE
+
+
+class Denoise(Protocol):
+    """What solvers, guidance, likelihood and losses see."""
+
+    def __call__(self, x: Array, t: Array) -> Array:
+        """``(B, *D), () | (B,) -> E[x0 | x_t = x]: (B, *D)``."""
+        ...
+
+
+# --- changes of variable ---------------------------------------------------------------------------
+
+
+def noise_from(sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+    """Noise that leads from ``x0`` to ``x`` at ``t``; all ``(B, *D)``, ``t``: ``()`` or ``(B,)``."""
+    return (x - expand(sde.alpha(t), x) * x0) / expand(sde.sigma(t), x)
+
+
+def score_from(sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+    """Score of the marginal at ``t`` from the denoised ``x0``; shapes as in ``noise_from``."""
+    return -noise_from(sde, x0, x, t) / expand(sde.sigma(t), x)
+
+
+def velocity_from(sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+    """``dx/dt`` of the probability-flow ODE (arXiv:2011.13456, eq. 13); shapes as in ``noise_from``.
+
+    Written with the slopes of ``alpha`` and ``sigma``, it stays finite where ``alpha`` is zero.
+    """
+    noise = noise_from(sde, x0, x, t)
+    return expand(sde.alpha_slope(t), x) * x0 + expand(sde.sigma_slope(t), x) * noise
+
+
+# --- what the network predicts: (sde, t) -> c_skip, c_out, c_in ------------------------------------
+
+Row = tuple[Array, Array, Array]
+
+
+def predict_noise(sde: SDE, t: Array) -> Row:
+    """``F`` is the noise: ``D = (x - sigma F) / alpha`` (arXiv:2006.11239, eq. 15)."""
+    alpha = sde.alpha(t)
+    return 1.0 / alpha, -sde.sigma(t) / alpha, jnp.ones_like(alpha)
+
+
+def predict_score(sde: SDE, t: Array) -> Row:
+    """``F / sigma`` is the score: ``D = (x + sigma F) / alpha``, NCSN++ (arXiv:2011.13456, appendix H)."""
+    alpha = sde.alpha(t)
+    return 1.0 / alpha, sde.sigma(t) / alpha, jnp.ones_like(alpha)
+
+
+def predict_x0(sde: SDE, t: Array) -> Row:
+    """``F`` is the clean sample: ``D = F``."""
+    alpha = sde.alpha(t)
+    return jnp.zeros_like(alpha), jnp.ones_like(alpha), jnp.ones_like(alpha)
+
+
+def predict_v(sde: SDE, t: Array) -> Row:
+    """``F = alpha noise - sigma x0`` (Salimans & Ho 2022, arXiv:2202.00512, section 4)."""
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    square = alpha**2 + sigma**2
+    return alpha / square, -sigma / square, jnp.ones_like(alpha)
+
+
+def predict_velocity(sde: SDE, t: Array) -> Row:
+    """``F = dx/dt``, flow matching (arXiv:2210.02747): solved for ``x0`` from ``velocity_from``."""
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    slope, spread = sde.alpha_slope(t), sde.sigma_slope(t)
+    gain = slope * sigma - spread * alpha
+    return -spread / gain, sigma / gain, jnp.ones_like(alpha)
+
+
+@dataclass(frozen=True)
+class PredictEDM:
+    """EDM preconditioning (arXiv:2206.00364, table 1), stated for ``x / alpha`` so that it fits every process.
+
+    Attributes:
+      sigma_data: standard deviation of the data.
+    """
+
+    sigma_data: float = 0.5
+
+    def __call__(self, sde: SDE, t: Array) -> Row:
+        alpha, level = sde.alpha(t), sde.sigma(t) / sde.alpha(t)
+        total = level**2 + self.sigma_data**2
+        c_skip = self.sigma_data**2 / total
+        c_out = level * self.sigma_data / jnp.sqrt(total)
+        return c_skip / alpha, c_out, 1.0 / (alpha * jnp.sqrt(total))
+
+
+PREDICTIONS: dict[str, Callable[..., Callable[[SDE, Array], Row]]] = {
+    "noise": lambda: predict_noise,
+    "score": lambda: predict_score,
+    "x0": lambda: predict_x0,
+    "v": lambda: predict_v,
+    "velocity": lambda: predict_velocity,
+    "edm": PredictEDM,
+}
+
+# --- how the network is told the time: (sde, t) -> c_noise -----------------------------------------
+
+
+def time_999(sde: SDE, t: Array) -> Array:
+    """``999 t``, as the continuous VP and sub-VP models were trained, whatever the number of steps."""
+    return 999.0 * t
+
+
+def log_sigma(sde: SDE, t: Array) -> Array:
+    """``log sigma``, the input of the Fourier embedding of NCSN++."""
+    return jnp.log(sde.sigma(t))
+
+
+def quarter_log_sigma(sde: SDE, t: Array) -> Array:
+    """``log(sigma / alpha) / 4`` (arXiv:2206.00364, table 1)."""
+    return -0.125 * sde.log_snr(t)
+
+
+def index(sde: Any, t: Array) -> Array:
+    """``t (steps - 1)``: the level of a DDPM, 0 = least noise."""
+    return t * (sde.steps - 1)
+
+
+def reverse_index(sde: Any, t: Array) -> Array:
+    """``(1 - t)(steps - 1)``, rounded: the level of an SMLD network, 0 = most noise."""
+    return jnp.round((1.0 - t) * (sde.steps - 1))
+
+
+LABELS: dict[str, Callable[..., Callable[[SDE, Array], Array]]] = {
+    "time_999": lambda: time_999,
+    "log_sigma": lambda: log_sigma,
+    "quarter_log_sigma": lambda: quarter_log_sigma,
+    "index": lambda: index,
+    "reverse_index": lambda: reverse_index,
+}
+
+
+class Coefficients(NamedTuple):
+    """One row of the table above; each entry is shaped like ``t``."""
+
+    c_skip: Array
+    c_out: Array
+    c_in: Array
+    c_noise: Array
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """A prediction and a label: ``(sde, t) -> Coefficients``."""
+
+    prediction: Callable[[SDE, Array], Row]
+    label: Callable[[SDE, Array], Array]
+
+    def __call__(self, sde: SDE, t: Array) -> Coefficients:
+        return Coefficients(*self.prediction(sde, t), self.label(sde, t))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Denoiser:
+    """A network seen through its row.  A pytree whose only leaves are ``params`` and ``cond``.
+
+    Attributes:
+      params: parameters of ``net``.
+      sde: the process that ``t`` refers to.
+      net: ``net(params, x, c_noise, cond, key=key) -> (B, *D)``.
+      precondition: the row.
+      cond: condition bound to every call, ``(B,)`` labels or None.
+    """
+
+    params: Any
+    sde: SDE = field(metadata={"static": True})
+    net: Callable[..., Array] = field(metadata={"static": True})
+    precondition: Precondition = field(metadata={"static": True})
+    cond: Array | None = None
+
+    def __call__(self, x: Array, t: Array, *, key: Array | None = None) -> Array:
+        """``(B, *D), () | (B,) -> (B, *D)`` in float32; a key turns dropout on."""
+        t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
+        row = self.precondition(self.sde, t)
+        output = self.net(self.params, expand(row.c_in, x) * x, row.c_noise, self.cond, key=key)
+        return expand(row.c_skip, x) * x + expand(row.c_out, x) * output

@@ -1,0 +1,110 @@
+"""Loss of a whole data set by noise level: what the training loss, an average over levels, hides."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, PartitionSpec
+
+from score_sde.data import Scaling, Source
+from score_sde.denoiser import Denoise
+from score_sde.evaluate.batches import Note, encoded_batches, to_host
+from score_sde.losses import loss_by_level
+from score_sde.mesh import BATCH
+from score_sde.sde import SDE
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Mean square errors at fixed times.
+
+    Attributes:
+      t, log_snr: the times and their log signal-to-noise ratios, ``(L,)``.
+      noise, x0: mean square error of the noise (1 at worst) and of the clean sample, per dimension, ``(L,)``.
+      noise_error: standard error of ``noise`` over examples, ``(L,)``.
+    """
+
+    t: np.ndarray
+    log_snr: np.ndarray
+    noise: np.ndarray
+    x0: np.ndarray
+    noise_error: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean of ``noise`` over the levels: the plain training objective on these data."""
+        return float(np.mean(self.noise))
+
+
+def level_times(sde: SDE, count: int) -> np.ndarray:
+    """``count`` times at the centres of equal cells of ``[t_min, t_max]``; for a process with ``steps``
+    levels, the nearest of them."""
+    unit = (np.arange(count) + 0.5) / count
+    if hasattr(sde, "steps"):
+        last = getattr(sde, "steps") - 1  # noqa: B009  not every process has it
+        unit = np.round(unit * last) / last
+    return sde.t_min + (sde.t_max - sde.t_min) * unit
+
+
+def measure_levels(
+    bind: Callable[[Any, Array | None], Denoise],
+    sde: SDE,
+    conditional: bool,
+    mesh: Mesh,
+) -> Callable[..., Levels]:
+    """A function ``(params, source, scaling, *, times, batch_size, seed, note) -> Levels``.
+
+    Made once and called often: its program is compiled at the first call.
+    """
+
+    def errors(
+        params: Any, x: Array, keys: Array, cond: Array, times: Array
+    ) -> tuple[Array, Array]:
+        return loss_by_level(bind(params, cond if conditional else None), sde, x, keys, times)
+
+    whole, split = PartitionSpec(), PartitionSpec(BATCH)
+    compiled = jax.jit(
+        jax.shard_map(
+            errors,
+            mesh=mesh,
+            in_specs=(whole, split, split, split, whole),
+            out_specs=PartitionSpec(None, BATCH),
+            check_vma=False,
+        )
+    )
+
+    def measure(
+        params: Any,
+        source: Source,
+        scaling: Scaling,
+        *,
+        times: np.ndarray,
+        batch_size: int,
+        seed: int,
+        note: Note | None = None,
+    ) -> Levels:
+        t = jnp.asarray(times, jnp.float32)
+        noise, x0, done = [], [], 0
+        for batch in encoded_batches(source, scaling, mesh, batch_size=batch_size, seed=seed):
+            both = to_host(compiled(params, batch.x, batch.keys, batch.cond, t))
+            noise.append(np.asarray(both[0], np.float64)[:, batch.mask])
+            x0.append(np.asarray(both[1], np.float64)[:, batch.mask])
+            done += int(batch.mask.sum())
+            if note is not None:
+                note(done, f"loss {np.mean([n.mean() for n in noise]):.4g}")
+        every = np.concatenate(noise, axis=1)
+        count = every.shape[1]
+        return Levels(
+            np.asarray(times),
+            np.asarray(sde.log_snr(t)),
+            every.mean(axis=1),
+            np.concatenate(x0, axis=1).mean(axis=1),
+            every.std(axis=1) / math.sqrt(count),
+        )
+
+    return measure

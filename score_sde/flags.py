@@ -1,0 +1,164 @@
+"""The command line: absl flags, and ml_collections overrides of the config."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
+
+MODES = ("train", "sample", "likelihood", "evaluate")
+
+
+def _define() -> flags.FlagValues:
+    """The flags besides ``--config``, in a set of their own: parsing twice leaves nothing behind."""
+    own = flags.FlagValues()
+    flags.DEFINE_enum("mode", None, MODES, "What to do.", flag_values=own)
+    flags.DEFINE_string(
+        "workdir", None, "Where the run lives; default: runs/<config>[-<variant>].", flag_values=own
+    )
+    flags.DEFINE_integer("num_samples", 64, "sample: how many.", 1, flag_values=own)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.",
+        flag_values=own,
+    )
+    flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
+    flags.DEFINE_integer(
+        "label", None, "sample: the class, for a model trained with labels.", 0, flag_values=own
+    )
+    flags.DEFINE_integer(
+        "seed", None, "sample, likelihood: root of the noise; default: config.seed.", 0, flag_values=own
+    )
+    return own
+
+
+@dataclass(frozen=True)
+class Options:
+    """A parsed command line.
+
+    Attributes:
+      config: complete.
+      saved: what the workdir remembers beside the config; empty for a new one.
+    """
+
+    mode: str
+    workdir: Path
+    config: ConfigDict
+    saved: dict
+    num_samples: int = 64
+    output: str | None = None
+    step: int | None = None
+    label: int | None = None
+    seed: int | None = None
+
+
+def fail(message: object) -> NoReturn:
+    """Say what is wrong on stderr and exit with status 2."""
+    print(f"run.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse(argv: Sequence[str], usage: str) -> Options:
+    """Parse the command line; prints and exits on ``--help`` and on a mistake.
+
+    ``--config`` names a file, and ``--config.a.b=value`` overrides one of its fields.  Without a file the
+    config is that of the workdir.
+    """
+    words = list(argv[1:])
+    if any(re.fullmatch(r"--?(help|helpfull|h)", word) for word in words) or not words:
+        print(f"{usage.strip()}\n\nFlags:\n{_define().get_help()}")
+        raise SystemExit(0)
+    path, words = _take(words, "config")
+    workdir, _ = _take(words, "workdir")
+    if path is None and workdir is None:
+        fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
+    if workdir is None:
+        workdir = str(Path("runs") / Path(path.partition(":")[0]).stem)
+        workdir += f"-{path.partition(':')[2]}" if path.partition(":")[2] else ""
+    try:
+        saved: dict = {}
+        if path is None:
+            config, saved = load_saved(Path(workdir))
+        else:
+            config = load_file(path)
+        from score_sde.experiment import complete  # imports jax
+
+        config = complete(config)
+    except (ConfigError, FileNotFoundError) as error:
+        fail(error)
+    if path is not None and (Path(workdir) / SAVED).is_file():
+        saved = load_saved(Path(workdir))[1]
+    overrides, own = flags.FlagValues(), _define()
+    ours = [word for word in words if re.match(r"--?config\.", word)]
+    rest = [word for word in words if word not in ours]
+    for word in ours:
+        _check_override(word, config)
+    try:
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=overrides, sys_argv=[argv[0], *ours]
+        )
+        overrides([argv[0], *ours])
+        left = own([argv[0], *rest])[1:]
+    except (flags.Error, TypeError, ValueError) as error:
+        fail(error)
+    if left:
+        fail(f"unexpected {left[0]!r}: fields are set as --config.section.field=value")
+    if own.mode is None:
+        fail(f"name a mode: --mode={'|'.join(MODES)}")
+    return Options(
+        mode=own.mode,
+        workdir=Path(workdir),
+        config=holder.value,
+        saved=saved,
+        num_samples=own.num_samples,
+        output=own.output,
+        step=own.step,
+        label=own.label,
+        seed=own.seed,
+    )
+
+
+def _take(words: list[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of ``--name=value`` or ``--name value``, and the other words."""
+    value, rest, i = None, [], 0
+    while i < len(words):
+        match = re.fullmatch(rf"--?{name}(?:=(.*))?", words[i], re.DOTALL)
+        if match is None:
+            rest.append(words[i])
+        elif match[1] is not None:
+            value = match[1]
+        elif i + 1 < len(words):
+            i += 1
+            value = words[i]
+        else:
+            fail(f"--{name} needs a value")
+        i += 1
+    return value, rest
+
+
+def _check_override(word: str, config: ConfigDict) -> None:
+    name, equals, _ = word.lstrip("-").partition("=")
+    if not equals:
+        fail(f"{word}: write --{name}=value")
+    section: ConfigDict | object = config
+    keys = name.split(".")[1:]
+    for depth, key in enumerate(keys):
+        where = ".".join(["config", *keys[:depth]])
+        if not isinstance(section, ConfigDict):
+            fail(f"{word}: {where} is a value, it has no fields")
+        if key not in section:
+            everywhere = {f: f"{s}.{f}" for s in config if isinstance(config[s], ConfigDict) for f in config[s]}
+            hint = nearest(key, section) or (
+                f"; did you mean config.{everywhere[key]}?" if key in everywhere else nearest(key, everywhere)
+            )
+            fail(f"{word}: {where} has no field {key!r}{hint}")
+        section = section[key]
+    if isinstance(section, ConfigDict):
+        fail(f"{word}: {name} is a section; set one of its fields: {', '.join(section)}")

@@ -1,0 +1,94 @@
+"""Denoising score matching (Vincent 2011; arXiv:2011.13456, eq. 7) as one weighted square error."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from score_sde.arrays import mean_dims
+from score_sde.losses.times import Times
+from score_sde.losses.weights import Weight
+from score_sde.sde import SDE
+
+Aux = dict[str, Array]
+
+
+def square_error(
+    denoise: Callable[..., Array],
+    sde: SDE,
+    x0: Array,
+    t: Array,
+    noise: Array,
+    *,
+    weight: Weight,
+    **options: Any,
+) -> Array:
+    """Weighted square error of the denoised sample, mean over the dimensions: ``(B,)``.
+
+    Args:
+      denoise: ``(x, t, **options) -> (B, *D)``.
+      x0: clean data, ``(B, *D)``; ``t``: ``(B,)``; ``noise``: ``(B, *D)``.
+      weight: multiplies the square error of ``x0``.
+      options: handed to ``denoise`` (a dropout key).
+    """
+    x = sde.perturb(x0, t, noise)
+    error = denoise(x, t, **options) - x0
+    return weight(sde, t) * mean_dims(error**2)
+
+
+@dataclass(frozen=True)
+class DenoisingLoss:
+    """The training loss.
+
+    Attributes:
+      sde: the process.
+      weight: weight of the square error of ``x0`` as a function of time.
+      times: density of the training time.
+      half_sum: report half the sum over the dimensions instead of their mean, the reduction of the
+        published VE recipes.  It changes the size of the gradient, hence what clipping does.
+    """
+
+    sde: SDE
+    weight: Weight
+    times: Times
+    half_sum: bool = False
+
+    def __call__(self, denoiser: Callable[..., Array], x0: Array, key: Array) -> tuple[Array, Aux]:
+        """Per-example loss ``(B,)`` and ``{"log_snr": (B,), "t": (B,)}``; dropout is on."""
+        key_t, key_noise, key_net = jax.random.split(key, 3)
+        t = self.times(self.sde, key_t, x0.shape[0])
+        noise = jax.random.normal(key_noise, x0.shape)
+        loss = square_error(denoiser, self.sde, x0, t, noise, weight=self.weight, key=key_net)
+        if self.half_sum:
+            loss = loss * (0.5 * math.prod(x0.shape[1:]))
+        return loss, {"log_snr": self.sde.log_snr(t), "t": t}
+
+
+def loss_by_level(
+    denoise: Callable[..., Array], sde: SDE, x0: Array, keys: Array, levels: Array
+) -> tuple[Array, Array]:
+    """Square errors at fixed times, for comparing models and checkpoints without time noise.
+
+    Args:
+      denoise: ``(x, t) -> (B, *D)``.
+      x0: ``(B, *D)``.
+      keys: one per example, ``(B,)``: an example meets the same noise whatever the batch.
+      levels: times, ``(L,)``.
+
+    Returns:
+      Mean square error of the noise and of ``x0`` over the dimensions, each ``(L, B)``.
+    """
+
+    def at(level: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, t = level
+        noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, i), x0.shape[1:]))(keys)
+        times = jnp.full(x0.shape[:1], t)
+        x = sde.perturb(x0, times, noise)
+        square = mean_dims((denoise(x, times) - x0) ** 2)
+        return (sde.alpha(t) / sde.sigma(t)) ** 2 * square, square
+
+    return jax.lax.map(at, (jnp.arange(levels.shape[0]), levels))

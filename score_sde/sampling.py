@@ -1,0 +1,125 @@
+"""From keys to samples: prior, solver, last move; any number of samples, over any number of devices."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
+
+from score_sde.denoiser import Denoise
+from score_sde.mesh import BATCH, batch_sharding, replicated, round_up
+from score_sde.sde import SDE
+from score_sde.solvers import Plan, Progress, Solver, noise_of
+
+
+def sample_keys(seed: int, indices: Array) -> Array:
+    """One key per sample, a function of the seed and the sample's number: ``(B,) -> (B,)`` keys."""
+    root = jax.random.key(seed)
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)
+
+
+def sample(
+    keys: Array,
+    denoise: Denoise,
+    sde: SDE,
+    solver: Solver,
+    plan: Plan,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> Array:
+    """Draw one sample per key: ``(B,)`` keys to ``(B, *shape)`` float32, in the model's data range.
+
+    Args:
+      denoise: the model, with every condition already bound.
+      plan: of ``solver`` on a time grid.
+      shape: of one sample.
+      progress: called with the index of each step as it starts.
+    """
+    noise = noise_of(keys, shape)
+    x = sde.prior_sigma * noise(0)
+    x = solver.run(denoise, sde, x, plan, noise, progress)
+    return solver.finish(denoise, x, plan)
+
+
+Draw = Callable[[Any, Plan, Array, Array | None], Array]
+
+
+def compile_sample(
+    bind: Callable[[Any, Array | None], Denoise],
+    sde: SDE,
+    solver: Solver,
+    mesh: Mesh,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> Draw:
+    """A jitted ``(params, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
+
+    Each device runs its own samples to the end without waiting for the others, unless the solver couples
+    the batch.
+
+    Args:
+      bind: ``(params, cond) -> denoise``; ``cond`` is ``(B,)`` labels or None.
+    """
+
+    def draw(params: Any, plan: Plan, keys: Array, cond: Array | None) -> Array:
+        denoise = bind(params, cond)
+        return sample(keys, denoise, sde, solver, plan, shape=shape, progress=progress)
+
+    if not solver.couples_batch:
+        whole, split = PartitionSpec(), PartitionSpec(BATCH)
+        draw = jax.shard_map(
+            draw,
+            mesh=mesh,
+            in_specs=(whole, whole, split, split),
+            out_specs=split,
+            check_vma=False,
+        )
+    whole, split = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(draw, in_shardings=(whole, whole, split, split), out_shardings=split)
+
+
+def generate(
+    draw: Draw,
+    params: Any,
+    plan: Plan,
+    mesh: Mesh,
+    *,
+    seed: int,
+    num_samples: int,
+    batch_size: int,
+    labels: np.ndarray | None = None,
+    start: int = 0,
+) -> Iterator[np.ndarray]:
+    """Samples ``start .. num_samples - 1`` in batches, on the host: each ``(<= batch_size, *shape)``.
+
+    The last batch is computed at full size and cut; a sample depends on ``seed`` and its number only.
+
+    Args:
+      labels: class of every sample, ``(num_samples,)``, or None.
+
+    Raises:
+      FloatingPointError: samples that are not finite, naming their numbers.
+    """
+    size = round_up(min(batch_size, num_samples - start), mesh)
+    for first in range(start, num_samples, size):
+        numbers = jnp.arange(first, first + size)
+        cond = None
+        if labels is not None:
+            cond = jnp.asarray(labels[np.minimum(np.asarray(numbers), num_samples - 1)])
+        x = draw(params, plan, sample_keys(seed, numbers), cond)
+        if jax.process_count() > 1:
+            x = multihost_utils.process_allgather(x, tiled=True)
+        batch = np.asarray(x)[: num_samples - first]
+        bad = ~np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
+        if bad.any():
+            raise FloatingPointError(
+                f"{bad.sum()} of {len(batch)} samples are not finite, the first is number "
+                f"{first + int(np.argmax(bad))}; more sampling.steps, or for an ODE larger max_steps, may help"
+            )
+        yield batch

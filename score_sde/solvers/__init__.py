@@ -1,0 +1,26 @@
+"""Solvers.  To add one: a class with ``plan`` and ``step``, and a line in ``SOLVERS``."""
+
+from score_sde.solvers.adaptive import AdaptiveODE
+from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
+from score_sde.solvers.grids import GRIDS, Grid
+from score_sde.solvers.legacy import LegacyODE, LegacyPC
+from score_sde.solvers.pc import PC
+
+SOLVERS = {"pc": PC, "ode": AdaptiveODE, "legacy_pc": LegacyPC, "legacy_ode": LegacyODE}
+
+__all__ = [
+    "GRIDS",
+    "PC",
+    "SOLVERS",
+    "AdaptiveODE",
+    "Affine",
+    "Grid",
+    "LegacyODE",
+    "LegacyPC",
+    "Noise",
+    "Plan",
+    "Progress",
+    "Solver",
+    "StepSolver",
+    "noise_of",
+]

@@ -1,0 +1,69 @@
+"""Probability-flow ODE with an error estimate (arXiv:2011.13456, section 4.3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jax import Array
+
+from score_sde import ode
+from score_sde.config import nearest
+from score_sde.denoiser import Denoise, velocity_from
+from score_sde.sde import SDE
+from score_sde.solvers.base import TWEEDIE, Affine, Noise, Plan, Progress, Solver, float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveODE(Solver):
+    """Deterministic samples by an embedded Runge-Kutta method of order 5, a step size for each sample.
+
+    The grid gives the first and last time only.
+
+    Attributes:
+      rtol, atol: tolerances on the root mean square over the dimensions of a sample.
+      method: ``dopri5`` or ``tsit5``.
+      max_steps: after so many steps a sample is given up as NaN.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    method: str = "dopri5"
+    max_steps: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.method not in ode.METHODS:
+            raise ValueError(
+                f"method = {self.method!r} is not one of: {', '.join(ode.METHODS)}"
+                f"{nearest(self.method, ode.METHODS)}"
+            )
+        if self.rtol <= 0 or self.atol <= 0 or self.max_steps < 1:
+            raise ValueError(
+                f"need rtol, atol > 0 and max_steps >= 1, got {self.rtol}, {self.atol}, {self.max_steps}"
+            )
+
+    def plan(self, sde: SDE, times: np.ndarray) -> Plan:
+        return Plan(
+            None, *float32((times[0], times[-1])), Affine(*float32((times[-1], *TWEEDIE)))
+        )
+
+    def run(
+        self,
+        denoise: Denoise,
+        sde: SDE,
+        x: Array,
+        plan: Plan,
+        noise: Noise,
+        progress: Progress | None = None,
+    ) -> Array:
+        def field(t: Array, x: Array) -> Array:
+            return velocity_from(sde, denoise(x, t), x, t)
+
+        return ode.integrate(
+            field,
+            x,
+            plan.start,
+            plan.end,
+            rtol=self.rtol,
+            atol=self.atol,
+            max_steps=self.max_steps,
+            method=self.method,
+        ).y

@@ -1,0 +1,81 @@
+"""Correctors: Langevin moves that leave the marginal at one time where it is (arXiv:2011.13456, appendix G)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from score_sde.arrays import sum_dims
+from score_sde.denoiser import Denoise
+
+
+class Level(NamedTuple):
+    """What a corrector knows of its noise level; scalars, or ``(n,)`` for ``n`` steps.
+
+    Attributes:
+      t, alpha, sigma: the time and its marginal scale and noise.
+      pace: the factor ``alpha_i`` of algorithms 4 and 5: the share of signal variance that one predictor
+        step retains (1 for VE).
+    """
+
+    t: Any
+    alpha: Any
+    sigma: Any
+    pace: Any
+
+
+def _score(denoise: Denoise, x: Array, level: Level) -> Array:
+    return (level.alpha * denoise(x, level.t) - x) / level.sigma**2
+
+
+def _norms(x: Array) -> Array:
+    return jnp.sqrt(sum_dims(x**2))
+
+
+def ratio_per_sample(noise: Array, score: Array) -> Array:
+    """``|z| / |score|`` of each sample: ``(B, *D), (B, *D) -> (B,)``."""
+    return _norms(noise) / _norms(score)
+
+
+def ratio_per_batch(noise: Array, score: Array) -> Array:
+    """Ratio of the norms averaged over the batch, as the official code has it: samples are coupled."""
+    return jnp.broadcast_to(jnp.mean(_norms(noise)) / jnp.mean(_norms(score)), noise.shape[:1])
+
+
+def ratio_by_dimension(noise: Array, score: Array) -> Array:
+    """``sqrt(D) / |score|``: the noise norm replaced by its limit, which the paper suggests for small batches."""
+    return jnp.sqrt(float(noise[0].size)) / _norms(score)
+
+
+NORMS: dict[str, Callable[[Array, Array], Array]] = {
+    "sample": ratio_per_sample,
+    "batch": ratio_per_batch,
+    "dimension": ratio_by_dimension,
+}
+
+
+def langevin(
+    denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable
+) -> Array:
+    """Algorithms 4 and 5: ``epsilon = 2 pace (snr |z| / |score|)^2``, ``x + epsilon score + sqrt(2 epsilon) z``."""
+    score = _score(denoise, x, level)
+    epsilon = 2.0 * level.pace * (snr * ratio(z, score)) ** 2
+    epsilon = epsilon.reshape((-1,) + (1,) * (x.ndim - 1))
+    return x + epsilon * score + jnp.sqrt(2.0 * epsilon) * z
+
+
+def annealed_langevin(
+    denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable
+) -> Array:
+    """Annealed Langevin dynamics (Song & Ermon 2019): ``epsilon = 2 pace (snr sigma)^2``, set by the level alone."""
+    epsilon = 2.0 * level.pace * (snr * level.sigma) ** 2
+    return x + epsilon * _score(denoise, x, level) + jnp.sqrt(2.0 * epsilon) * z
+
+
+Corrector = Callable[[Denoise, Array, Level, Array, float, Callable], Array]
+CORRECTORS: dict[str, Corrector | None] = {
+    "langevin": langevin,
+    "ald": annealed_langevin,
+    "none": None,
+}

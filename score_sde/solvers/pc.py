@@ -1,0 +1,122 @@
+"""Predictor-corrector sampling (arXiv:2011.13456, algorithm 1)."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from score_sde.config import nearest
+from score_sde.denoiser import Denoise
+from score_sde.sde import SDE
+from score_sde.solvers.base import (
+    TWEEDIE,
+    Affine,
+    Noise,
+    Plan,
+    StepSolver,
+    float32,
+    marginals,
+)
+from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
+from score_sde.solvers.predictors import PREDICTORS, transition
+
+
+class PCRow(NamedTuple):
+    """One step: index of its first noise, the predictor's move, the corrector's level."""
+
+    draw: Array
+    predict: Affine
+    correct: Level
+
+
+@dataclass(frozen=True, kw_only=True)
+class PC(StepSolver):
+    """A predictor step, then Langevin corrector steps at the new time.
+
+    Attributes:
+      predictor: ``euler_maruyama``, ``reverse_diffusion``, ``ancestral`` or ``none``.
+      corrector: ``langevin``, ``ald`` or ``none``.
+      corrector_steps: corrector moves a step.
+      snr: the corrector's signal-to-noise ratio ``r``.
+      norm: how Langevin compares noise and score: ``sample``, ``dimension``, or ``batch`` (official; a
+        sample then depends on its batch).
+      churn: noise of the predictor; 0 makes Euler-Maruyama and reverse diffusion steps of the
+        probability-flow ODE.
+
+    Raises:
+      ValueError: an unknown name or an impossible number.
+    """
+
+    predictor: str = "euler_maruyama"
+    corrector: str = "none"
+    corrector_steps: int = 1
+    snr: float = 0.16
+    norm: str = "sample"
+    churn: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, table in (("predictor", PREDICTORS), ("corrector", CORRECTORS), ("norm", NORMS)):
+            value = getattr(self, name)
+            if value not in table:
+                raise ValueError(
+                    f"{name} = {value!r} is not one of: {', '.join(table)}{nearest(str(value), table)}"
+                )
+        if self.predictor == "none" and self.corrector == "none":
+            raise ValueError("predictor and corrector are both 'none': nothing would happen")
+        if self.corrector_steps < 1 or self.snr <= 0 or self.churn < 0:
+            raise ValueError(
+                "need corrector_steps >= 1, snr > 0 and churn >= 0, got "
+                f"{self.corrector_steps}, {self.snr} and {self.churn}"
+            )
+
+    @property
+    def couples_batch(self) -> bool:
+        return self.corrector == "langevin" and self.norm == "batch"
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations a step."""
+        corrects = 0 if self.corrector == "none" else self.corrector_steps
+        return corrects + (self.predictor != "none")
+
+    def draws(self, steps: int) -> np.ndarray:
+        """Index of the first noise of each step; noise 0 is the prior's."""
+        return (1 + np.arange(steps) * self.evaluations).astype(np.int32)
+
+    def plan(self, sde: SDE, times: np.ndarray) -> Plan:
+        t, s = np.asarray(times[:-1], np.float64), np.asarray(times[1:], np.float64)
+        predictor = PREDICTORS[self.predictor]
+        ones = np.ones_like(t)
+        move = predictor(sde, t, s, self.churn) if predictor else Affine(t, ones, 0 * t, 0 * t)
+        to = marginals(sde, s)
+        pace = transition(marginals(sde, t), to).retention ** 2
+        rows = PCRow(self.draws(len(t)), *float32((move, Level(*to, pace))))
+        return Plan(rows, *float32((times[0], times[-1])), Affine(*float32((times[-1], *TWEEDIE))))
+
+    def step(
+        self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise
+    ) -> tuple[Array, tuple]:
+        x = self._predict(denoise, x, row, noise, row.draw)
+        first = row.draw + (self.predictor != "none")
+        return self._correct(denoise, x, row, noise, first), history
+
+    def _predict(
+        self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array
+    ) -> Array:
+        if PREDICTORS[self.predictor] is None:
+            return x
+        return row.predict.mean(denoise, x) + row.predict.c * noise(draw)
+
+    def _correct(
+        self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array
+    ) -> Array:
+        corrector = CORRECTORS[self.corrector]
+        if corrector is None:
+            return x
+
+        def move(i: Array | int, x: Array) -> Array:
+            return corrector(denoise, x, row.correct, noise(draw + i), self.snr, NORMS[self.norm])
+
+        return jax.lax.fori_loop(0, self.corrector_steps, move, x)

@@ -1,0 +1,23 @@
+"""Training: a state, a pure step, and the loop around them."""
+
+from score_sde.train.checkpoint import Checkpoints
+from score_sde.train.ema import EMAS
+from score_sde.train.log import Log
+from score_sde.train.loop import Every, train
+from score_sde.train.optimizer import OPTIMIZERS
+from score_sde.train.state import TrainState
+from score_sde.train.step import Objective, compile_step, init_state, make_step
+
+__all__ = [
+    "EMAS",
+    "OPTIMIZERS",
+    "Checkpoints",
+    "Every",
+    "Log",
+    "Objective",
+    "TrainState",
+    "compile_step",
+    "init_state",
+    "make_step",
+    "train",
+]

@@ -1,0 +1,165 @@
+"""Checkpoints: written in the background, complete or absent, restored only into the state they came from."""
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from score_sde.mesh import replicated, state_shardings
+from score_sde.train.state import TrainState
+
+_policies = ocp.checkpoint_managers
+
+
+class Checkpoints:
+    """The checkpoints of one run, ``<directory>/<step>/``; a context manager.
+
+    A kill at any moment leaves the finished checkpoints readable: one is written under a temporary name and
+    then renamed.
+
+    Args:
+      directory: made when missing.
+      keep_last: how many of the newest to keep.
+      keep_every_steps: also keep those at multiples of this; 0 keeps none.
+    """
+
+    def __init__(self, directory: Path, *, keep_last: int = 2, keep_every_steps: int = 0):
+        self.directory = Path(directory).absolute()
+        policies: list[Any] = [_policies.LatestN(keep_last)]
+        if keep_every_steps:
+            policies.append(_policies.EveryNSteps(keep_every_steps))
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=_policies.AnyPreservationPolicy(policies),
+                enable_async_checkpointing=True,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Start writing; returns once the state has been copied off the devices.
+
+        Raises:
+          OSError: the disk has no room for it, or an earlier write failed; what was finished stays.
+        """
+        if step in self.steps:
+            return
+        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.directory).free
+        if free < need:
+            raise OSError(
+                errno.ENOSPC,
+                f"no room for the checkpoint of step {step}: {need / 1e6:.1f} MB needed, "
+                f"{free / 1e6:.1f} MB free; the checkpoints before it are kept",
+                str(self.directory),
+            )
+        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+
+    def wait(self) -> None:
+        """Return when everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, shapes: TrainState, mesh: Mesh, step: int | None = None) -> TrainState:
+        """The state of ``step`` (default: the newest), laid out on ``mesh`` whatever it was saved from.
+
+        Raises:
+          FileNotFoundError: no such checkpoint.
+          ValueError: its arrays are not those of ``shapes``; shows the differing paths.
+        """
+        step = self._chosen(step)
+        self._check(step, shapes)
+        shardings = state_shardings(mesh, shapes)
+        target = jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            shapes,
+            shardings,
+        )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=args).state
+
+    def restore_ema(self, shapes: Any, mesh: Mesh, step: int | None = None) -> tuple[int, Any]:
+        """The averaged parameters alone, and the step they are of; raises as ``restore`` does."""
+        step = self._chosen(step)
+        saved = self._saved(step)["ema"]
+        _check_same(saved, shapes, f"checkpoint {self.directory / str(step)} (ema)")
+        everywhere = replicated(mesh)
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes
+        )
+        item = {"ema": target}
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            restored = reader.restore(
+                self.directory / str(step) / "state",
+                args=ocp.args.PyTreeRestore(
+                    item,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                    partial_restore=True,
+                ),
+            )
+        return step, restored["ema"]
+
+    def _chosen(self, step: int | None) -> int:
+        available = self.steps
+        if not available:
+            raise FileNotFoundError(f"no checkpoint in {self.directory}")
+        if step is None:
+            return available[-1]
+        if step not in available:
+            raise FileNotFoundError(
+                f"no checkpoint of step {step} in {self.directory}; there are {available}"
+            )
+        return step
+
+    def _saved(self, step: int) -> Any:
+        metadata = self._manager.item_metadata(step)["state"]
+        return getattr(metadata, "tree", metadata)
+
+    def _check(self, step: int, shapes: TrainState) -> None:
+        saved = self._saved(step)
+        where = f"checkpoint {self.directory / str(step)}"
+        _check_same(saved["params"], shapes.params, f"{where} (params)")
+        _check_same(saved["ema"], shapes.ema, f"{where} (ema)")
+        _check_same(saved["opt_state"], shapes.opt_state, f"{where} (opt_state)")
+
+
+def _check_same(saved: Any, wanted: Any, where: str) -> None:
+    """Compare two trees by path, shape and dtype, both ways."""
+    have, want = _leaves(saved), _leaves(wanted)
+    differing = [
+        f"  {path}: saved {have.get(path, 'nothing')}, config {want.get(path, 'nothing')}"
+        for path in sorted(have.keys() | want.keys())
+        if have.get(path) != want.get(path)
+    ]
+    if differing:
+        more = [f"  ... and {len(differing) - 10} more"] if len(differing) > 10 else []
+        lines = "\n".join([*differing[:10], *more])
+        raise ValueError(
+            f"{where} does not fit the config: {len(differing)} of {len(want)} arrays differ\n{lines}"
+        )
+
+
+def _leaves(tree: Any) -> dict[str, str]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in flat
+        if getattr(leaf, "shape", None) is not None
+    }

@@ -1,0 +1,70 @@
+"""Metrics on disk: JSON lines for programs, TensorBoard for people."""
+
+import json
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+
+from tensorboardX import SummaryWriter
+
+
+class Log:
+    """``metrics.jsonl`` and ``tensorboard/`` of a workdir; a context manager.
+
+    Args:
+      workdir: made when missing.
+      resume_step: lines of later steps, written before a kill but after the last checkpoint, are dropped:
+        those steps are about to be made again.
+    """
+
+    def __init__(self, workdir: Path, resume_step: int = 0):
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._path = workdir / "metrics.jsonl"
+        _drop_after(self._path, resume_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+    def write(self, step: int, values: dict[str, float | list[float]]) -> None:
+        """Record values under a step; lists (a value per noise level) go to the JSON lines only."""
+        clean = {name: _finite(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **clean}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if not isinstance(value, list):
+                self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+
+def _finite(value: float | list[float]) -> float | list | str:
+    """JSON has no NaN."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return value if math.isfinite(value) else str(value)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            continue  # cut off by a kill
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    os.replace(fresh, path)

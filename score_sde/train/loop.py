@@ -1,0 +1,171 @@
+"""The training loop: batches through the step, and what happens every so many steps."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from score_sde.progress import Progress
+from score_sde.train.checkpoint import Checkpoints
+from score_sde.train.log import Log
+from score_sde.train.state import TrainState
+from score_sde.train.step import Batch, Metrics, Step
+
+
+@dataclass(frozen=True)
+class Every:
+    """Something done at multiples of ``steps`` (0: never) and, if asked, at the end.
+
+    Attributes:
+      act: called with the step and the state; what it returns is logged.
+    """
+
+    steps: int
+    act: Callable[[int, TrainState], dict[str, float | list[float]]]
+    at_end: bool = False
+
+    def due(self, before: int, after: int, last: int) -> bool:
+        """Whether a multiple of ``steps`` lies in ``(before, after]``."""
+        crossed = self.steps > 0 and after // self.steps > before // self.steps
+        return crossed or (self.at_end and after >= last)
+
+
+@dataclass
+class _Pending:
+    """Metrics still on the devices, so that the host need not wait for every step."""
+
+    steps: list[int] = field(default_factory=list)
+    metrics: list[Metrics] = field(default_factory=list)
+
+    def add(self, first: int, metrics: Metrics) -> None:
+        self.steps.append(first)
+        self.metrics.append(metrics)
+
+    def drain(self) -> dict[str, float]:
+        """Means since the last drain.
+
+        Raises:
+          FloatingPointError: a loss or gradient was not finite, naming the first such step.
+        """
+        host = jax.device_get(self.metrics)
+        for first, metrics in zip(self.steps, host, strict=True):
+            bad = ~np.atleast_1d(metrics["finite"])
+            if bad.any():
+                i = int(np.argmax(bad))
+                loss = float(np.atleast_1d(metrics["loss"])[i])
+                norm = float(np.atleast_1d(metrics["grad_norm"])[i])
+                raise FloatingPointError(
+                    f"step {first + i}: loss {loss} and gradient norm {norm}; training stopped. The last "
+                    "checkpoint is from before; a lower optimizer.learning_rate or clip_norm may help"
+                )
+        names = [name for name in (host[0] if host else {}) if name != "finite"]
+        means = {
+            name: float(np.mean([np.mean(metrics[name], dtype=np.float64) for metrics in host]))
+            for name in names
+        }
+        self.steps.clear()
+        self.metrics.clear()
+        return means
+
+
+def train(
+    step: Step,
+    state: TrainState,
+    batches: Iterator[Batch],
+    *,
+    steps: int,
+    batch_size: int,
+    checkpoints: Checkpoints,
+    log: Log,
+    checkpoint_every_steps: int,
+    log_every_steps: int,
+    steps_per_dispatch: int = 1,
+    actions: tuple[Every, ...] = (),
+    quiet: bool = False,
+) -> tuple[TrainState, bool]:
+    """Train until ``state.step`` reaches ``steps``, or a signal asks to stop.
+
+    Ctrl-C and SIGTERM finish the step at hand, save and return.
+
+    Args:
+      batches: from the state's step on.
+      batch_size: examples a step, for the rate.
+
+    Returns:
+      The state, and whether it is finished (False: interrupted).
+
+    Raises:
+      FloatingPointError: a loss or gradient was not finite; no later state has been saved.
+      OSError: a checkpoint could not be written.
+    """
+    done, pending, last_logged = int(state.step), _Pending(), time.monotonic()
+    logged_at = done
+    with (
+        _stop_signal() as stopped,
+        Progress(steps, "train", start=done, quiet=quiet) as progress,
+    ):
+        note = "compiling the first step"
+        progress.update(done, note)
+        while done < steps and not stopped.is_set():
+            before = done
+            state, metrics = step(state, next(batches))
+            pending.add(before, metrics)
+            done += steps_per_dispatch
+            if before // log_every_steps != done // log_every_steps or done >= steps:
+                means = pending.drain()
+                now = time.monotonic()
+                rate = (done - logged_at) * batch_size / (now - last_logged)
+                last_logged, logged_at = now, done
+                log.write(done, {**means, "images_per_second": rate})
+                note = f"loss {means['loss']:.4g}  {rate:.3g} images/s"
+            progress.update(done, note)
+            save = before // checkpoint_every_steps != done // checkpoint_every_steps
+            if save and done < steps:
+                _check_finite(pending, log, done)
+                checkpoints.save(done, state)
+            for action in actions:
+                if action.due(before, done, steps):
+                    values = action.act(done, state)
+                    if values:
+                        log.write(done, values)
+                    last_logged, logged_at = time.monotonic(), done
+        if done > 0:
+            _check_finite(pending, log, done)
+            checkpoints.save(done, state)
+            checkpoints.wait()
+        if stopped.is_set() and done < steps:
+            progress.say(f"interrupted: saved step {done}; run the same command to go on")
+    return state, done >= steps
+
+
+def _check_finite(pending: _Pending, log: Log, step: int) -> None:
+    """Look at every step before its result is saved."""
+    means = pending.drain()
+    if means:
+        log.write(step, means)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """An event set by Ctrl-C or SIGTERM while inside; a second Ctrl-C acts as usual."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, _: object) -> None:
+        if event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""Optimizers, each one call; the learning rate warms up linearly and then stays."""
+
+from collections.abc import Callable
+
+import optax
+
+
+def adam(
+    *,
+    learning_rate: float = 2e-4,
+    warmup_steps: int = 5000,
+    clip_norm: float = 1.0,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decay_steps: int = 0,
+) -> optax.GradientTransformation:
+    """Adam after clipping of the global norm (arXiv:2011.13456, appendix H.1).
+
+    Args:
+      learning_rate: after warm-up.
+      warmup_steps: the rate of update n (from 0) is ``learning_rate * min(n / warmup_steps, 1)``; the first
+        update therefore changes nothing, as in the official code.
+      clip_norm: larger gradients are scaled down to this norm; 0 clips nothing.
+      weight_decay: decoupled (AdamW).
+      decay_steps: a cosine takes the rate to zero at this update; 0 keeps it.
+
+    Raises:
+      ValueError: an impossible number.
+    """
+    for name, value in (("learning_rate", learning_rate), ("epsilon", epsilon)):
+        if value <= 0:
+            raise ValueError(f"{name} = {value}: must be positive")
+    for name, value in (
+        ("warmup_steps", warmup_steps),
+        ("clip_norm", clip_norm),
+        ("weight_decay", weight_decay),
+        ("decay_steps", decay_steps),
+    ):
+        if value < 0:
+            raise ValueError(f"{name} = {value}: must not be negative")
+    for name, value in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} = {value}: must be in [0, 1)")
+    warm = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else None
+    rate = warm or optax.constant_schedule(learning_rate)
+    if decay_steps:
+        if decay_steps <= warmup_steps:
+            raise ValueError(f"decay_steps = {decay_steps}: must exceed warmup_steps = {warmup_steps}")
+        rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, decay_steps)
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        optax.adamw(rate, beta1, beta2, epsilon, weight_decay=weight_decay)
+        if weight_decay
+        else optax.adam(rate, beta1, beta2, epsilon),
+    )
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam}
