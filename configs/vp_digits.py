@@ -20,7 +20,9 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
     config.loss = ConfigDict({"weight": "noise", "times": "low_discrepancy"})
-    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 2500})
+    config.optimizer = ConfigDict(
+        {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 2500}
+    )
     config.ema = ConfigDict({"name": "warmup", "decay": 0.995})
     config.training = ConfigDict(
         {

@@ -78,7 +78,7 @@ class Exact:
         size, shape = math.prod(x.shape[1:]), x.shape[1:]
 
         def diagonal(i: Array) -> Array:
-            unit = jax.nn.one_hot(i, size, dtype=x.dtype).reshape(shape)
+            unit = jax.nn.one_hot(i, size, dtype=x.dtype).reshape((1, *shape))
             tangent = jax.jvp(velocity, (x,), (jnp.broadcast_to(unit, x.shape),))[1]
             return sum_dims(tangent * unit)
 
@@ -125,7 +125,7 @@ def log_prob(
       rtol, atol: tolerances of the integration, over ``x`` and the log density together.
       t_min: where the data are taken to lie; ``sde.t_min`` when None.
     """
-    directions = divergence.directions(keys, x.shape[1:])
+    directions = divergence.directions(keys, x.shape[1:]).astype(x.dtype)
 
     def field(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         x, _ = state
@@ -133,7 +133,7 @@ def log_prob(
 
     solution = ode.integrate(
         field,
-        (x, jnp.zeros(x.shape[0])),
+        (x, jnp.zeros(x.shape[0], x.dtype)),
         sde.t_min if t_min is None else t_min,
         sde.t_max,
         rtol=rtol,

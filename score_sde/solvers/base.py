@@ -156,6 +156,10 @@ def marginals(sde: SDE, times: np.ndarray) -> Marginals:
     return Marginals(times, on_host(sde.alpha, times), on_host(sde.sigma, times))
 
 
+# Coefficients that turn out infinite are refused by ``float32``, with a message instead of warnings.
+quiet = np.errstate(divide="ignore", invalid="ignore")
+
+
 def float32(tree: Any) -> Any:
     """Coefficients as the device takes them.
 

@@ -21,7 +21,7 @@ from jax import Array
 from score_sde.denoiser import Denoise
 from score_sde.sde import DDPM, SDE, SMLD, VE, VP, SubVP
 from score_sde.solvers.adaptive import AdaptiveODE
-from score_sde.solvers.base import Affine, Marginals, Noise, Plan, float32, marginals, on_host
+from score_sde.solvers.base import Affine, Marginals, Noise, Plan, float32, marginals, on_host, quiet
 from score_sde.solvers.langevin import Level
 from score_sde.solvers.pc import PC, PCRow
 from score_sde.solvers.predictors import score_move
@@ -138,6 +138,7 @@ class LegacyPC(PC):
 
     norm: str = "batch"
 
+    @quiet
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         at, d = _discretize(sde, times)
         n = len(at.t)

@@ -18,6 +18,7 @@ from score_sde.solvers.base import (
     StepSolver,
     float32,
     marginals,
+    quiet,
 )
 from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
 from score_sde.solvers.predictors import PREDICTORS, transition
@@ -85,6 +86,7 @@ class PC(StepSolver):
         """Index of the first noise of each step; noise 0 is the prior's."""
         return (1 + np.arange(steps) * self.evaluations).astype(np.int32)
 
+    @quiet
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         t, s = np.asarray(times[:-1], np.float64), np.asarray(times[1:], np.float64)
         predictor = PREDICTORS[self.predictor]

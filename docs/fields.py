@@ -1,0 +1,198 @@
+"""Write the tables of ``config.md`` from the code, so that no field is missing and no default is stale.
+
+    python docs/fields.py            rewrite the part of config.md below the marker
+    python docs/fields.py --check    say whether it is up to date
+"""
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from score_sde.config import options
+from score_sde.experiment import FIELDS, NAMED
+from score_sde.nets import NETS
+
+PAGE = Path(__file__).parent / "config.md"
+MARKER = "<!-- below: written by docs/fields.py -->\n"
+
+MEANING = {
+    "data": {
+        "source": "`digits`, `folder`, `array` or `tfds`; see [Data](data.md)",
+        "path": "folder, array: where the data are",
+        "test_path": "array: a second file that holds the held-out examples",
+        "name": "tfds: name of the set, such as `cifar10`",
+        "data_dir": "tfds: where sets are prepared; none: the default of TensorFlow Datasets",
+        "train_split": "tfds: split expression of the training data",
+        "test_split": "tfds: of the held-out data; none: `test`, or `validation` if there is no `test`",
+        "size": "folder, tfds: side of the images in pixels; none: they have one size already",
+        "channels": "folder, tfds: 1 (grey), 3 (RGB) or 4 (RGBA)",
+        "resize": "folder, tfds: `crop`, `squash` or `none`",
+        "held_out": "folder, array: fraction held out where there is no separate test set",
+        "on_error": "folder: `raise`, or `skip` files that cannot be used",
+        "levels": "array: integer levels of a uint8 array; none: 256",
+        "key": "array: name of the examples inside a .npz",
+        "label_key": "array: name of the labels inside a .npz",
+        "channels_last": "array: whether the last axis is channels; none: decided where there is no doubt",
+        "low": "integer data: the model's range starts here",
+        "high": "integer data: and ends here",
+        "dequantize": "integer data: add uniform noise before scaling",
+        "shift": "continuous data: subtracted",
+        "scale": "continuous data: then divided by",
+        "random_flip": "images: mirror each training image left to right with probability 1/2",
+        "placement": "`device` (the whole set), `stream`, or `auto`: `device` up to 1 GiB in one process",
+        "num_workers": "stream: worker processes; 0 reads in a thread",
+    },
+    "denoiser": {
+        "prediction": "what the network predicts: `noise`, `score`, `x0`, `v`, `velocity` or `edm`",
+        "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`; `index` and "
+        "`reverse_index` for discrete processes",
+        "sigma_data": "`edm`: standard deviation of the data",
+    },
+    "loss": {
+        "weight": "`noise`, `likelihood`, `velocity`, `uniform` or `edm`",
+        "times": "density of training times: `low_discrepancy`, `uniform`; `levels` for discrete processes",
+        "half_sum": "half the sum over the dimensions, not their mean, as in the published VE recipes",
+        "sigma_data": "`edm`: standard deviation of the data",
+    },
+    "training": {
+        "steps": "updates in all; a resumed run goes on to this number",
+        "batch_size": "examples an update, over all devices",
+        "steps_per_dispatch": "updates in one compiled loop",
+        "checkpoint_every_steps": "write a checkpoint at multiples of this, and at the end",
+        "keep_last": "newest checkpoints to keep",
+        "keep_every_steps": "keep those at multiples of this for good; 0: none",
+        "log_every_steps": "write metrics, and look for values that are not finite, at multiples of this",
+        "eval_every_steps": "held-out loss at multiples of this, and at the end; 0: at the end only",
+        "eval_examples": "held-out examples of that loss",
+        "sample_every_steps": "sample grid at multiples of this, and at the end; 0: at the end only",
+        "sample_count": "samples of that grid",
+        "conditional": "hand the labels of the data to the network",
+    },
+    "mesh": {"fsdp": "devices that share one copy of the parameters; see [Training](training.md)"},
+    "sampling": {
+        "solver": "`pc`, `ode`, `legacy_pc` or `legacy_ode`; see [Sampling](sampling.md)",
+        "steps": "steps of the time grid",
+        "t_end": "the last time",
+        "grid": "`uniform` in t, or `power`",
+        "rho": "`power`: equal steps in t^(1/rho)",
+        "batch_size": "samples computed together, over all devices; the result does not depend on it",
+        "denoise": "end with the expected clean sample",
+        "predictor": "pc: `euler_maruyama`, `reverse_diffusion`, `ancestral` or `none`",
+        "corrector": "pc: `langevin`, `ald` or `none`",
+        "corrector_steps": "pc: corrector moves a step",
+        "snr": "pc: signal-to-noise ratio of the corrector",
+        "norm": "pc: `sample`, `dimension` or `batch`; none: `sample`, for legacy_pc `batch`",
+        "churn": "pc: factor of the predictor's noise; 0: none",
+        "rtol": "ode: relative tolerance",
+        "atol": "ode: absolute tolerance",
+        "method": "ode: `dopri5` or `tsit5`",
+        "max_steps": "ode: after so many steps a sample is given up, which is an error",
+    },
+    "likelihood": {
+        "divergence": "`hutchinson` (an unbiased estimate) or `exact`",
+        "probes": "hutchinson: random directions an example",
+        "kind": "hutchinson: `rademacher` or `gaussian`",
+        "chunk": "exact: dimensions computed at a time",
+        "rtol": "relative tolerance of the integration",
+        "atol": "absolute tolerance",
+        "t_min": "where the data are taken to lie; none: the `t_min` of the process",
+        "method": "`dopri5` or `tsit5`",
+        "max_steps": "after so many steps an example is given up, which is an error",
+        "batch_size": "examples computed together, over all devices",
+        "dequantize": "add uniform noise to integer data",
+        "num_examples": "only so many held-out examples; none: all",
+    },
+    "evaluate": {
+        "batch_size": "examples computed together, over all devices",
+        "levels": "noise levels at which the loss is measured",
+    },
+}
+
+
+def shown(default: Any) -> str:
+    """A default as the config file would have it."""
+    if hasattr(default, "get"):  # a placeholder: its value
+        default = default.get()
+    return "none" if default is None else f"`{default!r}`"
+
+
+def table(head: str, rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    width = head.count("|") - 1
+    return "\n".join([head, "|" + "---|" * width, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def of_section(section: str) -> str:
+    """The table of a section with fields of its own.
+
+    Raises:
+      SystemExit: a field without a meaning, or a meaning without a field.
+    """
+    if FIELDS[section].keys() != MEANING.get(section, {}).keys():
+        different = FIELDS[section].keys() ^ MEANING.get(section, {}).keys()
+        raise SystemExit(f"docs/fields.py: {section}: give a meaning to, or drop: {sorted(different)}")
+    rows = [
+        (f"`{key}`", shown(default), MEANING[section][key]) for key, default in FIELDS[section].items()
+    ]
+    return table("| field | default | meaning |", rows)
+
+
+def of_members(section: str) -> str:
+    """The table of a section whose ``name`` picks a member of a table."""
+    rows = []
+    for name, make in NAMED[section].items():
+        fields = [f"`{key}={default!r}`" for key, default in options(make).items()]
+        rows.append((f"`{name}`", ", ".join(fields)))
+    return table("| name | fields with their defaults |", rows)
+
+
+def documented(make: Any) -> dict[str, str]:
+    """What the docstring of a class says of its attributes, or of a function of its arguments."""
+    found: dict[str, str] = {}
+    current: list[str] = []
+    inside = False
+    for line in (inspect.getdoc(make) or "").splitlines():
+        if line.strip() in ("Attributes:", "Args:"):
+            inside = True
+        elif inside and line.startswith("  ") and not line.startswith("   "):
+            names, _, text = line.strip().partition(": ")
+            current = names.split(", ")
+            found |= dict.fromkeys(current, text)
+        elif inside and line.startswith("   "):
+            found |= {name: f"{found[name]} {line.strip()}" for name in current}
+        elif line.strip():
+            inside = False
+    return found
+
+
+def of_model(name: str) -> str:
+    """The table of a network's fields, from its docstring."""
+    said = documented(NETS[name])
+    rows = [(f"`{key}`", shown(default), said[key]) for key, default in options(NETS[name]).items()]
+    return table("| field | default | meaning |", rows)
+
+
+def page() -> str:
+    """The generated part of the page."""
+    parts = [f"## {section}\n\n{of_members(section)}" for section in NAMED if section != "model"]
+    parts += [f"## model: {name}\n\n{of_model(name)}" for name in NETS]
+    parts += [f"## {section}\n\n{of_section(section)}" for section in FIELDS]
+    return "\n\n".join(parts).replace("``", "`") + "\n"
+
+
+def main() -> None:
+    """Rewrite the page, or check it."""
+    head, marker, old = PAGE.read_text(encoding="utf-8").partition(MARKER)
+    if not marker:
+        raise SystemExit(f"{PAGE}: the line {MARKER.strip()} is missing")
+    new = "\n" + page()
+    if sys.argv[1:] == ["--check"]:
+        if old != new:
+            raise SystemExit("docs/config.md is out of date: run python docs/fields.py")
+        return
+    PAGE.write_text(head + marker + new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Arrays of any rank from .npy and .npz files."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from score_sde.data.base import Spec, check_fraction, check_split
+from score_sde.data.order import permutation
+from score_sde.data.progress import progress
+
+_CHECKED_BYTES = 64 * 2**20  # read this much at a time while checking values
+
+
+class ArrayFile:
+    """Examples along the first axis of an array in a .npy (memory-mapped) or .npz file.
+
+    uint8 arrays are integer data with ``levels`` levels; float arrays are continuous, float32.
+
+    Args:
+      split: ``"train"`` or ``"test"``.
+      path: .npy or .npz file.
+      held_out: fraction in [0, 1) of the examples in "test", chosen by one fixed permutation,
+        whatever the seed of the run.  Not used with ``test_path``.
+      levels: integer levels of a uint8 array; None means 256.
+      key, label_key: names inside an .npz.  Labels are optional, ``(N,)`` integers from 0.
+      channels_last: whether the last axis is channels; if False, one channel is added.  None
+        decides where there is no doubt: ``(N, L)`` becomes ``(L, 1)``, uint8 ``(N, H, W)``
+        becomes ``(H, W, 1)``, rank 4 and above is taken as it is.
+      test_path: a second file, of the same kind, that holds the test split.
+
+    Raises:
+      ValueError: a missing or unreadable file, an unsupported type or rank, values out of range,
+        NaN or infinite (naming the first).
+    """
+
+    def __init__(
+        self,
+        split: str,
+        path: str | os.PathLike[str],
+        held_out: float = 0.1,
+        levels: int | None = None,
+        key: str = "x",
+        label_key: str = "label",
+        channels_last: bool | None = None,
+        test_path: str | os.PathLike[str] | None = None,
+    ):
+        check_split(split)
+        check_fraction(held_out)
+        field = "path" if test_path is None or split == "train" else "test_path"
+        used = path if test_path is None or split == "train" else test_path
+        where = f"data.{field} = {str(used)!r}"
+        self._x, label = _open(where, used, key, label_key)
+        count = len(self._x)
+        labels = [label]
+        if test_path is not None:  # both splits must agree on the number of classes
+            other = path if split == "test" else test_path
+            labels.append(_open(f"data: {str(other)!r}", other, key, label_key)[1])
+        self._channel = _adds_channel(where, self._x, channels_last)
+        levels = _check_type(where, self._x, levels)
+        _check_values(where, self._x, levels)
+        self._label = np.full(count, -1, np.int32) if label is None else label
+        if test_path is not None:
+            self._rows = np.arange(count)
+        else:
+            order = permutation(0, 0, count)
+            train = count - round(held_out * count)
+            self._rows = np.sort(order[:train] if split == "train" else order[train:])
+        if not len(self._rows):
+            raise ValueError(
+                f"data.held_out = {held_out}: leaves none of the {count} examples for the {split}"
+                " split; change it, or set data.test_path"
+            )
+        classes = max((int(part.max()) + 1 for part in labels if part is not None), default=0)
+        shape = self._x.shape[1:] + ((1,) if self._channel else ())
+        self.spec = Spec(shape, levels=levels, num_classes=classes)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """``{"x": (n, *spec.shape) uint8 or float32, "label": (n,) int32}``."""
+        rows = self._rows[indices]
+        x = np.asarray(self._x[rows]).astype(self.spec.dtype, copy=False)
+        return {"x": x[..., None] if self._channel else x, "label": self._label[rows]}
+
+
+def _open(
+    where: str, path: str | os.PathLike[str], key: str, label_key: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{where}: no such file (looked for {file.absolute()})")
+    if file.suffix not in (".npy", ".npz"):
+        raise ValueError(f"{where}: must be a .npy or .npz file, not {file.suffix or 'this'!r}")
+    label = None
+    try:
+        if file.suffix == ".npy":
+            x = np.load(file, mmap_mode="r", allow_pickle=False)
+        else:
+            with np.load(file, allow_pickle=False) as archive:
+                names = list(archive)
+                if key not in names:
+                    raise ValueError(f"no array {key!r} inside, only {names}; set data.key")
+                x = archive[key]
+                label = archive[label_key] if label_key in names else None
+    except Exception as error:  # zip, pickle, header and memory-map errors all mean the same here
+        hint = (
+            "; arrays of Python objects are refused"
+            if re.search("pickle|object", str(error), re.I)
+            else ""
+        )
+        raise ValueError(f"{where}: cannot read: {error}{hint}") from error
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"{where}: holds no examples, shape {x.shape}")
+    return x, label if label is None else _check_label(where, label, label_key, len(x))
+
+
+def _check_label(where: str, label: np.ndarray, label_key: str, count: int) -> np.ndarray:
+    name = f"{where}: labels (data.label_key = {label_key!r})"
+    if label.shape != (count,):
+        raise ValueError(f"{name} have shape {label.shape}, expected ({count},)")
+    if not np.issubdtype(label.dtype, np.integer):
+        raise ValueError(f"{name} have type {label.dtype}, expected integers")
+    if label.min() < 0:
+        raise ValueError(f"{name} must not be negative; index {int(np.argmax(label < 0))} is")
+    return label.astype(np.int32)
+
+
+def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool:
+    if x.ndim == 1:
+        raise ValueError(
+            f"{where}: shape {x.shape} has one number per example; reshape to (N, 1) and set"
+            " data.channels_last = True"
+        )
+    if channels_last is not None:
+        return not channels_last
+    if x.ndim == 3 and x.dtype != np.uint8:
+        raise ValueError(
+            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set data.channels_last ="
+            " True or False"
+        )
+    return x.ndim == 2 or x.ndim == 3
+
+
+def _check_type(where: str, x: np.ndarray, levels: int | None) -> int | None:
+    if x.dtype == np.uint8:
+        if levels is not None and not 2 <= levels <= 256:
+            raise ValueError(f"data.levels = {levels}: must be from 2 to 256, or None")
+        return 256 if levels is None else levels
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(
+            f"{where}: type {x.dtype} is not supported; save integer levels 0..255 as uint8"
+            " (with data.levels if fewer), anything else as float32"
+        )
+    if levels is not None:
+        raise ValueError(f"data.levels = {levels}: {where} holds {x.dtype}; levels need uint8")
+    return None
+
+
+def _check_values(where: str, x: np.ndarray, levels: int | None) -> None:
+    if levels == 256:
+        return
+    step = max(1, _CHECKED_BYTES // max(1, x[:1].nbytes))
+    for start in progress(range(0, len(x), step), len(x), "checking values"):
+        part = np.asarray(x[start : start + step])
+        if levels is None:
+            with np.errstate(over="ignore"):
+                bad = ~np.isfinite(part.astype(np.float32, copy=False))
+        else:
+            bad = part >= levels
+        if bad.any():
+            place = np.unravel_index(int(np.argmax(bad)), bad.shape)
+            value, index = part[place], tuple(int(i) for i in (place[0] + start, *place[1:]))
+            raise ValueError(
+                f"{where}: the value at index {index} is {value}, "
+                + ("expected finite float32" if levels is None else f"data.levels = {levels}")
+            )

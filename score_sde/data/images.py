@@ -1,0 +1,129 @@
+"""Any file Pillow reads, as one uint8 array of the wanted channels and size."""
+
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+RESIZES = ("crop", "squash", "none")
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+class WrongSize(ValueError):
+    """An image does not have the one size asked for."""
+
+
+def check_options(size: Any, channels: int, resize: str) -> tuple[int, int] | None:
+    """Validate the options shared by image sources; returns ``size`` as (H, W) or None.
+
+    Raises:
+      ValueError: naming ``data.size``, ``data.channels`` or ``data.resize``.
+    """
+    if channels not in _MODES:
+        raise ValueError(f"data.channels = {channels}: must be 1 (grey), 3 (RGB) or 4 (RGBA)")
+    if resize not in RESIZES:
+        raise ValueError(f"data.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
+    if size is None:
+        return None
+    try:
+        height, width = (size, size) if np.ndim(size) == 0 else size
+        valid = int(height) == height > 0 and int(width) == width > 0
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"data.size = {size!r}: must be a positive integer, (height, width), or None"
+        )
+    return int(height), int(width)
+
+
+def upright_size(file: str) -> tuple[int, int]:
+    """(H, W) of an image file after its EXIF orientation, from the header where possible."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        width, height = image.size
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
+def check_size(height: int, width: int, size: tuple[int, int] | None) -> None:
+    """Raise WrongSize unless an image has ``size``; None accepts any."""
+    if size is not None and (height, width) != size:
+        raise WrongSize(f"size {height}x{width}, expected {size[0]}x{size[1]}")
+
+
+def load(file: str | IO[bytes], channels: int) -> "Image":
+    """Decode the first frame, turn it upright and convert it to 1, 3 or 4 channels of 8 bits.
+
+    Transparency is flattened onto white when an alpha channel is not asked for: the colours
+    stored under transparent pixels are arbitrary.  16-bit grey keeps its upper 8 bits.
+
+    Raises:
+      OSError, ValueError, SyntaxError: whatever Pillow says of a file it cannot read.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as image:
+        image.load()
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            return _convert(ImageOps.exif_transpose(image), channels)
+        return _convert(image, channels)
+
+
+def from_array(pixels: np.ndarray, channels: int) -> "Image":
+    """A ``(H, W, C)`` uint8 or 16-bit grey array as an image of 1, 3 or 4 channels."""
+    from PIL import Image
+
+    return _convert(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), channels)
+
+
+def _convert(image: "Image", channels: int) -> "Image":
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # Pillow's own conversion to "L" would saturate
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of type {image.mode!r} have no 0..255 range; convert them")
+    if image.has_transparency_data and channels != 4:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    if image.mode != _MODES[channels]:
+        image = image.convert(_MODES[channels])
+    return image
+
+
+def fit(image: "Image", size: tuple[int, int] | None, resize: str) -> np.ndarray:
+    """Bring a decoded image to ``size``; ``(H, W, C)`` uint8.
+
+    "crop" scales the image until it just covers ``size``, then cuts the centre; "squash" scales
+    both sides freely; "none" refuses any other size.  Scaling is Pillow's bicubic: antialiased
+    (the filter widens when shrinking) and clipped to 0..255 before it becomes uint8.
+
+    Raises:
+      WrongSize: the image has another size and ``resize`` is "none".
+    """
+    from PIL import Image
+
+    if size is not None and (image.height, image.width) != size:
+        height, width = size
+        if resize == "none":
+            check_size(image.height, image.width, size)
+        if resize == "squash":
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        else:
+            ratio = max(height / image.height, width / image.width)
+            scaled = (
+                max(width, round(image.width * ratio)),
+                max(height, round(image.height * ratio)),
+            )
+            if scaled != image.size:
+                image = image.resize(scaled, Image.Resampling.BICUBIC)
+            left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels

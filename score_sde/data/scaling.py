@@ -1,0 +1,152 @@
+"""Raw data to the model's range and back: the one function each way."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from score_sde.data.base import Source
+
+# Dequantisation noise takes the centres of 2**13 equal cells of [0, 1).  A float32 draw could come
+# so near to 1 that k + u rounds to k + 1; the half cell of margin outlasts every rounding in
+# encode and decode, so floor gives k back exactly for all levels up to 256.
+_NOISE_BITS = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Affine map between raw data and the model's range.
+
+    Integer data: level ``k`` goes to ``low + (high - low) k / (levels - 1)``, or, dequantised, to
+    ``low + (high - low) (k + u) / levels`` with ``u`` uniform on [0, 1).
+    Continuous data: ``x = (raw - shift) / scale``.
+
+    Attributes:
+      levels: number of integer levels, 2 to 256, or None for continuous data.
+      low, high: the model's range; integer data only.
+      dequantize: add uniform noise before scaling, as a density model needs; integer data only.
+      shift, scale: in raw units; continuous data only.
+    """
+
+    levels: int | None
+    low: float = -1.0
+    high: float = 1.0
+    dequantize: bool = False
+    shift: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.levels is None:
+            if self.dequantize:
+                raise ValueError("data.dequantize = True: continuous data have no levels")
+            if not (self.scale > 0 and math.isfinite(self.scale)):
+                raise ValueError(f"data.scale = {self.scale}: must be positive and finite")
+        else:
+            if not 2 <= self.levels <= 256:
+                raise ValueError(f"data.levels = {self.levels}: must be from 2 to 256, or None")
+            if not self.low < self.high:
+                raise ValueError(f"data.low = {self.low} must be below data.high = {self.high}")
+            if self.shift != 0 or self.scale != 1:
+                raise ValueError(
+                    f"data.shift = {self.shift}, data.scale = {self.scale}: only continuous data"
+                    " are shifted and scaled; integer data use data.low and data.high"
+                )
+
+    def encode(self, raw: Array | np.ndarray, key: Array | None = None) -> Array:
+        """Raw data to the model's range.
+
+        Args:
+          raw: ``(B, *D)`` or any shape: integers ``0 .. levels - 1``, or floats if continuous.
+          key: for dequantisation, one key for the whole global batch: draws on global shapes do
+            not depend on the number of devices.  Ignored otherwise.
+
+        Returns:
+          float32 of the same shape.
+
+        Raises:
+          ValueError: ``dequantize`` without a key; integer data given as floats, which have
+            probably been scaled already.
+        """
+        raw = jnp.asarray(raw)
+        if self.levels is None:
+            return (raw.astype(jnp.float32) - self.shift) / self.scale
+        if not jnp.issubdtype(raw.dtype, jnp.integer):
+            raise ValueError(f"expected integer levels, got {raw.dtype}: already encoded?")
+        level = raw.astype(jnp.float32)
+        width = self.high - self.low
+        if not self.dequantize:
+            return self.low + width * (level / (self.levels - 1))
+        if key is None:
+            raise ValueError("data.dequantize = True: encode needs a key")
+        cell = jax.random.bits(key, raw.shape, jnp.uint16) >> (16 - _NOISE_BITS)
+        noise = (cell.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
+        return self.low + width * ((level + noise) / self.levels)
+
+    def decode(self, x: Array | np.ndarray) -> Array:
+        """The model's range to raw data of the same shape.
+
+        Returns:
+          The nearest level (the containing level, dequantised), clipped, uint8; or float32 raw
+          values if continuous.
+        """
+        x = jnp.asarray(x).astype(jnp.float32)
+        if self.levels is None:
+            return x * self.scale + self.shift
+        unit = (x - self.low) / (self.high - self.low)
+        if self.dequantize:
+            level = jnp.floor(unit * self.levels)
+        else:
+            level = jnp.round(unit * (self.levels - 1))
+        return jnp.clip(level, 0, self.levels - 1).astype(jnp.uint8)
+
+    def to_uint8(self, x: Array | np.ndarray) -> Array:
+        """The model's range to picture values 0 .. 255: ``round(255 k / (levels - 1))``, uint8.
+
+        Raises:
+          ValueError: continuous data, which no convention maps to picture values.
+        """
+        if self.levels is None:
+            raise ValueError("continuous data (data.levels = None) have no picture values")
+        level = self.decode(x).astype(jnp.float32)
+        return jnp.round(level * 255 / (self.levels - 1)).astype(jnp.uint8)
+
+    def log_volume(self) -> float:
+        """Per dimension, ``log |d x / d k|`` of the dequantised map, in nats.
+
+        For integer data ``log P(k) >= E_u log p(x) + D log_volume()``; for continuous data
+        ``log p(raw) = log p(x) + D log_volume()``.
+        """
+        if self.levels is None:
+            return -math.log(self.scale)
+        return math.log((self.high - self.low) / self.levels)
+
+
+def random_flip(x: Array, key: Array) -> Array:
+    """Mirror each image left to right with probability 1/2; ``(B, H, W, C)``, any dtype."""
+    if x.ndim != 4:
+        raise ValueError(f"data.random_flip needs images (B, H, W, C), got shape {x.shape}")
+    flip = jax.random.bernoulli(key, 0.5, (x.shape[0], 1, 1, 1))
+    return jnp.where(flip, x[:, :, ::-1, :], x)
+
+
+def warn_if_unscaled(source: Source, scaling: Scaling) -> None:
+    """Warn if encoded continuous data have a standard deviation far from 1.
+
+    Noise levels and preconditioning assume data of about unit scale.  Looks at the first 1000
+    examples and warns outside [0.05, 5]; silent for integer data.
+    """
+    if scaling.levels is not None:
+        return
+    first = source.read(np.arange(min(len(source), 1000)))["x"].astype(np.float64)
+    deviation = float(np.std(first)) / scaling.scale
+    if not 0.05 <= deviation <= 5:
+        warnings.warn(
+            f"data.scale = {scaling.scale:g}: the data have standard deviation {deviation:.3g}"
+            f" after scaling, far from 1; try data.scale = {deviation * scaling.scale:.3g} and"
+            f" data.shift = {float(np.mean(first)):.3g}",
+            stacklevel=2,
+        )

@@ -1,0 +1,113 @@
+"""Networks, behind a seam: only this package knows which neural-network library it uses.
+
+Outside, a network is ``net(params, x, c_noise, cond, key=key)`` and its parameters are a nested
+dictionary of float32 arrays with readable names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from score_sde.nets import layers
+from score_sde.nets.ncsnpp import NCSNpp
+
+NETS = {"ncsnpp": NCSNpp}
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network without its parameters: hashable, so it can be a static argument of ``jit``."""
+
+    module: nn.Module
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Fresh parameters.
+
+        Works under ``jit`` (with ``shape`` static) and ``eval_shape``.
+
+        Args:
+          key: a random key; the parameters are a function of it.
+          shape: of one example, ``(*S, C)``.
+
+        Returns:
+          A nested dictionary of float32 arrays.
+
+        Raises:
+          ValueError: the network cannot work with the shape.
+        """
+
+        def describe() -> Any:
+            x = jnp.zeros((1, *shape), jnp.float32)
+            return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
+
+        return layers.draw(key, jax.eval_shape(describe)["params"])
+
+    def __call__(
+        self,
+        params: Mapping[str, Any],
+        x: Array,
+        c_noise: Array | float,
+        cond: Array | None = None,
+        *,
+        key: Array | None = None,
+    ) -> Array:
+        """The raw output of the network.
+
+        Args:
+          params: as ``init`` returns them.
+          x: ``(B, *S, C)`` float32.
+          c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
+          cond: ``(B,)`` integer class labels, -1 for none; or None.
+          key: a random key for dropout; None for no dropout.
+
+        Returns:
+          ``(B, *S, C)`` float32.
+
+        Raises:
+          ValueError: the network cannot work with these shapes.
+        """
+        c_noise = jnp.asarray(c_noise, jnp.float32)
+        if c_noise.ndim == 0:
+            c_noise = jnp.full(x.shape[:1], c_noise)
+        rngs = {} if key is None else {"dropout": key}
+        output: Any = self.module.apply(
+            {"params": params}, x, c_noise, cond, train=key is not None, rngs=rngs
+        )
+        return output
+
+
+def parameter_count(params: Any) -> int:
+    """The number of scalars in a tree of arrays, or of their shapes."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def check_spec(got: Any, want: Any) -> None:
+    """Refuse a tree whose paths, shapes or dtypes differ from those wanted, in either direction.
+
+    Args:
+      got: a tree of arrays (or shapes), for example read from a file.
+      want: a tree of arrays or ``jax.ShapeDtypeStruct``.
+
+    Raises:
+      ValueError: shows the first ten differing paths with what each side has, and their number.
+    """
+    sides = [
+        {jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        for tree in (got, want)
+    ]
+    differing = [
+        f"  {path}: got {sides[0].get(path, 'nothing')}, want {sides[1].get(path, 'nothing')}"
+        for path in sorted(sides[0].keys() | sides[1].keys())
+        if sides[0].get(path) != sides[1].get(path)
+    ]
+    if differing:
+        more = ["  ..."] if len(differing) > 10 else []
+        lines = [f"{len(differing)} parameters differ:", *differing[:10], *more]
+        raise ValueError("\n".join(lines))

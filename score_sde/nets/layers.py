@@ -1,0 +1,337 @@
+"""The layers of the U-Nets.  Arrays are ``(B, *S, C)`` for any number of spatial axes S.
+
+Parameters are float32.  Convolutions, products and sums run in each layer's ``dtype``; group
+statistics, the softmax and the noise embeddings are float32 always.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from flax.core import meta
+from jax import Array, lax
+
+from score_sde.nets.resample import BOX, downsample, smooth, upsample
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "swish": jax.nn.swish,
+    "elu": jax.nn.elu,
+    "relu": jax.nn.relu,
+    "lrelu": lambda x: jax.nn.leaky_relu(x, 0.2),
+}
+RESAMPLERS: dict[str, Callable[..., Array]] = {
+    "none": lambda x, kernel: x,
+    "up": upsample,
+    "down": downsample,
+}
+
+
+# Initial values.  A random draw costs the same to compile whether it makes ten numbers or a
+# million, and a network has hundreds of parameters.  So initializers draw nothing: they describe
+# their values in a box, and ``draw`` makes all of them from one uniform and one normal sample.
+
+
+class Initial(struct.PyTreeNode, meta.AxisMetadata[Any]):
+    """A parameter before its values are drawn: zeros of its shape, and how to draw them.
+
+    ``kind`` is ``"constant"``, ``"uniform"`` on [-1, 1] or ``"normal"``, multiplied by ``scale``.
+    """
+
+    value: Any
+    kind: str = struct.field(pytree_node=False)
+    scale: float = struct.field(pytree_node=False)
+
+    def unbox(self) -> Any:
+        return self.value
+
+    def replace_boxed(self, val: Any) -> "Initial":
+        return self.replace(value=val)
+
+    def add_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
+        raise NotImplementedError("lifted transforms are not used")
+
+    remove_axis = add_axis
+
+
+def described(kind: str, scale: float) -> Callable[..., Any]:
+    """An initializer that returns an ``Initial``; ``nn.Module.param`` hands out what it holds."""
+
+    def initializer(key: Array, shape: Sequence[int]) -> Initial:
+        return Initial(jnp.zeros(shape, jnp.float32), kind, scale)
+
+    return initializer
+
+
+def fan_average(scale: float) -> Callable[..., Any]:
+    """Uniform with variance ``scale / mean(fan_in, fan_out)``, for kernels ``(..., in, out)``.
+
+    A scale of 0 means 1e-10: the layer starts as good as silent, and still has a gradient
+    (Song et al. 2021, released code).
+    """
+
+    def initializer(key: Array, shape: Sequence[int]) -> Initial:
+        fan = math.prod(shape[:-2]) * (shape[-2] + shape[-1]) / 2
+        bound = math.sqrt(3 * max(scale, 1e-10) / fan)
+        return described("uniform", bound)(key, shape)
+
+    return initializer
+
+
+def draw(key: Array, tree: Any) -> Any:
+    """Replace every ``Initial`` of a tree by its float32 values, deterministically in ``key``."""
+    boxes, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Initial))
+    sizes = {"uniform": 0, "normal": 0, "constant": 0}
+    starts = []
+    for box in boxes:
+        starts.append(sizes[box.kind])
+        sizes[box.kind] += box.value.size
+    uniform_key, normal_key = jax.random.split(key)
+    pools = {
+        "uniform": jax.random.uniform(uniform_key, (sizes["uniform"],), jnp.float32, -1.0, 1.0),
+        "normal": jax.random.normal(normal_key, (sizes["normal"],), jnp.float32),
+    }
+
+    def values(box: Initial, start: int) -> Array:
+        shape = box.value.shape
+        if box.kind == "constant":
+            return jnp.full(shape, box.scale, jnp.float32)
+        stop = start + box.value.size
+        return box.scale * lax.slice(pools[box.kind], (start,), (stop,)).reshape(shape)
+
+    drawn = [values(box, start) for box, start in zip(boxes, starts, strict=True)]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def _along_channels(vector: Array, x: Array) -> Array:
+    """A ``(C,)`` vector as ``(1, ..., 1, C)``; explicit, since rank promotion hides mistakes."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
+class Dense(nn.Module):
+    """An affine map of the last axis; on images, a convolution of width one."""
+
+    features: int
+    scale: float = 1.0
+    bias: bool = True
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", fan_average(self.scale), (x.shape[-1], self.features))
+        y = lax.dot_general(
+            x.astype(self.dtype), kernel.astype(self.dtype), (((x.ndim - 1,), (0,)), ((), ()))
+        )
+        if not self.bias:
+            return y
+        bias = self.param("bias", described("constant", 0.0), (self.features,))
+        return y + _along_channels(bias.astype(self.dtype), y)
+
+
+class Conv(nn.Module):
+    """A 3-wide convolution over as many spatial axes as ``x`` has.
+
+    ``padding`` is the number of zeros before and after every spatial axis.
+    """
+
+    features: int
+    scale: float = 1.0
+    stride: int = 1
+    padding: tuple[int, int] = (1, 1)
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        rank = x.ndim - 2
+        kernel = self.param(
+            "kernel", fan_average(self.scale), (3,) * rank + (x.shape[-1], self.features)
+        )
+        bias = self.param("bias", described("constant", 0.0), (self.features,))
+        last = rank + 1
+        spatial = tuple(range(1, last))
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(self.stride,) * rank,
+            padding=(self.padding,) * rank,
+            dimension_numbers=lax.ConvDimensionNumbers(
+                (0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial)
+            ),
+        )
+        return y + _along_channels(bias.astype(self.dtype), y)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018, arXiv:1803.08494), in float32.
+
+    There are ``min(C // 4, 32)`` groups, or the next smaller number that divides C.
+    """
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", described("constant", 1.0), (channels,))
+        bias = self.param("bias", described("constant", 0.0), (channels,))
+        groups = max(1, min(channels // 4, 32))
+        while channels % groups:
+            groups -= 1
+        y = x.astype(jnp.float32).reshape(x.shape[0], -1, groups, channels // groups)
+        y = y - jnp.mean(y, axis=(1, 3), keepdims=True)
+        y = y * lax.rsqrt(jnp.mean(jnp.square(y), axis=(1, 3), keepdims=True) + self.epsilon)
+        y = y.reshape(x.shape)
+        return (y * _along_channels(scale, y) + _along_channels(bias, y)).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Residual self-attention with a single head over all spatial positions.
+
+    Ho et al. 2020, arXiv:2006.11239, appendix B.
+    """
+
+    init_scale: float = 0.0
+    skip_rescale: bool = True
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        h = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, 1, channels)
+        query, key, value = (
+            Dense(channels, 0.1, dtype=self.dtype, name=name)(h)
+            for name in ("query", "key", "value")
+        )
+        h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
+        h = Dense(channels, self.init_scale, dtype=self.dtype, name="out")(h)
+        return join(x, h, self.skip_rescale)
+
+
+class ResBlock(nn.Module):
+    """Norm, activation, convolution, noise level; then norm, activation, dropout, convolution.
+
+    With ``resample`` both branches change resolution inside the block (BigGAN, Brock et al. 2019,
+    arXiv:1809.11096, figure 15; the filter as in Song et al. 2021, appendix H).  The shortcut is
+    affine where the number of channels or the resolution changes, and the identity elsewhere.
+    The block of Ho et al. 2020 is the same without resampling and with a small initial shortcut.
+    """
+
+    features: int
+    resample: str = "none"
+    kernel: tuple[float, ...] = BOX
+    shortcut_scale: float = 1.0
+    nonlinearity: str = "swish"
+    dropout: float = 0.0
+    init_scale: float = 0.0
+    skip_rescale: bool = True
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, time: Array | None, train: bool) -> Array:
+        """``x``: ``(B, *S, C)``; ``time``: ``(B, E)`` or None; gives ``(B, *S', features)``."""
+        act = ACTIVATIONS[self.nonlinearity]
+        resample = RESAMPLERS[self.resample]
+        h = resample(act(GroupNorm(name="norm_0")(x)), self.kernel)
+        h = Conv(self.features, dtype=self.dtype, name="conv_0")(h)
+        if time is not None:
+            shift = Dense(self.features, dtype=self.dtype, name="time")(act(time))
+            h = h + shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
+        h = act(GroupNorm(name="norm_1")(h))
+        h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
+        h = Conv(self.features, self.init_scale, dtype=self.dtype, name="conv_1")(h)
+        affine = self.resample != "none" or x.shape[-1] != self.features
+        x = resample(x, self.kernel)
+        if affine:
+            x = Dense(self.features, self.shortcut_scale, dtype=self.dtype, name="shortcut")(x)
+        return join(x, h, self.skip_rescale)
+
+
+class Downsample(nn.Module):
+    """Half the resolution: a filter, then, where ``features`` is given, a convolution.
+
+    ``kernel=None`` is the naive form: the mean of neighbours, or with features a plain strided
+    convolution that pads at the far end only.
+    """
+
+    features: int | None
+    kernel: tuple[float, ...] | None
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if self.features is None:
+            return downsample(x, self.kernel or BOX)
+        padding = (0, 1)
+        if self.kernel is not None:
+            x, padding = smooth(x, self.kernel, margin=1), (0, 0)
+        return Conv(self.features, 1.0, 2, padding, self.dtype, name="conv")(x)
+
+
+class Upsample(nn.Module):
+    """Twice the resolution: a filter, then, where ``features`` is given, a convolution.
+
+    ``kernel=None`` is the naive form, nearest neighbours.
+    """
+
+    features: int | None
+    kernel: tuple[float, ...] | None
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.kernel or BOX
+        if self.features is None:
+            return upsample(x, kernel)
+        # The convolution sees the filter's tail beyond the border, not zeros.
+        x = upsample(x, kernel, margin=1)
+        return Conv(self.features, padding=(0, 0), dtype=self.dtype, name="conv")(x)
+
+
+class Combine(nn.Module):
+    """Bring a pyramid into the feature map: affine to its channels, then ``sum`` or ``cat``."""
+
+    method: str = "sum"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, pyramid: Array, h: Array) -> Array:
+        pyramid = Dense(h.shape[-1], dtype=self.dtype, name="conv")(pyramid)
+        return pyramid + h if self.method == "sum" else jnp.concatenate([pyramid, h], axis=-1)
+
+
+class FourierEmbedding(nn.Module):
+    """Random Fourier features of the noise level: ``(B,)`` to ``(B, 2 features)`` float32.
+
+    ``sin(2 pi w c), cos(2 pi w c)`` with ``w ~ N(0, scale^2)`` (Tancik et al. 2020,
+    arXiv:2006.10739).  The frequencies are stored as a parameter but receive no gradient.
+    """
+
+    features: int
+    scale: float = 16.0
+
+    @nn.compact
+    def __call__(self, c_noise: Array) -> Array:
+        frequencies = self.param("frequencies", described("normal", self.scale), (self.features,))
+        frequencies = lax.stop_gradient(frequencies)
+        angle = c_noise[:, None] * frequencies[None, :] * (2 * math.pi)
+        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def positional_embedding(c_noise: Array, features: int) -> Array:
+    """Sines, then cosines, of geometric frequencies 1 ... 1e-4: ``(B,)`` to ``(B, features)``.
+
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, in the arrangement of Ho et al. 2020.
+    """
+    half = features // 2
+    frequencies = np.exp(np.arange(half) * (-math.log(1e4) / (half - 1))).astype(np.float32)
+    angle = c_noise[:, None] * frequencies[None, :]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def join(x: Array, h: Array, rescale: bool) -> Array:
+    """The sum of two branches, over sqrt(2) if ``rescale`` to keep the variance."""
+    return (x + h) * math.sqrt(0.5) if rescale else x + h

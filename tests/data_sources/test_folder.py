@@ -1,0 +1,178 @@
+"""Folders of images: listing, classes, splits, damaged files, and the messages for bad input."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from score_sde.data import Folder
+
+
+def save(path, shape=(8, 8, 3), value=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = int.from_bytes(path.name.encode(), "big") % 2**32
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    if value is not None:
+        pixels[:] = value
+    Image.fromarray(pixels[..., 0] if shape[-1] == 1 else pixels).save(path, **options)
+    return pixels
+
+
+def everything(source):
+    return source.read(np.arange(len(source)))
+
+
+def truncate(path):
+    save(path, (32, 32, 3))
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "jpg", "JPEG", "gif", "webp", "tiff", "ppm"])
+def test_reads_any_format(tmp_path, suffix):
+    for k in range(3):
+        save(tmp_path / f"{k}.{suffix}", value=100 + k)
+    source = Folder("train", tmp_path, held_out=0.0)
+    assert source.spec.shape == (8, 8, 3) and source.spec.levels == 256
+    batch = everything(source)
+    assert batch["x"].dtype == np.uint8 and batch["label"].dtype == np.int32
+    middle = batch["x"][:, 4, 4, 0].astype(int)
+    assert np.all(np.abs(middle - [100, 101, 102]) <= 1)
+    np.testing.assert_array_equal(batch["label"], -1)
+    assert source.spec.num_classes == 0
+
+
+def test_classes_are_sorted_sub_folders(tmp_path):
+    pixels = {name: save(tmp_path / name) for name in ("dog/1.png", "cat/z/2.png", "cat/1.png")}
+    (tmp_path / "dog" / "notes.txt").write_text("not an image")
+    (tmp_path / ".hidden").mkdir()
+    save(tmp_path / ".hidden" / "x.png")
+    save(tmp_path / "dog" / "._1.png")
+    source = Folder("train", str(tmp_path), held_out=0)
+    assert source.files == ["cat/1.png", "cat/z/2.png", "dog/1.png"]
+    assert source.spec.num_classes == 2
+    batch = source.read(np.array([2, 0, 2]))
+    np.testing.assert_array_equal(batch["label"], [1, 0, 1])
+    np.testing.assert_array_equal(batch["x"][0], pixels["dog/1.png"])
+    np.testing.assert_array_equal(batch["x"][1], pixels["cat/1.png"])
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation"])
+def test_split_folders(tmp_path, name):
+    save(tmp_path / "train/b/1.png")
+    save(tmp_path / "train/a/2.png")
+    save(tmp_path / name / "b/3.png")
+    train, test = (Folder(split, tmp_path) for split in ("train", "test"))
+    assert train.files == ["a/2.png", "b/1.png"] and test.files == ["b/3.png"]
+    assert train.spec == test.spec and train.spec.num_classes == 2
+    np.testing.assert_array_equal(everything(test)["label"], [1])  # as in train, though alone
+
+
+def test_held_out_files_are_a_fixed_fraction_that_growth_does_not_move(tmp_path):
+    for k in range(300):
+        save(tmp_path / f"{k}.png", (2, 2, 3))
+    train, test = (Folder(split, tmp_path, held_out=0.2).files for split in ("train", "test"))
+    assert not set(train) & set(test) and len(train) + len(test) == 300
+    assert 60 - 5 * 7 < len(test) < 60 + 5 * 7  # binomial, five standard deviations
+    for k in range(300, 320):
+        save(tmp_path / f"{k}.png", (2, 2, 3))
+    assert set(test) <= set(Folder("test", tmp_path, held_out=0.2).files)
+    assert set(train) <= set(Folder("train", tmp_path, held_out=0.2).files)
+    assert set(Folder("test", tmp_path, held_out=0.1).files) <= set(
+        Folder("test", tmp_path, held_out=0.2).files
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_mixed_files_are_brought_to_one_shape(tmp_path, channels, resize):
+    for k, shape in enumerate([(5, 9, 3), (30, 8, 1), (16, 16, 4), (64, 48, 3)]):
+        save(tmp_path / f"{k}.png", shape)
+    source = Folder("train", tmp_path, size=[12, 10], channels=channels, resize=resize, held_out=0)
+    assert everything(source)["x"].shape == (4, 12, 10, channels)
+
+
+def test_many_big_files_are_read_in_threads_in_order(tmp_path):
+    pixels = [save(tmp_path / f"{k:03}.png", (128, 128, 3)) for k in range(150)]
+    source = Folder("train", tmp_path, held_out=0)
+    np.testing.assert_array_equal(everything(source)["x"], pixels)
+
+
+def test_first_deviating_size_is_named_at_once(tmp_path):
+    for k, size in enumerate([8, 8, 9, 7]):
+        save(tmp_path / f"{k}.png", (size, 8, 3))
+    with pytest.raises(ValueError, match=r"data.size: .*2.png has size 9x8, expected 8x8"):
+        Folder("train", tmp_path, held_out=0)
+    with pytest.raises(ValueError, match=r"0.png has size 8x8, expected 16x16"):
+        Folder("train", tmp_path, size=16, resize="none", held_out=0)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("this is text")
+    truncate(tmp_path / "c.jpg")
+    (tmp_path / "d.png").write_bytes(b"")
+    save(tmp_path / "e.png")
+    return tmp_path
+
+
+def test_damaged_files_are_named(damaged):
+    with pytest.raises(ValueError, match="data.path: cannot use .*b.png: cannot identify"):
+        Folder("train", damaged, held_out=0)
+    source = Folder("train", damaged, size=8, held_out=0)
+    with pytest.raises(ValueError, match="c.jpg: .*truncated.*data.on_error = 'skip'"):
+        source.read(np.array([0, 2]))
+    with pytest.raises(ValueError, match="d.png"):
+        source.read(np.array([3]))
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_damaged_files_are_skipped_and_reported(damaged, size):
+    with pytest.warns(UserWarning, match="skipped 3 of 5 images.*b.png: cannot identify"):
+        source = Folder("train", damaged, size=size, held_out=0, on_error="skip")
+    assert source.files == ["a.png", "e.png"] and len(source) == 2
+    assert [name for name, _ in source.skipped] == ["b.png", "c.jpg", "d.png"]
+    assert everything(source)["x"].shape == (2, 8, 8, 3)
+
+
+def test_skipping_leaves_out_wrong_sizes_but_not_everything(tmp_path):
+    save(tmp_path / "a.png")
+    save(tmp_path / "b.png", (9, 8, 3))
+    with pytest.warns(UserWarning, match="skipped 1 of 2 .*size 9x8, expected 8x8"):
+        assert Folder("train", tmp_path, held_out=0, on_error="skip").files == ["a.png"]
+    with pytest.raises(ValueError, match="none of the 2 images"):
+        Folder("train", tmp_path, size=99, resize="none", held_out=0, on_error="skip")
+
+
+def test_refuses_folders(tmp_path):
+    with pytest.raises(ValueError, match="data.path = .*no such folder"):
+        Folder("train", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="data.path = .*no images in .*holds nothing"):
+        Folder("train", tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ValueError, match="no images in .*holds notes.txt"):
+        Folder("train", tmp_path)
+    with pytest.raises(ValueError, match="must be a folder"):
+        Folder("train", tmp_path / "notes.txt")
+    save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="data.held_out = 0: leaves none of the 1 images"):
+        Folder("test", tmp_path, held_out=0)
+    save(tmp_path / "cat" / "b.png")
+    with pytest.raises(ValueError, match=r"class folders \(cat, ...\) and 1 images beside them"):
+        Folder("train", tmp_path, held_out=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "eval"}, "data.split = 'eval'"),
+        ({"held_out": 1.0}, "data.held_out = 1.0"),
+        ({"on_error": "ignore"}, "data.on_error = 'ignore'"),
+        ({"channels": 2}, "data.channels = 2"),
+        ({"size": 0}, "data.size = 0"),
+        ({"resize": "zoom"}, "data.resize = 'zoom'"),
+    ],
+)
+def test_refuses_options(tmp_path, options, message):
+    save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=message):
+        Folder(**{"split": "train", "path": tmp_path, **options})

@@ -1,0 +1,312 @@
+"""One step against the official code, exact resume, devices, signals: the promises of the training loop."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from score_sde import nets
+from score_sde.data import Batches, Digits
+from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.losses import WEIGHTS, DenoisingLoss, square_error
+from score_sde.mesh import batch_sharding, make_mesh, state_shardings
+from score_sde.nets.official import from_torch_names
+from score_sde.sde import VP
+from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, TrainState, train
+from score_sde.train.step import compile_step, init_state, make_step
+from tests.recipe import normals, state_dict, uniforms
+
+SHAPE = (8, 8, 1)
+ROW = Precondition(PREDICTIONS["noise"](), LABELS["time_999"]())
+
+
+def low_discrepancy(sde, key, batch):
+    offset = jax.random.uniform(key, ())
+    return sde.t_min + (1 - sde.t_min) * jnp.mod(offset + jnp.arange(batch) / batch, 1.0)
+
+
+class Tiny:
+    """A two-parameter-array network: quick to compile, with dropout so that keys matter."""
+
+    def init(self, key):
+        return {"w": 0.1 * jax.random.normal(key, (64, 64)), "b": jnp.zeros((64,))}
+
+    def __call__(self, params, x, c_noise, cond=None, *, key=None):
+        flat = x.reshape(x.shape[0], -1)
+        if key is not None:
+            flat = flat * jax.random.bernoulli(key, 0.9, flat.shape)
+        return (jnp.tanh(flat @ params["w"]) + params["b"][None]).reshape(x.shape)
+
+
+NET = Tiny()
+
+
+def bind(params, cond=None):
+    return Denoiser(params, VP(), NET, ROW, cond)
+
+
+OBJECTIVE = Objective(
+    prepare=lambda raw, key: raw / 8.0 - 1 + 0.01 * jax.random.normal(key, raw.shape),
+    bind=bind,
+    loss=DenoisingLoss(VP(), WEIGHTS["noise"](), low_discrepancy),
+)
+
+
+def adam(**options):
+    return OPTIMIZERS["adam"](**{"learning_rate": 1e-3, "warmup_steps": 5} | options)
+
+
+class Run:
+    """A small run over ``devices``, resumed from whatever its directory holds."""
+
+    def __init__(self, path, *, devices=1, fsdp=1, optimizer=None, objective=OBJECTIVE, dispatch=1):
+        self.path, self.dispatch = path, dispatch
+        self.mesh = make_mesh(fsdp, jax.devices()[:devices])
+        self.optimizer = optimizer or adam()
+        make = init_state(NET.init, self.optimizer, 3)
+        self.shapes = jax.eval_shape(make)
+        step = make_step(objective, self.optimizer, EMAS["warmup"](decay=0.99), 3)
+        self.step = compile_step(step, self.mesh, self.shapes, dispatch)
+        self.fresh = jax.jit(make, out_shardings=state_shardings(self.mesh, self.shapes))
+        self.data = Batches(
+            Digits("train"),
+            batch_size=16,
+            seed=3,
+            sharding=batch_sharding(self.mesh),
+            steps_per_dispatch=dispatch,
+        )
+
+    def to(self, steps, **options):
+        with Checkpoints(self.path / "checkpoints", keep_last=3) as checkpoints:
+            state = checkpoints.restore(self.shapes, self.mesh) if checkpoints.steps else self.fresh()
+            with Log(self.path, int(state.step)) as log:
+                return train(
+                    self.step,
+                    state,
+                    self.data.from_step(int(state.step)),
+                    steps=steps,
+                    batch_size=16,
+                    checkpoints=checkpoints,
+                    log=log,
+                    checkpoint_every_steps=4,
+                    log_every_steps=2,
+                    steps_per_dispatch=self.dispatch,
+                    quiet=True,
+                    **options,
+                )[0]
+
+
+def assert_same(a, b, **tolerance):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if tolerance:
+            np.testing.assert_allclose(left, right, **tolerance)
+        else:
+            np.testing.assert_array_equal(left, right)
+
+
+def test_five_steps_equal_the_official_training_loop(fixture):
+    # float32 on both sides; Adam divides small gradients by small moments, which amplifies their last digits.
+    d = fixture("train_trace")
+    info, table = json.loads(str(d["info"])), json.loads(str(d["table"]))
+    net = nets.Net(nets.NCSNpp(nf=8, dropout=0.0))
+    shape = (32, 32, 3)
+    params = from_torch_names(state_dict(info["recipe_seed"], table), net, shape)
+    params = jax.tree.map(jnp.asarray, params)
+
+    optimizer = adam(learning_rate=info["lr"], warmup_steps=info["warmup"], clip_norm=info["grad_clip"])
+    ema = EMAS["warmup"](decay=info["ema_decay"])
+
+    # The package's own step, with the loss replaced by one that takes the recorded draws.
+    state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+    losses, norms = [], []
+    for i in range(5):
+        x0 = jnp.asarray((2 * uniforms(900 + i, (4, 3, 32, 32)) - 1).transpose(0, 2, 3, 1))
+        t = jnp.asarray(uniforms(700 + i, (4,)) * (1 - 1e-5) + 1e-5)
+        noise = jnp.asarray(normals(800 + i, (4, 3, 32, 32)).transpose(0, 2, 3, 1))
+        objective = Objective(
+            prepare=lambda raw, key: raw,
+            bind=lambda params, cond: Denoiser(params, VP(), net, ROW),
+            loss=lambda denoiser, x0, key, t=t, noise=noise: (
+                square_error(denoiser, VP(), x0, t, noise, weight=WEIGHTS["noise"]()),
+                {},
+            ),
+        )
+        step = make_step(objective, optimizer, ema, 0)
+        state, metrics = step(state, {"x": x0, "label": jnp.zeros(4, jnp.int32)})
+        losses.append(float(metrics["loss"]))
+        norms.append(float(metrics["grad_norm"]))
+    np.testing.assert_allclose(losses, d["losses"], rtol=2e-5)
+    np.testing.assert_allclose(norms, d["grad_norms"], rtol=2e-4)
+    # Layouts differ, norms do not: how far every tensor and its average have moved.
+    codes = {name: np.full(size, i, np.float32) for i, (name, size, *_) in enumerate(table)}
+    order = {path: int(code.flat[0]) for path, code in _flat(from_torch_names(codes, net, shape)).items()}
+    for got, key in ((state.params, "moved"), (state.ema, "ema_moved")):
+        start = _flat(params)
+        for path, leaf in _flat(got).items():
+            distance = np.linalg.norm(np.asarray(leaf, np.float64) - np.asarray(start[path], np.float64))
+            assert distance == pytest.approx(d[key][order[path]], rel=0.01, abs=3e-6), path  # gradients of key biases are zero but for rounding
+
+
+def _flat(tree):
+    return {jax.tree_util.keystr(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def test_resumed_run_is_bit_identical(tmp_path):
+    whole = Run(tmp_path / "a").to(20)
+    Run(tmp_path / "b").to(10)
+    assert_same(Run(tmp_path / "b").to(20), whole)
+
+
+def test_what_was_written_after_the_last_checkpoint_is_made_again(tmp_path):
+    # As after kill -9 at step 11: the log is ahead of the checkpoint of step 8.
+    whole = Run(tmp_path / "a").to(20)
+    Run(tmp_path / "b").to(8)
+    with (tmp_path / "b" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 10, "loss": 5.0}\n{"step": 11, "lo')
+    assert_same(Run(tmp_path / "b").to(20), whole)
+    lines = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(set(steps))
+    assert 5.0 not in [line["loss"] for line in lines]
+
+
+def test_one_device_equals_eight_and_sharded_parameters(tmp_path, monkeypatch):
+    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+    one = Run(tmp_path / "1").to(12)
+    eight = Run(tmp_path / "8", devices=8).to(12)
+    split = Run(tmp_path / "f", devices=8, fsdp=4).to(12)
+    assert "fsdp" in str(split.params["w"].sharding.spec)
+    assert_same(eight.params, one.params, atol=2e-5)
+    assert_same(split.params, one.params, atol=2e-5)
+
+
+def test_restores_on_another_number_of_devices(tmp_path, monkeypatch):
+    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+    saved = Run(tmp_path, devices=8, fsdp=2).to(8)
+    run = Run(tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert_same(checkpoints.restore(run.shapes, run.mesh), saved)
+        step, ema = checkpoints.restore_ema(run.shapes.ema, run.mesh)
+    assert step == 8
+    assert_same(ema, saved.ema)
+
+
+def test_several_steps_a_dispatch_equal_single_ones(tmp_path):
+    assert_same(Run(tmp_path / "4", dispatch=4).to(12), Run(tmp_path / "1").to(12), atol=2e-6)
+
+
+def test_state_is_donated(tmp_path):
+    run = Run(tmp_path)
+    state = run.fresh()
+    run.step(state, next(run.data.from_step(0)))
+    assert state.params["w"].is_deleted()
+
+
+def test_changed_learning_rate_average_and_length_are_honoured(tmp_path):
+    Run(tmp_path).to(4)
+    frozen = Run(tmp_path, optimizer=adam(learning_rate=1e-30)).to(8)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        before = checkpoints.restore(Run(tmp_path).shapes, make_mesh(1, jax.devices()[:1]), 4)
+    assert_same(frozen.params, before.params)
+    assert int(frozen.step) == 8
+
+
+def test_a_changed_architecture_is_shown(tmp_path, monkeypatch):
+    Run(tmp_path).to(4)
+    monkeypatch.setattr(Tiny, "init", lambda self, key: {"w": jnp.zeros((64, 32)), "c": jnp.zeros(3)})
+    with pytest.raises(ValueError, match="does not fit the config") as error:
+        Run(tmp_path).to(8)
+    text = str(error.value)
+    assert "w: saved float32[64, 64], config float32[64, 32]" in text
+    assert "b: saved float32[64], config nothing" in text
+    assert "c: saved nothing, config float32[3]" in text
+
+
+@pytest.mark.parametrize("at", [0, 5, 7])
+def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path, at):
+    def loss(denoiser, x0, key):
+        value, aux = OBJECTIVE.loss(denoiser, x0, key)
+        # The times of step ``at`` identify it.
+        marked = jnp.array_equal(jax.random.key_data(key), jax.random.key_data(_loss_key(at)))
+        return jnp.where(marked, jnp.nan, value), aux
+
+    run = Run(tmp_path, objective=Objective(OBJECTIVE.prepare, bind, loss))
+    with pytest.raises(FloatingPointError, match=f"step {at}: loss nan"):
+        run.to(20)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert all(step <= at for step in checkpoints.steps)  # nothing spoilt was saved
+
+
+def _loss_key(step):
+    return jax.random.split(jax.random.fold_in(jax.random.key(3), step))[1]
+
+
+def test_averages_follow_their_rules():
+    constant, warm = EMAS["constant"](decay=0.9), EMAS["warmup"](decay=0.9999)
+    assert float(constant(jnp.int32(0))) == pytest.approx(0.9)
+    assert float(warm(jnp.int32(0))) == pytest.approx(2 / 11)
+    assert float(warm(jnp.int32(10**7))) == pytest.approx(0.9999)
+
+
+def test_learning_rate_warms_up_from_zero_and_gradients_are_clipped():
+    optimizer = OPTIMIZERS["adam"](learning_rate=0.1, warmup_steps=2, clip_norm=1.0)
+    params = {"w": jnp.zeros(2)}
+    state = optimizer.init(params)
+    sizes = []
+    for _ in range(4):
+        updates, state = optimizer.update({"w": jnp.array([30.0, 40.0])}, state, params)
+        sizes.append(float(jnp.abs(updates["w"]).max()))
+    np.testing.assert_allclose(sizes, [0, 0.05, 0.1, 0.1], rtol=1e-4, atol=1e-8)
+    moments = optax.tree_utils.tree_get(state, "mu")["w"]
+    assert float(jnp.linalg.norm(moments)) <= 1.0 + 1e-5
+
+
+def test_keeps_the_newest_and_every_kth(tmp_path):
+    run = Run(tmp_path)
+    with Checkpoints(tmp_path / "c", keep_last=1, keep_every_steps=4) as checkpoints:
+        state = run.fresh()
+        for step in (2, 4, 6, 8, 10):
+            checkpoints.save(step, state)
+            checkpoints.wait()
+        assert checkpoints.steps == [4, 8, 10]
+
+
+def test_a_full_disk_is_reported_before_anything_is_written(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    state = run.to(4)
+
+    class Full:
+        free = 1000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Full)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        with pytest.raises(OSError, match=r"no room for the checkpoint of step 8: .* MB needed"):
+            checkpoints.save(8, state)
+        assert checkpoints.steps == [4]
+
+
+def test_missing_checkpoints_are_named(tmp_path):
+    run = Run(tmp_path)
+    with Checkpoints(tmp_path / "empty") as checkpoints, pytest.raises(FileNotFoundError, match="empty"):
+        checkpoints.restore(run.shapes, run.mesh)
+    run.to(4)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        with pytest.raises(FileNotFoundError, match=r"step 3 .* there are \[4\]"):
+            checkpoints.restore(run.shapes, run.mesh, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate = 0.0: must be positive"),
+        ({"beta2": 1.0}, "beta2"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"decay_steps": 3, "warmup_steps": 5}, "must exceed"),
+    ],
+)
+def test_impossible_optimizer_options_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        OPTIMIZERS["adam"](**options)
