@@ -1,6 +1,7 @@
-"""DDPM++ cont. (VP) on CIFAR-10: Song et al. 2021 (arXiv:2011.13456), vp/cifar10_ddpmpp_continuous.
+"""DDPM++ cont. (VP) on CIFAR-10: arXiv:2011.13456, vp/cifar10_ddpmpp_continuous.
 
-    python run.py --config=configs/vp_cifar.py --mode=train --config.data.source=folder --config.data.path=DIR
+    python run.py --config=configs/vp_cifar.py --mode=train \\
+        --config.data.source=folder --config.data.path=DIR
 
 DIR holds train/ and test/ folders of 32x32 images.  Without the two overrides the data come from TensorFlow
 Datasets by name (cifar10).  Variants: ``deep`` is the published deeper network, ``reduced`` one for a CPU.

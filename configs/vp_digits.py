@@ -1,9 +1,17 @@
-"""A score model of handwritten digits, for a laptop: VP SDE on scikit-learn's 1,797 images of 8x8 pixels."""
+"""Handwritten digits on a laptop: VP SDE on scikit-learn's 1,797 images of 8x8 pixels.
+
+python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/digits
+"""
 
 from ml_collections import ConfigDict
 
+from score_sde.config import variant_of
+
+VARIANTS = {"": {}, "wide": {"nf": 64}}
+
 
 def get_config(variant: str = "") -> ConfigDict:
+    """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 0
     config.data = ConfigDict({"source": "digits", "dequantize": True})
@@ -18,21 +26,26 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.0,
         }
     )
+    config.model.update(variant_of(VARIANTS, variant))
     config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
     config.loss = ConfigDict({"weight": "noise", "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
-        {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 2500}
+        {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}
     )
     config.ema = ConfigDict({"name": "warmup", "decay": 0.995})
     config.training = ConfigDict(
         {
-            "steps": 2500,
-            "batch_size": 128,
-            "checkpoint_every_steps": 500,
+            "steps": 1000,
+            "batch_size": 64,
+            "checkpoint_every_steps": 250,
+            "keep_every_steps": 0,
             "log_every_steps": 50,
             "eval_every_steps": 500,
-            "sample_every_steps": 0,
+            "sample_every_steps": 500,
+            "sample_count": 100,
         }
     )
-    config.sampling = ConfigDict({"solver": "pc", "steps": 200, "t_end": 1e-3, "batch_size": 128})
+    config.sampling = ConfigDict(
+        {"solver": "pc", "predictor": "ancestral", "steps": 100, "t_end": 1e-3, "batch_size": 100}
+    )
     return config

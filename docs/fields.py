@@ -2,6 +2,8 @@
 
     python docs/fields.py            rewrite the part of config.md below the marker
     python docs/fields.py --check    say whether it is up to date
+
+The package must be installed.
 """
 
 import inspect
@@ -132,9 +134,7 @@ def of_section(section: str) -> str:
     if FIELDS[section].keys() != MEANING.get(section, {}).keys():
         different = FIELDS[section].keys() ^ MEANING.get(section, {}).keys()
         raise SystemExit(f"docs/fields.py: {section}: give a meaning to, or drop: {sorted(different)}")
-    rows = [
-        (f"`{key}`", shown(default), MEANING[section][key]) for key, default in FIELDS[section].items()
-    ]
+    rows = [(f"`{key}`", shown(default), MEANING[section][key]) for key, default in FIELDS[section].items()]
     return table("| field | default | meaning |", rows)
 
 

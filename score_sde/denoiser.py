@@ -67,7 +67,7 @@ def predict_noise(sde: SDE, t: Array) -> Row:
 
 
 def predict_score(sde: SDE, t: Array) -> Row:
-    """``F / sigma`` is the score: ``D = (x + sigma F) / alpha``, NCSN++ (arXiv:2011.13456, appendix H)."""
+    """``F / sigma`` is the score: ``D = (x + sigma F) / alpha``, NCSN++ (arXiv:2011.13456)."""
     alpha = sde.alpha(t)
     return 1.0 / alpha, sde.sigma(t) / alpha, jnp.ones_like(alpha)
 
@@ -95,7 +95,7 @@ def predict_velocity(sde: SDE, t: Array) -> Row:
 
 @dataclass(frozen=True)
 class PredictEDM:
-    """EDM preconditioning (arXiv:2206.00364, table 1), stated for ``x / alpha`` so that it fits every process.
+    """EDM preconditioning (arXiv:2206.00364, table 1), stated for ``x / alpha``: it fits every process.
 
     Attributes:
       sigma_data: standard deviation of the data.

@@ -29,27 +29,26 @@ NAMED: dict[str, dict[str, Callable[..., Any]]] = {
     "ema": EMAS,
 }
 
-_TEXT, _WHOLE, _REAL = (config_dict.placeholder(kind) for kind in (str, int, float))
-
-# Every other section: its own fields with their defaults, and the tables its choices look up.
+# Every other section: its fields with their defaults.  A type stands for "not set": whoever takes the field
+# has a default of its own.
 FIELDS: dict[str, dict[str, Any]] = {
     "data": {
         "source": "digits",
         "path": "",
-        "test_path": _TEXT,
+        "test_path": str,
         "name": "",
-        "data_dir": _TEXT,
+        "data_dir": str,
         "train_split": "train",
-        "test_split": _TEXT,
-        "size": _WHOLE,
-        "channels": 3,
+        "test_split": str,
+        "size": object,
+        "channels": int,
         "resize": "crop",
         "held_out": 0.1,
         "on_error": "raise",
-        "levels": _WHOLE,
+        "levels": int,
         "key": "x",
         "label_key": "label",
-        "channels_last": config_dict.placeholder(bool),
+        "channels_last": bool,
         "low": -1.0,
         "high": 1.0,
         "dequantize": False,
@@ -75,7 +74,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "sample_count": 64,
         "conditional": False,
     },
-    "mesh": {"fsdp": 1},
+    "mesh": {"fsdp": 1, "cpu_devices": 0, "distributed": False},
     "sampling": {
         "solver": "pc",
         "steps": 1000,
@@ -88,7 +87,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "corrector": "none",
         "corrector_steps": 1,
         "snr": 0.16,
-        "norm": _TEXT,
+        "norm": str,
         "churn": 1.0,
         "rtol": 1e-5,
         "atol": 1e-5,
@@ -102,35 +101,35 @@ FIELDS: dict[str, dict[str, Any]] = {
         "chunk": 64,
         "rtol": 1e-5,
         "atol": 1e-5,
-        "t_min": _REAL,
+        "t_min": float,
         "method": "dopri5",
         "max_steps": 4096,
         "batch_size": 64,
         "dequantize": True,
-        "num_examples": _WHOLE,
+        "num_examples": int,
     },
     "evaluate": {"batch_size": 128, "levels": 20},
 }
 
 
-def complete(config: ConfigDict) -> ConfigDict:
+def complete(config: Any) -> Any:
     """The config with every field that exists, defaults filled in; what is misspelt is refused.
 
     Raises:
       ConfigError: an unknown section, field or name.
     """
     check_fields(config, ["seed", *NAMED, *FIELDS], "")
-    full = ConfigDict({"seed": config.get("seed", 0)})
+    full: Any = ConfigDict({"seed": config.get("seed", 0)})
     for section, table in NAMED.items():
         spec = config.get(section, {})
         make = find(table, spec.get("name", next(iter(table))), f"{section}.name")
         defaults = options(make)
         check_fields(spec, ["name", *defaults], section)
-        known = {k: _known(v) for k, v in defaults.items() if v is not inspect.Parameter.empty}
+        known = {k: _field(v) for k, v in defaults.items() if v is not inspect.Parameter.empty}
         full[section] = ConfigDict({"name": next(iter(table)), **known})
     for section, fields in FIELDS.items():
         check_fields(config.get(section, {}), fields, section)
-        full[section] = ConfigDict(fields)
+        full[section] = ConfigDict({key: _field(default) for key, default in fields.items()})
     for section in [*NAMED, *FIELDS]:
         for key, value in config.get(section, {}).items():
             try:
@@ -140,8 +139,11 @@ def complete(config: ConfigDict) -> ConfigDict:
     return full.lock()
 
 
-def _known(default: Any) -> Any:
-    return _TEXT if default is None else default
+def _field(default: Any) -> Any:
+    """A default as a field: None and a type are placeholders, each of its own."""
+    if default is None:
+        return config_dict.placeholder(object)
+    return config_dict.placeholder(default) if isinstance(default, type) else default
 
 
 def _only_set(section: ConfigDict) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Experiment:
       scaling: raw data to the model's range and back.
     """
 
-    config: ConfigDict
+    config: Any
     spec: Spec
     sde: SDE
     net: nets.Net
@@ -198,7 +200,7 @@ class Experiment:
         return {"spec": asdict(self.spec)}
 
 
-def open_source(config: ConfigDict, split: str) -> Source:
+def open_source(config: Any, split: str) -> Source:
     """The ``train`` or ``test`` split of the configured data.
 
     Raises:
@@ -215,7 +217,7 @@ def open_source(config: ConfigDict, split: str) -> Source:
     return build(make, spec, "data", split=split)
 
 
-def assemble(config: ConfigDict, spec: Spec) -> Experiment:
+def assemble(config: Any, spec: Spec) -> Experiment:
     """Build the objects; every impossible value is found here, before anything is compiled.
 
     Args:
@@ -226,39 +228,38 @@ def assemble(config: ConfigDict, spec: Spec) -> Experiment:
       ConfigError: names the field, the value and what is allowed.
     """
     _check_numbers(config)
-    sde = build(SDES[config.sde.name], config.sde, "sde")
+    sde = build(_member(config, "sde"), config.sde, "sde")
     model = dict(_only_set(config.model))
     if config.training.conditional:
         if not spec.num_classes:
             raise ConfigError("config.training.conditional is on, but the data have no labels")
+        if "num_classes" not in options(_member(config, "model")):
+            raise ConfigError(f"config.model.name = {config.model.name!r}: takes no labels")
         model["num_classes"] = spec.num_classes
     elif model.get("num_classes"):
         raise ConfigError(
             f"config.model.num_classes = {model['num_classes']}: is set from the data when "
             "config.training.conditional is on; leave it 0"
         )
-    integer = spec.levels is not None
-    ranges = ("low", "high", "dequantize") if integer else ("shift", "scale")
-    scaling = build(
-        Scaling, {k: config.data[k] for k in ranges}, "data", levels=spec.levels
-    )
+    fields = ("low", "high", "dequantize", "shift", "scale")
+    scaling = build(Scaling, {k: config.data[k] for k in fields}, "data", levels=spec.levels)
     if config.data.random_flip and len(spec.shape) != 3:
         raise ConfigError(
             f"config.data.random_flip is on, but an example has shape {spec.shape}: only images flip"
         )
-    net = nets.Net(build(nets.NETS[config.model.name], model, "model"))
+    net = nets.Net(build(_member(config, "model"), model, "model"))
     try:
         jax.eval_shape(lambda key: net.init(key, spec.shape), jax.random.key(0))
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
     labels = build(find(LABELS, config.denoiser.label, "denoiser.label"), config.denoiser, "denoiser")
     prediction = find(PREDICTIONS, config.denoiser.prediction, "denoiser.prediction")
-    if config.denoiser.label in ("index", "reverse_index") or config.loss.times == "levels":
-        if not hasattr(sde, "steps"):
-            raise ConfigError(
-                f"config.sde.name = {config.sde.name!r} is continuous: denoiser.label = 'index' or "
-                "'reverse_index' and loss.times = 'levels' need 'ddpm' or 'smld'"
-            )
+    levels = config.denoiser.label in ("index", "reverse_index") or config.loss.times == "levels"
+    if levels and not hasattr(sde, "steps"):
+        raise ConfigError(
+            f"config.sde.name = {config.sde.name!r} is continuous: denoiser.label = 'index' or "
+            "'reverse_index' and loss.times = 'levels' need 'ddpm' or 'smld'"
+        )
     solver = build(
         find(SOLVERS, config.sampling.solver, "sampling.solver"), _only_set(config.sampling), "sampling"
     )
@@ -270,6 +271,9 @@ def assemble(config: ConfigDict, spec: Spec) -> Experiment:
         plan = solver.plan(sde, grid(start, end, steps))
     except ValueError as error:
         raise ConfigError(f"config.sampling: {error}") from error
+    t_min = config.likelihood.t_min
+    if t_min is not None and not 0 < t_min < start:
+        raise ConfigError(f"config.likelihood.t_min = {t_min}: must be in (0, {start})")
     divergence = build(
         find(likelihood.DIVERGENCES, config.likelihood.divergence, "likelihood.divergence"),
         config.likelihood,
@@ -287,8 +291,8 @@ def assemble(config: ConfigDict, spec: Spec) -> Experiment:
             build(find(TIMES, config.loss.times, "loss.times"), config.loss, "loss"),
             config.loss.half_sum,
         ),
-        optimizer=build(OPTIMIZERS[config.optimizer.name], config.optimizer, "optimizer"),
-        ema=build(EMAS[config.ema.name], config.ema, "ema"),
+        optimizer=build(_member(config, "optimizer"), config.optimizer, "optimizer"),
+        ema=build(_member(config, "ema"), config.ema, "ema"),
         solver=solver,
         plan=plan,
         divergence=divergence,
@@ -296,7 +300,11 @@ def assemble(config: ConfigDict, spec: Spec) -> Experiment:
     )
 
 
-def _check_numbers(config: ConfigDict) -> None:
+def _member(config: Any, section: str) -> Callable[..., Any]:
+    return find(NAMED[section], config[section].name, f"{section}.name")
+
+
+def _check_numbers(config: Any) -> None:
     positive = [
         ("training", ["steps", "batch_size", "steps_per_dispatch", "checkpoint_every_steps"]),
         ("training", ["keep_last", "log_every_steps", "eval_examples", "sample_count"]),

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -50,7 +50,7 @@ class Options:
 
     mode: str
     workdir: Path
-    config: ConfigDict
+    config: Any  # a ConfigDict, whose fields no type checker knows
     saved: dict
     num_samples: int = 64
     output: str | None = None
@@ -79,16 +79,24 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     workdir, _ = _take(words, "workdir")
     if path is None and workdir is None:
         fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
-    if workdir is None:
+    if workdir is None and path is not None:
         workdir = str(Path("runs") / Path(path.partition(":")[0]).stem)
         workdir += f"-{path.partition(':')[2]}" if path.partition(":")[2] else ""
+    workdir = str(workdir)
     try:
         saved: dict = {}
+        config: Any
         if path is None:
             config, saved = load_saved(Path(workdir))
         else:
             config = load_file(path)
-        from score_sde.experiment import complete  # imports jax
+        from score_sde.experiment import NAMED, complete  # imports jax
+
+        for word in words:
+            match = re.fullmatch(r"--?config\.(\w+)\.name=(.*)", word)
+            if match and match[1] in NAMED and config.get(match[1], {}).get("name") != match[2]:
+                # The other options belong to the member that was named before.
+                config[match[1]] = ConfigDict({"name": match[2]})
 
         config = complete(config)
     except (ConfigError, FileNotFoundError) as error:
@@ -143,18 +151,20 @@ def _take(words: list[str], name: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
-def _check_override(word: str, config: ConfigDict) -> None:
+def _check_override(word: str, config: Any) -> None:
     name, equals, _ = word.lstrip("-").partition("=")
     if not equals:
         fail(f"{word}: write --{name}=value")
-    section: ConfigDict | object = config
+    section = config
     keys = name.split(".")[1:]
     for depth, key in enumerate(keys):
         where = ".".join(["config", *keys[:depth]])
         if not isinstance(section, ConfigDict):
             fail(f"{word}: {where} is a value, it has no fields")
         if key not in section:
-            everywhere = {f: f"{s}.{f}" for s in config if isinstance(config[s], ConfigDict) for f in config[s]}
+            everywhere = {
+                f: f"{s}.{f}" for s in config if isinstance(config[s], ConfigDict) for f in config[s]
+            }
             hint = nearest(key, section) or (
                 f"; did you mean config.{everywhere[key]}?" if key in everywhere else nearest(key, everywhere)
             )

@@ -3,7 +3,7 @@
     log p(x(t_min)) = log prior(x(t_max)) + int_{t_min}^{t_max} div velocity(x(t), t) dt
 
 The divergence is exact, or Hutchinson's estimate ``probe . J probe`` with probes that stay the same along a
-trajectory (Grathwohl et al. 2019, arXiv:1810.01367).  Velocity and divergence come from one forward-mode pass,
+trajectory (Grathwohl et al. 2019, arXiv:1810.01367).  Velocity and divergence come from one forward pass,
 so an evaluation costs one network evaluation and its tangent, not two networks and a reverse pass.
 """
 
@@ -47,16 +47,15 @@ class Hutchinson:
     def __post_init__(self) -> None:
         if self.kind not in PROBES or self.probes < 1:
             raise ValueError(
-                f"need probes >= 1 and kind one of {', '.join(PROBES)}, "
-                f"got {self.probes} and {self.kind!r}"
+                f"need probes >= 1 and kind one of {', '.join(PROBES)}, got {self.probes} and {self.kind!r}"
             )
 
     def directions(self, keys: Array, shape: tuple[int, ...]) -> Array:
         """Probes ``(probes, B, *shape)`` from per-example keys ``(B,)``."""
         draw = PROBES[self.kind]
-        return jax.vmap(
-            lambda i: jax.vmap(lambda key: draw(key, shape))(fold_in_each(keys, i))
-        )(jnp.arange(self.probes))
+        return jax.vmap(lambda i: jax.vmap(lambda key: draw(key, shape))(fold_in_each(keys, i)))(
+            jnp.arange(self.probes)
+        )
 
     def __call__(self, velocity: Velocity, x: Array, directions: Array) -> tuple[Array, Array]:
         """Velocity ``(B, *D)`` and divergence ``(B,)`` at ``x``."""

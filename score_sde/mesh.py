@@ -1,9 +1,10 @@
 """Devices as a mesh with two axes, and what lies where on it.
 
-``data`` splits the batch; ``fsdp`` splits the batch too, and parameters, averages and optimizer state besides.
+``data`` splits the batch; ``fsdp`` splits it too, and parameters, averages and optimizer state besides.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ BATCH = ("data", "fsdp")
 _SMALLEST_SPLIT = 2**14  # below this many entries, splitting an array costs more than it saves
 
 
-def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices as ``(data, fsdp)``.
 
     Raises:
@@ -22,9 +23,7 @@ def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
     """
     devices = jax.devices() if devices is None else devices
     if fsdp < 1 or len(devices) % fsdp:
-        raise ValueError(
-            f"config.mesh.fsdp = {fsdp}: must divide the number of devices, {len(devices)}"
-        )
+        raise ValueError(f"config.mesh.fsdp = {fsdp}: must divide the number of devices, {len(devices)}")
     return Mesh(np.asarray(devices).reshape(-1, fsdp), BATCH)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import diffrax
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, core
 from jax.custom_batching import custom_vmap
 
 State = Any
@@ -100,7 +100,7 @@ def _per_example(field: Field, t: Array, y: State) -> tuple[Callable, list[Array
             return a if is_batched else jnp.broadcast_to(a, (size, *jnp.shape(a)))
 
         t, y = jax.tree.map(spread, (t, y), tuple(in_batched[:2]))
-        slope = jax.core.eval_jaxpr(program.jaxpr, captured, t, *jax.tree.leaves(y))
+        slope = core.eval_jaxpr(program.jaxpr, captured, t, *jax.tree.leaves(y))
         return jax.tree.unflatten(structure, slope), jax.tree.unflatten(structure, [True] * len(slope))
 
     return single, program.consts

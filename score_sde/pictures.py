@@ -31,9 +31,7 @@ def picture(image: np.ndarray) -> Image.Image:
       ValueError: another number of channels.
     """
     if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
-        raise ValueError(
-            f"samples of shape {image.shape} are no pictures; write them to a .npz instead"
-        )
+        raise ValueError(f"samples of shape {image.shape} are no pictures; write them to a .npz instead")
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 

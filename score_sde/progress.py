@@ -71,9 +71,7 @@ class Progress:
         """Set the count; ``note`` is shown after it."""
         self.done, self._note = done, note
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=done, note=note, rate=f"{self.rate:.3g} {self._unit}/s"
-            )
+            self._bar.update(self._task, completed=done, note=note, rate=f"{self.rate:.3g} {self._unit}/s")
         elif not self._quiet and time.monotonic() - self._said >= self._every:
             self._line()
 
@@ -90,7 +88,7 @@ class Progress:
         self._said = time.monotonic()
         left = (self.total - self.done) / max(self.rate, 1e-9)
         parts = [f"{self._what} {self.done}/{self.total}", f"{self.rate:.3g} {self._unit}/s"]
-        if self.done < self.total:
+        if self._first < self.done < self.total:
             parts.append(f"{duration(left)} left")
         print("  ".join(filter(None, [*parts, self._note])), file=sys.stderr, flush=True)
 

@@ -120,6 +120,6 @@ def generate(
         if bad.any():
             raise FloatingPointError(
                 f"{bad.sum()} of {len(batch)} samples are not finite, the first is number "
-                f"{first + int(np.argmax(bad))}; more sampling.steps, or for an ODE larger max_steps, may help"
+                f"{first + int(np.argmax(bad))}; more sampling.steps, or for an ODE max_steps, may help"
             )
         yield batch

@@ -16,9 +16,7 @@ RECIPES = {
 SIZES = ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout")
 
 
-def calls(
-    path: str, config: Any, shape: tuple[int, ...], batch: int
-) -> dict[str, Callable[[], Any]]:
+def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[str, Callable[[], Any]]:
     """Their training step and network evaluation by the names of ours, in float32.
 
     Args:

@@ -107,9 +107,7 @@ def _open(
                 label = archive[label_key] if label_key in names else None
     except Exception as error:  # zip, pickle, header and memory-map errors all mean the same here
         hint = (
-            "; arrays of Python objects are refused"
-            if re.search("pickle|object", str(error), re.I)
-            else ""
+            "; arrays of Python objects are refused" if re.search("pickle|object", str(error), re.I) else ""
         )
         raise ValueError(f"{where}: cannot read: {error}{hint}") from error
     if x.ndim == 0 or len(x) == 0:
@@ -138,8 +136,7 @@ def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool
         return not channels_last
     if x.ndim == 3 and x.dtype != np.uint8:
         raise ValueError(
-            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set data.channels_last ="
-            " True or False"
+            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set data.channels_last = True or False"
         )
     return x.ndim == 2 or x.ndim == 3
 

@@ -28,15 +28,14 @@ def check_options(size: Any, channels: int, resize: str) -> tuple[int, int] | No
         raise ValueError(f"data.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
     if size is None:
         return None
+    height, width = 0, 0
     try:
         height, width = (size, size) if np.ndim(size) == 0 else size
         valid = int(height) == height > 0 and int(width) == width > 0
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise ValueError(
-            f"data.size = {size!r}: must be a positive integer, (height, width), or None"
-        )
+        raise ValueError(f"data.size = {size!r}: must be a positive integer, (height, width), or None")
     return int(height), int(width)
 
 

@@ -8,10 +8,12 @@ processes, each process of a distributed run reading only the rows its own devic
 import atexit
 import contextlib
 import functools
+import itertools
 import sys
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,9 +43,7 @@ def _close_streams() -> None:
             batches.close()
 
 
-def rows_of(
-    sharding: NamedSharding | None, batch_size: int, devices: Iterable[jax.Device]
-) -> slice:
+def rows_of(sharding: NamedSharding | None, batch_size: int, devices: Iterable[Any]) -> slice:
     """The contiguous rows of a global batch that ``devices`` hold under ``sharding``.
 
     Raises:
@@ -54,7 +54,7 @@ def rows_of(
         return slice(0, batch_size)
     held = sharding.devices_indices_map((batch_size,))
     spans = sorted({held[device][0].indices(batch_size)[:2] for device in devices})
-    for (_, stop), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, stop), (start, _) in itertools.pairwise(spans):
         if start != stop:
             raise ValueError(f"a process holds rows with gaps, {spans}: order the mesh by process")
     return slice(spans[0][0], spans[-1][1])
@@ -148,9 +148,7 @@ class Batches:
         return whole, jax.jit(gather, out_shardings=by_batch)
 
     def _indices(self, step: int) -> np.ndarray:
-        return _dispatch_indices(
-            self._seed, step, self._batch_size, len(self._source), self._stacked
-        )
+        return _dispatch_indices(self._seed, step, self._batch_size, len(self._source), self._stacked)
 
     def _streamed(self, step: int) -> Generator[Batch, None, None]:
         elements = _Elements(
@@ -165,9 +163,7 @@ class Batches:
             yield from _placed(read, self._batch_size, self._sharding, self._stacked)
 
 
-def eval_batches(
-    source: Source, batch_size: int, sharding: NamedSharding | None = None
-) -> Iterator[Batch]:
+def eval_batches(source: Source, batch_size: int, sharding: NamedSharding | None = None) -> Iterator[Batch]:
     """The whole source once, in order, in batches of one shape.
 
     Returns:
@@ -192,19 +188,17 @@ def eval_batches(
 class _Elements:
     """What grain indexes: element i is this process's share of the i-th dispatch from ``step``."""
 
-    def __init__(
-        self, source: Source, *, seed: int, step: int, batch_size: int, stacked: int, rows: slice
-    ):
+    def __init__(self, source: Source, *, seed: int, step: int, batch_size: int, stacked: int, rows: slice):
         self._source, self._seed, self._step = source, seed, step
         self._batch_size, self._stacked, self._rows = batch_size, stacked, rows
 
     def __len__(self) -> int:
         return sys.maxsize // 2  # grain wants a length; the batches never end
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         indices = _dispatch_indices(
             self._seed,
-            self._step + i * self._stacked,
+            self._step + index * self._stacked,
             self._batch_size,
             len(self._source),
             self._stacked,
@@ -220,7 +214,7 @@ def _dispatch_indices(seed: int, step: int, batch_size: int, size: int, stacked:
     return np.stack([batch_indices(seed, step + k, batch_size, size) for k in range(stacked)])
 
 
-def _read_ahead(elements: _Elements, num_workers: int) -> Iterator[dict[str, np.ndarray]]:
+def _read_ahead(elements: _Elements, num_workers: int) -> Generator[dict[str, np.ndarray]]:
     import grain  # slow to import, and needed for streaming only
 
     if num_workers == 0:
@@ -286,7 +280,7 @@ def _batch_sharding(sharding: NamedSharding, stacked: int) -> NamedSharding:
     return NamedSharding(sharding.mesh, spec)
 
 
-def _local_devices(sharding: NamedSharding | None) -> list[jax.Device]:
+def _local_devices(sharding: NamedSharding | None) -> list[Any]:
     if sharding is None:
         if jax.process_count() > 1:
             raise ValueError("several processes need a sharding of the batch axis")
@@ -305,9 +299,7 @@ def _check_divisible(
     names = () if axis is None else (axis,) if isinstance(axis, str) else axis
     count = int(np.prod([sharding.mesh.shape[name] for name in names], dtype=np.int64))
     if batch_size % count:
-        raise ValueError(
-            f"{field} = {batch_size}: must be a multiple of the {count} devices that share it"
-        )
+        raise ValueError(f"{field} = {batch_size}: must be a multiple of the {count} devices that share it")
 
 
 def _read_all(source: Source) -> dict[str, np.ndarray]:

@@ -65,21 +65,21 @@ class TFDS:
             has_test = "test" in splits or not splits
             expression = test_split or ("test" if has_test else "validation")
         try:
-            self._data = builder.as_data_source(split=expression)
+            self._data: Any = builder.as_data_source(split=expression)  # type: ignore[call-arg]
             count = len(self._data)
         except Exception as error:
             argument = "" if data_dir is None else f", data_dir={str(data_dir)!r}"
             raise ValueError(
                 f"{where}: cannot read data.{split}_split = {expression!r} as array_record from"
                 f" {builder.data_dir}, which has splits {splits}"
-                f" ({str(error).split(chr(10), 1)[0]}). "
-                + _PREPARE.format(name=name, argument=argument)
+                f" ({str(error).split(chr(10), 1)[0]}). " + _PREPARE.format(name=name, argument=argument)
             ) from error
         if count == 0:
             raise ValueError(f"{where}: data.{split}_split = {expression!r} is empty")
         self._where = where
         self._resize = resize
-        stored = builder.info.features[self._image].shape
+        features: Any = builder.info.features
+        stored = features[self._image].shape
         self._channels = stored[2] if channels is None else channels
         self._size = images.check_options(size, self._channels, resize)
         if self._size is None:

@@ -95,8 +95,8 @@ def measure_density(
         done += len(nats[-1])
         if note is not None:
             so_far = Density(np.concatenate(nats), np.concatenate(evaluations), size)
-            text = f"{so_far.mean_bits:.4f} bits/dim" if scaling.levels else (
-                f"{np.mean(so_far.nats):.4g} nats"
+            text = (
+                f"{so_far.mean_bits:.4f} bits/dim" if scaling.levels else (f"{np.mean(so_far.nats):.4g} nats")
             )
             note(done, text)
     return Density(np.concatenate(nats), np.concatenate(evaluations), size)

@@ -62,9 +62,7 @@ def measure_levels(
     Made once and called often: its program is compiled at the first call.
     """
 
-    def errors(
-        params: Any, x: Array, keys: Array, cond: Array, times: Array
-    ) -> tuple[Array, Array]:
+    def errors(params: Any, x: Array, keys: Array, cond: Array, times: Array) -> tuple[Array, Array]:
         return loss_by_level(bind(params, cond if conditional else None), sde, x, keys, times)
 
     whole, split = PartitionSpec(), PartitionSpec(BATCH)

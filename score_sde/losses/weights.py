@@ -41,7 +41,7 @@ def uniform_weight(sde: SDE, t: Array) -> Array:
 
 @dataclass(frozen=True)
 class EDMWeight:
-    """``(level^2 + sigma_data^2) / (level sigma_data)^2``, ``level = sigma / alpha`` (arXiv:2206.00364, table 1).
+    """``(level^2 + sigma_data^2) / (level sigma_data)^2``, ``level = sigma / alpha`` (EDM, table 1).
 
     Attributes:
       sigma_data: standard deviation of the data.

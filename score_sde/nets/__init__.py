@@ -98,8 +98,10 @@ def check_spec(got: Any, want: Any) -> None:
       ValueError: shows the first ten differing paths with what each side has, and their number.
     """
     sides = [
-        {jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        }
         for tree in (got, want)
     ]
     differing = [

@@ -55,7 +55,8 @@ class Initial(struct.PyTreeNode, meta.AxisMetadata[Any]):
     def add_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
         raise NotImplementedError("lifted transforms are not used")
 
-    remove_axis = add_axis
+    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
+        raise NotImplementedError("lifted transforms are not used")
 
 
 def described(kind: str, scale: float) -> Callable[..., Any]:
@@ -147,9 +148,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         rank = x.ndim - 2
-        kernel = self.param(
-            "kernel", fan_average(self.scale), (3,) * rank + (x.shape[-1], self.features)
-        )
+        kernel = self.param("kernel", fan_average(self.scale), (3,) * rank + (x.shape[-1], self.features))
         bias = self.param("bias", described("constant", 0.0), (self.features,))
         last = rank + 1
         spatial = tuple(range(1, last))
@@ -203,8 +202,7 @@ class Attention(nn.Module):
         channels = x.shape[-1]
         h = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, 1, channels)
         query, key, value = (
-            Dense(channels, 0.1, dtype=self.dtype, name=name)(h)
-            for name in ("query", "key", "value")
+            Dense(channels, 0.1, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value")
         )
         h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
         h = Dense(channels, self.init_scale, dtype=self.dtype, name="out")(h)

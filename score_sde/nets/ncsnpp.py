@@ -81,9 +81,7 @@ class NCSNpp(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, x: Array, c_noise: Array, cond: Array | None = None, train: bool = False
-    ) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Array | None = None, train: bool = False) -> Array:
         """The raw network output F.
 
         Args:
@@ -118,9 +116,7 @@ class NCSNpp(nn.Module):
         if not self.conditional:
             return None
         if self.embedding_type == "fourier":
-            embedding = layers.FourierEmbedding(
-                self.nf, self.fourier_scale, name="time_embedding"
-            )(c_noise)
+            embedding = layers.FourierEmbedding(self.nf, self.fourier_scale, name="time_embedding")(c_noise)
         else:
             embedding = layers.positional_embedding(c_noise, self.nf)
         width = 4 * self.nf
@@ -154,16 +150,12 @@ class NCSNpp(nn.Module):
                 pyramid = layers.downsample(pyramid, self._kernel or BOX)
                 h = layers.Combine(self.progressive_combine, self.dtype, name=name)(pyramid, h)
             elif self.progressive_input == "residual":
-                pyramid = layers.Downsample(h.shape[-1], self._kernel, self.dtype, name=name)(
-                    pyramid
-                )
+                pyramid = layers.Downsample(h.shape[-1], self._kernel, self.dtype, name=name)(pyramid)
                 h = pyramid = layers.join(pyramid, h, self.skip_rescale)
             skips.append(h)
         return skips
 
-    def _up(
-        self, h: Array, skips: list[Array], time: Array | None, train: bool, channels: int
-    ) -> Array:
+    def _up(self, h: Array, skips: list[Array], time: Array | None, train: bool, channels: int) -> Array:
         """From the lowest resolution to the output, consuming ``skips`` from the end."""
         top = len(self.ch_mult) - 1
         pyramid: Array | None = None
@@ -182,9 +174,9 @@ class NCSNpp(nn.Module):
             elif self.progressive == "residual" and pyramid is None:
                 pyramid = self._readout(h, h.shape[-1], 1.0, f"pyramid_up_{level}")
             elif pyramid is not None:
-                pyramid = layers.Upsample(
-                    h.shape[-1], self._kernel, self.dtype, name=f"pyramid_up_{level}"
-                )(pyramid)
+                pyramid = layers.Upsample(h.shape[-1], self._kernel, self.dtype, name=f"pyramid_up_{level}")(
+                    pyramid
+                )
                 h = pyramid = layers.join(pyramid, h, self.skip_rescale)
             if level:
                 h = self._resample(h, "up", f"up_{level}_resample", time, train)
@@ -216,9 +208,7 @@ class NCSNpp(nn.Module):
             name=name,
         )
 
-    def _resample(
-        self, h: Array, direction: str, name: str, time: Array | None, train: bool
-    ) -> Array:
+    def _resample(self, h: Array, direction: str, name: str, time: Array | None, train: bool) -> Array:
         if self.resblock_type == "biggan":
             return self._block(h.shape[-1], name, direction)(h, time, train)
         kind = layers.Upsample if direction == "up" else layers.Downsample
@@ -250,30 +240,43 @@ def check(
     batch = tuple(shape[:1])
     requirements: list[tuple[str, Any, str, bool]] = [
         ("nf", net.nf, "even and at least 4", net.nf >= 4 and net.nf % 2 == 0),
-        ("ch_mult", net.ch_mult, "one or more positive integers",
-         len(net.ch_mult) > 0 and min(net.ch_mult) > 0),
+        (
+            "ch_mult",
+            net.ch_mult,
+            "one or more positive integers",
+            len(net.ch_mult) > 0 and min(net.ch_mult) > 0,
+        ),
         ("num_res_blocks", net.num_res_blocks, "at least 1", net.num_res_blocks >= 1),
-        ("fir_kernel", net.fir_kernel, "two or more taps with a nonzero sum",
-         len(net.fir_kernel) >= 2 and sum(net.fir_kernel) != 0),
+        (
+            "fir_kernel",
+            net.fir_kernel,
+            "two or more taps with a nonzero sum",
+            len(net.fir_kernel) >= 2 and sum(net.fir_kernel) != 0,
+        ),
         ("dropout", net.dropout, "in [0, 1)", 0 <= net.dropout < 1),
         ("fourier_scale", net.fourier_scale, "positive", net.fourier_scale > 0),
         ("init_scale", net.init_scale, "zero or positive", net.init_scale >= 0),
-        ("input_range", net.input_range, "(low, high) with low < high",
-         math.isfinite(low) and math.isfinite(high) and low < high),
+        (
+            "input_range",
+            net.input_range,
+            "(low, high) with low < high",
+            math.isfinite(low) and math.isfinite(high) and low < high,
+        ),
         ("num_classes", net.num_classes, "zero or positive", net.num_classes >= 0),
-        ("num_classes", net.num_classes, "0 when conditional=False",
-         net.conditional or not net.num_classes),
+        ("num_classes", net.num_classes, "0 when conditional=False", net.conditional or not net.num_classes),
         ("x", shape, "(B, *S, C) with at least one spatial axis", len(shape) >= 3),
-        ("x", shape, f"of spatial sizes divisible by {divisor} = 2 ** (len(ch_mult) - 1)",
-         all(size > 0 and size % divisor == 0 for size in shape[1:-1])),
-        ("c_noise", noise_shape, f"of shape {batch}, one value per example",
-         tuple(noise_shape) == batch),
+        (
+            "x",
+            shape,
+            f"of spatial sizes divisible by {divisor} = 2 ** (len(ch_mult) - 1)",
+            all(size > 0 and size % divisor == 0 for size in shape[1:-1]),
+        ),
+        ("c_noise", noise_shape, f"of shape {batch}, one value per example", tuple(noise_shape) == batch),
     ]
     if cond_shape is not None:
         requirements += [
             ("num_classes", net.num_classes, "positive when labels are given", net.num_classes > 0),
-            ("cond", cond_shape, f"of shape {batch}, one label per example",
-             tuple(cond_shape) == batch),
+            ("cond", cond_shape, f"of shape {batch}, one label per example", tuple(cond_shape) == batch),
         ]
     for field, value, allowed, holds in requirements:
         if not holds:

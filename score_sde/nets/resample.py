@@ -92,9 +92,7 @@ def _filter(x: Array, taps: list[float], axis: int, margin: int, stride: int) ->
     excess = len(taps) - 2
     x = _pad(x, axis, (excess + 1) // 2 + margin, excess // 2 + margin)
     last = (x.shape[axis] - len(taps)) // stride * stride
-    return _sum([
-        tap * lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i, tap in enumerate(taps)
-    ])
+    return _sum([tap * lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i, tap in enumerate(taps)])
 
 
 def _interpolate(x: Array, taps: list[float], axis: int, margin: int) -> Array:

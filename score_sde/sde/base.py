@@ -37,9 +37,7 @@ class SDE(abc.ABC):
 
     def __post_init__(self) -> None:
         if not 0 <= self.t_min < self.t_max:
-            raise ValueError(
-                f"sde: need 0 <= t_min < t_max, got t_min={self.t_min} and t_max={self.t_max}"
-            )
+            raise ValueError(f"sde: need 0 <= t_min < t_max, got t_min={self.t_min} and t_max={self.t_max}")
 
     @abc.abstractmethod
     def alpha(self, t: Array) -> Array:

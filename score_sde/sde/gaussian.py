@@ -158,8 +158,8 @@ class Cosine(SDE):
 class Flow(SDE):
     """The straight path of flow matching: ``alpha = 1 - t``, ``sigma = t``.
 
-    Lipman et al. 2023 (arXiv:2210.02747, section 4.1), Liu et al. 2023 (arXiv:2209.03003).  Our time runs from
-    data (0) to noise (1); theirs the other way.  ``drift`` and ``diffusion`` are infinite at t = 1, the
+    Lipman et al. 2023 (arXiv:2210.02747, section 4.1), Liu et al. 2023 (arXiv:2209.03003).  Our time runs
+    from data (0) to noise (1); theirs the other way.  ``drift`` and ``diffusion`` are infinite at t = 1, the
     velocity is not; ``t_max`` stops just before.
     """
 

@@ -9,7 +9,7 @@ from score_sde import ode
 from score_sde.config import nearest
 from score_sde.denoiser import Denoise, velocity_from
 from score_sde.sde import SDE
-from score_sde.solvers.base import TWEEDIE, Affine, Noise, Plan, Progress, Solver, float32
+from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,7 @@ class AdaptiveODE(Solver):
             )
 
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
-        return Plan(
-            None, *float32((times[0], times[-1])), Affine(*float32((times[-1], *TWEEDIE)))
-        )
+        return make_plan(None, times)
 
     def run(
         self,

@@ -111,9 +111,7 @@ class StepSolver(Solver):
         return ()
 
     @abc.abstractmethod
-    def step(
-        self, denoise: Denoise, x: Array, row: Any, history: Any, noise: Noise
-    ) -> tuple[Array, Any]:
+    def step(self, denoise: Denoise, x: Array, row: Any, history: Any, noise: Noise) -> tuple[Array, Any]:
         """One step from ``row``'s time to the next: returns the state and the history."""
 
     def run(
@@ -129,7 +127,8 @@ class StepSolver(Solver):
             i, row = indexed_row
             if progress is not None:
                 jax.debug.callback(progress, i)
-            return self.step(denoise, *carry[:1], row, carry[1], noise), None
+            x, history = carry
+            return self.step(denoise, x, row, history, noise), None
 
         count = jax.tree.leaves(plan.rows)[0].shape[0]
         (x, _), _ = jax.lax.scan(body, (x, self.init(x)), (jnp.arange(count), plan.rows))
@@ -179,4 +178,10 @@ def float32(tree: Any) -> Any:
     return jax.tree.map(convert, tree)
 
 
-TWEEDIE = (0.0, 1.0, 0.0)  # a, b, c of the move to the expected clean sample
+TWEEDIE = Affine(0.0, 0.0, 1.0, 0.0)  # the move to the expected clean sample, at whatever time
+
+
+def make_plan(rows: Any, times: np.ndarray, finish: Affine = TWEEDIE) -> Plan:
+    """A plan on a grid, whose last move is ``finish`` at the grid's end."""
+    start, end = float32((times[0], times[-1]))
+    return Plan(rows, start, end, float32(finish._replace(t=times[-1])))

@@ -1,4 +1,4 @@
-"""Correctors: Langevin moves that leave the marginal at one time where it is (arXiv:2011.13456, appendix G)."""
+"""Correctors: Langevin moves that keep the marginal at one time (arXiv:2011.13456, appendix G)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ def ratio_per_batch(noise: Array, score: Array) -> Array:
 
 
 def ratio_by_dimension(noise: Array, score: Array) -> Array:
-    """``sqrt(D) / |score|``: the noise norm replaced by its limit, which the paper suggests for small batches."""
+    """``sqrt(D) / |score|``: the noise norm by its limit, as the paper suggests for small batches."""
     return jnp.sqrt(float(noise[0].size)) / _norms(score)
 
 
@@ -55,10 +55,9 @@ NORMS: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def langevin(
-    denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable
-) -> Array:
-    """Algorithms 4 and 5: ``epsilon = 2 pace (snr |z| / |score|)^2``, ``x + epsilon score + sqrt(2 epsilon) z``."""
+def langevin(denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable) -> Array:
+    """Algorithms 4 and 5: ``x + epsilon score + sqrt(2 epsilon) z``,
+    with ``epsilon = 2 pace (snr |z| / |score|)^2``."""
     score = _score(denoise, x, level)
     epsilon = 2.0 * level.pace * (snr * ratio(z, score)) ** 2
     epsilon = epsilon.reshape((-1,) + (1,) * (x.ndim - 1))
@@ -68,7 +67,7 @@ def langevin(
 def annealed_langevin(
     denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable
 ) -> Array:
-    """Annealed Langevin dynamics (Song & Ermon 2019): ``epsilon = 2 pace (snr sigma)^2``, set by the level alone."""
+    """Annealed Langevin dynamics (arXiv:1907.05600): ``epsilon = 2 pace (snr sigma)^2``, by the level."""
     epsilon = 2.0 * level.pace * (snr * level.sigma) ** 2
     return x + epsilon * _score(denoise, x, level) + jnp.sqrt(2.0 * epsilon) * z
 

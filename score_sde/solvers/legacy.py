@@ -21,7 +21,17 @@ from jax import Array
 from score_sde.denoiser import Denoise
 from score_sde.sde import DDPM, SDE, SMLD, VE, VP, SubVP
 from score_sde.solvers.adaptive import AdaptiveODE
-from score_sde.solvers.base import Affine, Marginals, Noise, Plan, float32, marginals, on_host, quiet
+from score_sde.solvers.base import (
+    Affine,
+    Marginals,
+    Noise,
+    Plan,
+    float32,
+    make_plan,
+    marginals,
+    on_host,
+    quiet,
+)
 from score_sde.solvers.langevin import Level
 from score_sde.solvers.pc import PC, PCRow
 from score_sde.solvers.predictors import score_move
@@ -86,9 +96,7 @@ def _discretize(sde: SDE, times: np.ndarray) -> tuple[Marginals, Discretization]
     n = len(times) - 1
     if type(sde) not in DISCRETIZATIONS:
         published = ", ".join(c.__name__ for c in DISCRETIZATIONS)
-        raise ValueError(
-            f"a legacy solver exists for {published} only, not for {type(sde).__name__}"
-        )
+        raise ValueError(f"a legacy solver exists for {published} only, not for {type(sde).__name__}")
     # The index is truncated from float32 products, as there.
     grid = np.linspace(np.float32(times[0]), np.float32(times[-1]), n, dtype=np.float32)
     i = (grid * np.float32(n - 1)).astype(np.int64)
@@ -120,9 +128,7 @@ def _ancestral(sde: SDE, at: Marginals, d: Discretization, churn: float) -> Affi
     if np.any(np.isnan(d.ancestral_scale)):
         raise ValueError("predictor = 'ancestral' was never defined for sub-VP in the legacy solver")
     scale = d.ancestral_scale
-    return score_move(
-        at, scale, scale * d.variance * d.score_gain, churn * np.sqrt(d.ancestral_variance)
-    )
+    return score_move(at, scale, scale * d.variance * d.score_gain, churn * np.sqrt(d.ancestral_variance))
 
 
 LEGACY_PREDICTORS: dict[str, Callable[..., Affine]] = {
@@ -148,8 +154,8 @@ class LegacyPC(PC):
             move = LEGACY_PREDICTORS[self.predictor](sde, at, d, self.churn)
         if self.denoise:
             move.c[-1] = 0.0  # the last mean is the result
-        rows = PCRow(self.draws(n), *float32((move, Level(*at, d.pace))))
-        return Plan(rows, *float32((times[0], times[-1])), Affine(*float32((times[-1], 1, 0, 0))))
+        level = Level(at.t, at.alpha, at.sigma, d.pace)
+        return make_plan(PCRow(self.draws(n), float32(move), float32(level)), times)
 
     def step(
         self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise
@@ -169,5 +175,4 @@ class LegacyODE(AdaptiveODE):
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         at, d = _discretize(sde, times)
         move = _reverse_diffusion(sde, at, d, 1.0)
-        last = Affine(*(column[-1] for column in move))
-        return super().plan(sde, times)._replace(finish=float32(last))
+        return make_plan(None, times, Affine(*(column[-1] for column in move)))

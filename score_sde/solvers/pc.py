@@ -1,7 +1,7 @@
 """Predictor-corrector sampling (arXiv:2011.13456, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,12 +11,12 @@ from score_sde.config import nearest
 from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
 from score_sde.solvers.base import (
-    TWEEDIE,
     Affine,
     Noise,
     Plan,
     StepSolver,
     float32,
+    make_plan,
     marginals,
     quiet,
 )
@@ -27,7 +27,7 @@ from score_sde.solvers.predictors import PREDICTORS, transition
 class PCRow(NamedTuple):
     """One step: index of its first noise, the predictor's move, the corrector's level."""
 
-    draw: Array
+    draw: Any
     predict: Affine
     correct: Level
 
@@ -94,8 +94,8 @@ class PC(StepSolver):
         move = predictor(sde, t, s, self.churn) if predictor else Affine(t, ones, 0 * t, 0 * t)
         to = marginals(sde, s)
         pace = transition(marginals(sde, t), to).retention ** 2
-        rows = PCRow(self.draws(len(t)), *float32((move, Level(*to, pace))))
-        return Plan(rows, *float32((times[0], times[-1])), Affine(*float32((times[-1], *TWEEDIE))))
+        level = Level(to.t, to.alpha, to.sigma, pace)
+        return make_plan(PCRow(self.draws(len(t)), float32(move), float32(level)), times)
 
     def step(
         self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise
@@ -104,16 +104,12 @@ class PC(StepSolver):
         first = row.draw + (self.predictor != "none")
         return self._correct(denoise, x, row, noise, first), history
 
-    def _predict(
-        self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array
-    ) -> Array:
+    def _predict(self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array) -> Array:
         if PREDICTORS[self.predictor] is None:
             return x
         return row.predict.mean(denoise, x) + row.predict.c * noise(draw)
 
-    def _correct(
-        self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array
-    ) -> Array:
+    def _correct(self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array) -> Array:
         corrector = CORRECTORS[self.corrector]
         if corrector is None:
             return x

@@ -34,12 +34,10 @@ def transition(at: Marginals, to: Marginals) -> _Transition:
 
 
 def euler_maruyama(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:
-    """Euler-Maruyama on the reverse SDE: strong order 1/2, weak order 1 (Kloeden & Platen 1992, section 10.2)."""
+    """Euler-Maruyama on the reverse SDE, of weak order 1 (Kloeden & Platen 1992, section 10.2)."""
     at, step = marginals(sde, t), np.asarray(t - s, np.float64)
     f, g = on_host(sde.drift, at.t), on_host(sde.diffusion, at.t)
-    return score_move(
-        at, 1.0 - f * step, 0.5 * (1.0 + churn**2) * g**2 * step, churn * g * np.sqrt(step)
-    )
+    return score_move(at, 1.0 - f * step, 0.5 * (1.0 + churn**2) * g**2 * step, churn * g * np.sqrt(step))
 
 
 def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:

@@ -93,7 +93,7 @@ class Checkpoints:
             shardings,
         )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args).state
+        return self._manager.restore(step, args=args)["state"]
 
     def restore_ema(self, shapes: Any, mesh: Mesh, step: int | None = None) -> tuple[int, Any]:
         """The averaged parameters alone, and the step they are of; raises as ``restore`` does."""

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import jax
 import numpy as np
 
 from score_sde.progress import Progress
 from score_sde.train.checkpoint import Checkpoints
-from score_sde.train.log import Log
 from score_sde.train.state import TrainState
 from score_sde.train.step import Batch, Metrics, Step
 
@@ -35,6 +35,14 @@ class Every:
         return crossed or (self.at_end and after >= last)
 
 
+class Writes(Protocol):
+    """Where metrics go."""
+
+    def write(self, step: int, values: dict[str, float | list[float]]) -> None:
+        """Record values under a step."""
+        ...
+
+
 @dataclass
 class _Pending:
     """Metrics still on the devices, so that the host need not wait for every step."""
@@ -46,7 +54,7 @@ class _Pending:
         self.steps.append(first)
         self.metrics.append(metrics)
 
-    def drain(self) -> dict[str, float]:
+    def drain(self) -> dict[str, float | list[float]]:
         """Means since the last drain.
 
         Raises:
@@ -64,7 +72,7 @@ class _Pending:
                     "checkpoint is from before; a lower optimizer.learning_rate or clip_norm may help"
                 )
         names = [name for name in (host[0] if host else {}) if name != "finite"]
-        means = {
+        means: dict[str, float | list[float]] = {
             name: float(np.mean([np.mean(metrics[name], dtype=np.float64) for metrics in host]))
             for name in names
         }
@@ -81,7 +89,7 @@ def train(
     steps: int,
     batch_size: int,
     checkpoints: Checkpoints,
-    log: Log,
+    log: Writes,
     checkpoint_every_steps: int,
     log_every_steps: int,
     steps_per_dispatch: int = 1,
@@ -143,7 +151,7 @@ def train(
     return state, done >= steps
 
 
-def _check_finite(pending: _Pending, log: Log, step: int) -> None:
+def _check_finite(pending: _Pending, log: Writes, step: int) -> None:
     """Look at every step before its result is saved."""
     means = pending.drain()
     if means:

@@ -58,9 +58,7 @@ def test_labels_and_keys(tmp_path):
     x = rng().integers(0, 4, (20, 3, 3, 1)).astype(np.uint8)
     label = np.arange(20) % 5
     np.savez(tmp_path / "a.npz", images=x, y=label)
-    source = ArrayFile(
-        "train", tmp_path / "a.npz", held_out=0, levels=4, key="images", label_key="y"
-    )
+    source = ArrayFile("train", tmp_path / "a.npz", held_out=0, levels=4, key="images", label_key="y")
     assert source.spec.levels == 4 and source.spec.num_classes == 5
     batch = source.read(np.array([7, 2]))
     assert batch["label"].dtype == np.int32
@@ -72,8 +70,7 @@ def test_splits_are_disjoint_cover_and_keep_labels_with_examples(tmp_path):
     x = np.arange(40, dtype=np.float32).reshape(20, 2)
     np.savez(tmp_path / "a.npz", x=x, label=np.arange(20))
     train, test = (
-        everything(ArrayFile(split, tmp_path / "a.npz", held_out=0.25))
-        for split in ("train", "test")
+        everything(ArrayFile(split, tmp_path / "a.npz", held_out=0.25)) for split in ("train", "test")
     )
     assert len(test["label"]) == 5
     assert sorted([*train["label"], *test["label"]]) == list(range(20))
@@ -85,8 +82,7 @@ def test_a_second_file_holds_the_test_split(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((6, 2), np.uint8), label=[0, 1, 2, 3, 0, 1])
     np.savez(tmp_path / "b.npz", x=np.ones((4, 2), np.uint8), label=[0, 1, 0, 1])
     train, test = (
-        ArrayFile(split, tmp_path / "a.npz", test_path=tmp_path / "b.npz")
-        for split in ("train", "test")
+        ArrayFile(split, tmp_path / "a.npz", test_path=tmp_path / "b.npz") for split in ("train", "test")
     )
     assert (len(train), len(test)) == (6, 4)
     assert train.spec == test.spec and train.spec.num_classes == 4

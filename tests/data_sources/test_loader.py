@@ -86,9 +86,7 @@ def test_worker_processes_change_nothing(workers):
 
 def test_errors_in_worker_processes_arrive():
     for workers in (0, 1):
-        batches = Batches(
-            Failing(10), batch_size=2, seed=0, placement="stream", num_workers=workers
-        )
+        batches = Batches(Failing(10), batch_size=2, seed=0, placement="stream", num_workers=workers)
         with pytest.raises(ValueError, match="broken.png"):
             next(batches.from_step(0))
 
@@ -231,7 +229,7 @@ def test_a_script_may_end_with_a_stream_open(tmp_path):
         """)
     )
     process = run_script(script)
-    out, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     assert "Exception ignored" not in error and "leaked" not in error, error
 

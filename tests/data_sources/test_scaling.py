@@ -35,9 +35,7 @@ def test_extreme_noise_comes_back(levels, monkeypatch):
     # Random draws may miss the cells next to a border, where rounding would hurt.
     raw = np.arange(levels, dtype=np.uint8)
     for bits in (0, 2**16 - 1):
-        monkeypatch.setattr(
-            jax.random, "bits", lambda _, shape, kind, bits=bits: jnp.full(shape, bits, kind)
-        )
+        monkeypatch.setattr(jax.random, "bits", lambda _, shape, kind, bits=bits: jnp.full(shape, bits, kind))
         for low, high in RANGES:
             scaling = Scaling(levels=levels, low=low, high=high, dequantize=True)
             np.testing.assert_array_equal(scaling.decode(scaling.encode(raw, 0)), raw)

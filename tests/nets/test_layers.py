@@ -44,8 +44,7 @@ def test_attention_commutes_with_permutations_of_positions():
 def test_attention_is_softmax_of_scaled_products():
     x = normals(1, (1, 5, 4))
     module = layers.Attention(init_scale=1.0, skip_rescale=False)
-    params = jax.tree.map(lambda leaf: leaf + 0.3 * normals(leaf.size, leaf.shape),
-                          initial(module, x))
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * normals(leaf.size, leaf.shape), initial(module, x))
     h = layers.GroupNorm().apply({"params": params["norm"]}, x)[0]
     q, k, v = (h @ params[n]["kernel"] + params[n]["bias"][None] for n in ("query", "key", "value"))
     weights = jax.nn.softmax(q @ k.T / np.sqrt(4), axis=-1)

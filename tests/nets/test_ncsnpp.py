@@ -10,8 +10,7 @@ import pytest
 from score_sde.nets import Net, check_spec, parameter_count
 from score_sde.nets.ncsnpp import NCSNpp
 
-TINY = {"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,),
-        "init_scale": 1.0}
+TINY = {"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,), "init_scale": 1.0}
 KEY = jax.random.key(0)
 FAST = {"xla_backend_optimization_level": 0}  # each program runs once: compile it cheaply
 
@@ -61,7 +60,8 @@ def lifted(leaf):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, pytest.param({"resblock_type": "ddpm"}, marks=pytest.mark.slow)],
+    "options",
+    [{}, pytest.param({"resblock_type": "ddpm"}, marks=pytest.mark.slow)],
     ids=["biggan", "ddpm"],
 )
 def test_one_axis_is_two_axes_with_nothing_along_the_second(options):
@@ -104,9 +104,7 @@ def test_examples_of_a_batch_do_not_meet(labelled):
     net, params = labelled
     x, c_noise, cond = normals(4, (2, 8, 8, 2)), jnp.array([10.0, 900.0]), jnp.array([0, 2])
     together = apply(net, params, x, c_noise, cond)
-    alone = np.concatenate(
-        [apply(net, params, x[i : i + 1], c_noise[i], cond[i : i + 1]) for i in range(2)]
-    )
+    alone = np.concatenate([apply(net, params, x[i : i + 1], c_noise[i], cond[i : i + 1]) for i in range(2)])
     np.testing.assert_allclose(together, alone, atol=2e-5)
 
 
@@ -124,9 +122,7 @@ def test_labels(labelled):
 def test_dropout_acts_with_a_key_only(labelled):
     net, params = labelled
     x, c_noise = normals(6, (2, 8, 8, 2)), jnp.zeros(2)
-    first, again, other = (
-        apply(net, params, x, c_noise, key=jax.random.key(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (apply(net, params, x, c_noise, key=jax.random.key(seed)) for seed in (1, 1, 2))
     without = apply(net, params, x, c_noise)
     np.testing.assert_array_equal(without, apply(net, params, x, c_noise))
     np.testing.assert_array_equal(first, again)
@@ -174,10 +170,20 @@ def test_bfloat16_is_close_and_leaves_parameters_alone(labelled):
 @pytest.mark.parametrize(
     "options",
     [
-        {"embedding_type": "fourier", "fir": True, "progressive_input": "residual",
-         "progressive": "residual"},
-        {"resblock_type": "ddpm", "progressive_input": "input_skip", "progressive": "output_skip",
-         "progressive_combine": "cat", "fir": True, "num_classes": 2},
+        {
+            "embedding_type": "fourier",
+            "fir": True,
+            "progressive_input": "residual",
+            "progressive": "residual",
+        },
+        {
+            "resblock_type": "ddpm",
+            "progressive_input": "input_skip",
+            "progressive": "output_skip",
+            "progressive_combine": "cat",
+            "fir": True,
+            "num_classes": 2,
+        },
     ],
     ids=["ncsnpp", "ddpm"],
 )
@@ -211,10 +217,16 @@ def test_initial_variances(block, shortcut):
     params = jax.jit(net.init, static_argnums=1)(KEY, (8, 8, 2))
     block = params["up_0_block_0"]
     scales = [
-        (params["stem"], 1.0), (params["out_conv"], 0.01), (params["pyramid_up_1_conv"], 1.0),
-        (block["conv_0"], 1.0), (block["conv_1"], 0.01), (block["time"], 1.0),
-        (block["shortcut"], shortcut), (params["mid_attention"]["query"], 0.1),
-        (params["mid_attention"]["value"], 0.1), (params["mid_attention"]["out"], 0.01),
+        (params["stem"], 1.0),
+        (params["out_conv"], 0.01),
+        (params["pyramid_up_1_conv"], 1.0),
+        (block["conv_0"], 1.0),
+        (block["conv_1"], 0.01),
+        (block["time"], 1.0),
+        (block["shortcut"], shortcut),
+        (params["mid_attention"]["query"], 0.1),
+        (params["mid_attention"]["value"], 0.1),
+        (params["mid_attention"]["out"], 0.01),
     ]
     for layer, scale in scales:
         kernel = np.asarray(layer["kernel"])
@@ -247,17 +259,30 @@ def test_names_are_readable():
     net = tiny(progressive="output_skip", progressive_input="residual", num_classes=2)
     names = jax.eval_shape(lambda: net.init(KEY, (8, 8, 2)))
     assert set(names) == {
-        "time_dense_0", "time_dense_1", "label", "stem",
-        "down_0_block_0", "down_0_resample", "pyramid_down_0",
-        "down_1_block_0", "down_1_attention_0",
-        "mid_block_0", "mid_attention", "mid_block_1",
-        "up_1_block_0", "up_1_block_1", "up_1_attention",
-        "pyramid_up_1_norm", "pyramid_up_1_conv", "up_1_resample",
-        "up_0_block_0", "up_0_block_1", "pyramid_up_0_norm", "pyramid_up_0_conv",
+        "time_dense_0",
+        "time_dense_1",
+        "label",
+        "stem",
+        "down_0_block_0",
+        "down_0_resample",
+        "pyramid_down_0",
+        "down_1_block_0",
+        "down_1_attention_0",
+        "mid_block_0",
+        "mid_attention",
+        "mid_block_1",
+        "up_1_block_0",
+        "up_1_block_1",
+        "up_1_attention",
+        "pyramid_up_1_norm",
+        "pyramid_up_1_conv",
+        "up_1_resample",
+        "up_0_block_0",
+        "up_0_block_1",
+        "pyramid_up_0_norm",
+        "pyramid_up_0_conv",
     }
-    assert set(names["down_0_resample"]) == {
-        "norm_0", "conv_0", "time", "norm_1", "conv_1", "shortcut"
-    }
+    assert set(names["down_0_resample"]) == {"norm_0", "conv_0", "time", "norm_1", "conv_1", "shortcut"}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def weights(recipe):
     """The recipe's tensors, by the rule that made the weights of the recording."""
     return {
         name: np.asarray(
-            mean + std * np.random.Generator(
+            mean
+            + std
+            * np.random.Generator(
                 np.random.PCG64([recipe["seed"], zlib.crc32(name.encode())])
             ).standard_normal(shape)
         ).astype(np.float32)
@@ -51,9 +53,7 @@ def weights(recipe):
 
 def empty(recipe):
     """The recipe's names and shapes without the cost of values."""
-    return {
-        name: np.broadcast_to(np.float32(0), shape) for name, shape, *_ in recipe["table"]
-    }
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape, *_ in recipe["table"]}
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -82,8 +82,11 @@ STRUCTURES = [name for name in RECIPES if name.endswith("@nf16") or "classes" in
 
 # One network for each way of resampling; the others mix the same parts.
 MAIN = [
-    "opt/ddpmblock_fir_conv@nf16", "opt/ddpmblock_noconvresamp@nf16", "opt/input_skip_cat@nf16",
-    "opt/unconditional@nf16", "opt/nofir_progressive_residual@nf16",
+    "opt/ddpmblock_fir_conv@nf16",
+    "opt/ddpmblock_noconvresamp@nf16",
+    "opt/input_skip_cat@nf16",
+    "opt/unconditional@nf16",
+    "opt/nofir_progressive_residual@nf16",
 ]
 
 
@@ -97,7 +100,8 @@ def test_names_of_every_option(name):
     net, shape = network(recipe)
     params = from_torch_names(empty(recipe), net, shape)  # checks paths, shapes and dtypes
     unused = sum(
-        int(np.prod(tensor[1])) for tensor in recipe["table"]
+        int(np.prod(tensor[1]))
+        for tensor in recipe["table"]
         if ".Dense_0." in tensor[0] and not net.module.conditional
     )
     total = sum(int(np.prod(tensor[1])) for tensor in recipe["table"])
@@ -121,7 +125,8 @@ DISTINCT = {
 
 
 QUICK = (
-    "vp/cifar10_ddpmpp_continuous", "vp/cifar10_ncsnpp_continuous",
+    "vp/cifar10_ddpmpp_continuous",
+    "vp/cifar10_ncsnpp_continuous",
     "ve/cifar10_ncsnpp_continuous",
 )
 

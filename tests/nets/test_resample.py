@@ -75,9 +75,7 @@ def test_filters_are_separable(apply, rank):
 @pytest.mark.parametrize("apply", [upsample, downsample])
 def test_mirror_image(apply, kernel):
     x = normals(2, (2, 8, 3))
-    np.testing.assert_allclose(
-        apply(x[:, ::-1], kernel), apply(x, kernel)[:, ::-1], atol=1e-6
-    )
+    np.testing.assert_allclose(apply(x[:, ::-1], kernel), apply(x, kernel)[:, ::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("apply", [upsample, downsample])

@@ -45,7 +45,9 @@ class TestLaws:
         reverse = sde.reverse_drift(x, score, t, churn=1.0)
         g = np.asarray(sde.diffusion(t))[:, None]
         np.testing.assert_allclose(ode - reverse, 0.5 * g**2 * score, rtol=1e-9)
-        np.testing.assert_allclose(sde.reverse_drift(x, score, t, churn=2.0) - ode, -2 * g**2 * score, rtol=1e-9)
+        np.testing.assert_allclose(
+            sde.reverse_drift(x, score, t, churn=2.0) - ode, -2 * g**2 * score, rtol=1e-9
+        )
 
     def test_prior_density_is_that_of_its_samples(self, sde):
         keys = jax.random.split(jax.random.key(0), 4000)

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.sampling import compile_sample, generate, sample, sample_keys
 from score_sde.mesh import make_mesh
+from score_sde.sampling import compile_sample, generate, sample, sample_keys
 from score_sde.sde import EDM, VE, VP, Cosine, Flow, SubVP
 from score_sde.solvers import GRIDS, PC, SOLVERS, AdaptiveODE, noise_of
 from score_sde.solvers.base import marginals
@@ -58,7 +58,10 @@ SAMPLERS = [
 @pytest.mark.parametrize(
     ("solver", "name"),
     SAMPLERS,
-    ids=[f"{n}-{getattr(s, 'predictor', 'ode')}-{getattr(s, 'corrector', '')}-{i}" for i, (s, n) in enumerate(SAMPLERS)],
+    ids=[
+        f"{n}-{getattr(s, 'predictor', 'ode')}-{getattr(s, 'corrector', '')}-{i}"
+        for i, (s, n) in enumerate(SAMPLERS)
+    ],
 )
 def test_samples_have_the_mean_and_covariance_of_the_data(solver, name):
     # 1000 steps: the bias of the discretisation is below the Monte Carlo error of 8192 samples, 5 sigma.

@@ -147,7 +147,9 @@ def test_five_steps_equal_the_official_training_loop(fixture):
         start = _flat(params)
         for path, leaf in _flat(got).items():
             distance = np.linalg.norm(np.asarray(leaf, np.float64) - np.asarray(start[path], np.float64))
-            assert distance == pytest.approx(d[key][order[path]], rel=0.01, abs=3e-6), path  # gradients of key biases are zero but for rounding
+            assert distance == pytest.approx(d[key][order[path]], rel=0.01, abs=3e-6), (
+                path
+            )  # gradients of key biases are zero but for rounding
 
 
 def _flat(tree):

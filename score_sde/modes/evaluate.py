@@ -1,0 +1,44 @@
+"""``--mode=evaluate``."""
+
+from score_sde.evaluate import level_times, measure_levels
+from score_sde.experiment import open_source
+from score_sde.flags import Options
+from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
+from score_sde.progress import Progress
+
+
+def evaluate(options: Options) -> int:
+    """Loss on the held-out split by noise level."""
+    experiment = from_workdir(options)
+    step, mesh, params = restore_average(options, experiment)
+    config = experiment.config
+    source = open_source(config, "test")
+    measure = measure_levels(experiment.bind, experiment.sde, config.training.conditional, mesh)
+    with Progress(len(source), "evaluate", "example", quiet=not is_chief()) as progress:
+        levels = measure(
+            params,
+            source,
+            experiment.scaling,
+            times=level_times(experiment.sde, config.evaluate.levels),
+            batch_size=config.evaluate.batch_size,
+            seed=config.seed,
+            note=progress.update,
+        )
+    say(f"{'t':>8} {'log SNR':>9} {'noise error':>12} {'+-':>8} {'x0 error':>10}")
+    columns = (levels.t, levels.log_snr, levels.noise, levels.noise_error, levels.x0)
+    for t, snr, noise, error, x0 in zip(*columns, strict=True):
+        say(f"{t:8.4g} {snr:9.3f} {noise:12.5f} {error:8.5f} {x0:10.6f}")
+    say(f"held-out loss {levels.mean:.5f} on {len(source)} examples (checkpoint {step})")
+    report = {
+        "step": step,
+        "examples": len(source),
+        "loss": levels.mean,
+        "t": levels.t.tolist(),
+        "log_snr": levels.log_snr.tolist(),
+        "noise_mse": levels.noise.tolist(),
+        "noise_mse_standard_error": levels.noise_error.tolist(),
+        "x0_mse": levels.x0.tolist(),
+    }
+    if is_chief():
+        write_report(options.workdir / "evaluate.json", report)
+    return 0

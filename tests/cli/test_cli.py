@@ -1,0 +1,331 @@
+"""``run.py`` as a user meets it: the modes, and what it says to mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from score_sde import cli
+from score_sde.flags import parse
+from tests.conftest import ROOT
+
+TINY = [
+    "--config.model.nf=4",
+    "--config.model.ch_mult=(1,)",
+    "--config.model.attn_resolutions=()",
+    "--config.training.batch_size=16",
+    "--config.training.checkpoint_every_steps=4",
+    "--config.training.log_every_steps=2",
+    "--config.training.eval_every_steps=4",
+    "--config.training.eval_examples=16",
+    "--config.training.sample_count=4",
+    "--config.optimizer.decay_steps=0",
+    "--config.optimizer.warmup_steps=2",
+    "--config.sampling.steps=5",
+    "--config.likelihood.rtol=1e-2",
+    "--config.likelihood.atol=1e-2",
+    "--config.likelihood.batch_size=16",
+]
+DIGITS = f"--config={ROOT / 'configs' / 'vp_digits.py'}"
+
+
+def run(*words):
+    return cli.run(parse(["run.py", *words], "usage"))
+
+
+def train(workdir, *words, steps=4):
+    return run(
+        DIGITS, "--mode=train", f"--workdir={workdir}", *TINY, f"--config.training.steps={steps}", *words
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    assert train(workdir) == 0
+    return workdir
+
+
+def message(capsys, *words):
+    """What a failing command prints; it must exit with status 2."""
+    with pytest.raises(SystemExit) as stop:
+        run(*words)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_training_leaves_checkpoint_metrics_and_grid(trained):
+    assert (trained / "checkpoints" / "4").is_dir()
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4]
+    assert len(next(line for line in lines if "held_out_loss" in line)["held_out_loss_by_level"]) == 10
+    assert list((trained / "tensorboard").iterdir())
+    assert Image.open(trained / "samples" / "step_00000004.png").size[0] > 2 * 8
+    assert json.loads((trained / "config.json").read_text())["config"]["model"]["nf"] == 4
+
+
+def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
+    for output in ("a.npz", "b.npz", "grid.png", "folder"):
+        words = ["--config.sampling.batch_size=2"] if output == "b.npz" else []
+        sample = ["--mode=sample", f"--workdir={trained}", "--num_samples=5", f"--output={tmp_path / output}"]
+        assert run(*sample, *words) == 0
+    with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
+        samples = a["samples"]
+        assert samples.shape == (5, 8, 8, 1)
+        assert samples.dtype == np.uint8
+        assert int(a["seed"]) == 0
+        np.testing.assert_allclose(b["samples"].astype(int), samples.astype(int), atol=16)  # one level
+        assert np.mean(b["samples"] == samples) > 0.99
+    files = sorted((tmp_path / "folder").iterdir())
+    assert len(files) == 5
+    np.testing.assert_array_equal(np.asarray(Image.open(files[3])), samples[3, ..., 0])
+    assert run("--mode=sample", f"--workdir={trained}", "--num_samples=3") == 0
+    assert (trained / "samples" / "samples.png").exists()
+
+
+def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
+    words = ("--mode=likelihood", f"--workdir={trained}", "--config.likelihood.num_examples=21")
+    assert run(*words) == 0
+    report = json.loads((trained / "likelihood.json").read_text())
+    with np.load(trained / "likelihood.npz") as file:
+        bits = file["bits_per_dim"]
+    assert report["examples"] == len(bits) == 21
+    assert report["bits_per_dim"] == pytest.approx(bits.mean())
+    assert report["bits_per_dim_standard_error"] == pytest.approx(bits.std(ddof=1) / np.sqrt(21))
+    assert report["dequantized"]
+    assert report["levels"] == 17
+    assert run(*words, "--config.likelihood.batch_size=8") == 0
+    with np.load(trained / "likelihood.npz") as file:
+        np.testing.assert_allclose(file["bits_per_dim"], bits, atol=1e-3)
+
+
+def test_evaluate_reports_the_loss_by_level(trained, capsys):
+    assert run("--mode=evaluate", f"--workdir={trained}", "--config.evaluate.levels=4") == 0
+    report = json.loads((trained / "evaluate.json").read_text())
+    assert report["examples"] == 300
+    assert len(report["noise_mse"]) == 4
+    assert report["loss"] == pytest.approx(np.mean(report["noise_mse"]))
+    assert "held-out loss" in capsys.readouterr().out
+
+
+def test_training_goes_on_from_the_workdir_alone(tmp_path, capsys):
+    train(tmp_path)
+    assert run("--mode=train", f"--workdir={tmp_path}", "--config.training.steps=6") == 0
+    assert "going on from step 4" in capsys.readouterr().out
+    assert (tmp_path / "checkpoints" / "6").is_dir()
+
+
+def test_another_architecture_in_the_same_workdir_is_refused(trained, capsys):
+    error = message(
+        capsys, "--mode=train", f"--workdir={trained}", "--config.model.nf=8", "--config.training.steps=6"
+    )
+    assert "does not fit the config" in error
+    assert "float32[3, 3, 1, 4], config float32[3, 3, 1, 8]" in error
+
+
+def test_conditional_training_and_sampling(tmp_path, capsys):
+    train(tmp_path, "--config.training.conditional=True")
+    sample = ("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2")
+    assert run(*sample, "--label=3") == 0
+    assert "classes 0 to 9" in message(capsys, *sample, "--label=10")
+
+
+def test_signals_of_any_rank_train_and_sample(tmp_path):
+    signals = np.sin(np.linspace(0, 6, 16)[None] + np.random.default_rng(0).uniform(0, 6, (64, 1)))
+    np.save(tmp_path / "signals.npy", signals.astype(np.float32))
+    workdir = tmp_path / "run"
+    words = ["--config.data.source=array", f"--config.data.path={tmp_path / 'signals.npy'}"]
+    assert train(workdir, *words, "--config.data.dequantize=False") == 0
+    assert run("--mode=sample", f"--workdir={workdir}", "--num_samples=3") == 0
+    with np.load(workdir / "samples" / "samples.npz") as file:
+        assert file["samples"].shape == (3, 16, 1)
+        assert file["samples"].dtype == np.float32
+    likelihood = ("--mode=likelihood", f"--workdir={workdir}", "--config.likelihood.num_examples=4")
+    assert run(*likelihood) == 0
+    assert "bits_per_dim" not in json.loads((workdir / "likelihood.json").read_text())
+
+
+BAD = [
+    (
+        ["--config.training.batchsize=8"],
+        "config.training has no field 'batchsize'; did you mean 'batch_size'?",
+    ),
+    (["--config.batch_size=8"], "did you mean config.training.batch_size?"),
+    (["--config.trainning.steps=8"], "did you mean 'training'?"),
+    (["--config.training.steps=many"], "many"),
+    (["--config.training.steps=0"], "config.training.steps = 0: must be positive"),
+    (["--config.training.batch_size=-3"], "config.training.batch_size = -3"),
+    (["--config.training=3"], "is a section"),
+    (["--config.optimizer.learning_rate=-1.0"], "learning_rate = -1.0: must be positive"),
+    (["--config.sde.beta_min=30.0"], "beta_min < beta_max"),
+    (["--config.model.ch_mult=(1,2,2,2,2)"], "divisible by 16"),
+    (["--config.model.resblock_type=resnet"], "biggan"),
+    (["--config.sampling.solver=dpm"], "is not one of: pc, ode"),
+    (["--config.sampling.predictor=euler"], "did you mean 'euler_maruyama'"),
+    (["--config.sampling.t_end=2.0"], "must be in [0, 1.0)"),
+    (["--config.likelihood.kind=normal"], "rademacher, gaussian"),
+    (["--config.loss.weight=snr"], "config.loss.weight = 'snr' is not one of"),
+    (["--config.denoiser.label=index"], "is continuous"),
+    (["--config.ema.decay=1.5"], "decay = 1.5"),
+    (["--config.mesh.fsdp=3"], "must divide the number of devices, 8"),
+    (["--config.training.batch_size=12"], "training.batch_size = 12"),
+    (["--config.training.steps_per_dispatch=3"], "must be a multiple of steps_per_dispatch"),
+    (["--config.data.source=folders"], "did you mean 'folder'?"),
+    (["--config.data.source=folder"], "data.path is not set"),
+    (["--config.data.source=folder", "--config.data.path=/nonexistent/place"], "/nonexistent/place"),
+    (["--config.seed=-1"], "config.seed = -1"),
+    (["--config.training.conditional=True", "--config.model.num_classes=3"], ""),
+    (["stray"], "unexpected 'stray'"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD, ids=[" ".join(w) for w, _ in BAD])
+def test_mistakes_are_named(words, expected, capsys, tmp_path):
+    if not expected:
+        pytest.skip("allowed: the data decide")
+    assert expected in message(
+        capsys, DIGITS, "--mode=train", f"--workdir={tmp_path / 'w'}", *TINY[:3], *words
+    )
+    assert not (tmp_path / "w" / "config.json").exists()  # nothing was begun
+
+
+def test_mistakes_of_the_command_itself_are_named(capsys, tmp_path, trained):
+    assert "did you mean" in message(capsys, "--config=configs/vp_digit.py", "--mode=train")
+    assert "train|sample" in message(capsys, DIGITS, "--mode=trian")
+    assert "name a mode" in message(capsys, DIGITS)
+    assert "no config.json there" in message(capsys, "--mode=sample", f"--workdir={tmp_path}")
+    assert "name a config" in message(capsys, "--mode=train")
+    sample = ("--mode=sample", f"--workdir={trained}")
+    assert ".jpg" in message(capsys, *sample, "--output=x.jpg")
+    assert "without labels" in message(capsys, *sample, "--label=3")
+    assert "num_samples" in message(capsys, *sample, "--num_samples=0")
+    assert "there are [" in message(capsys, *sample, "--step=3")
+    assert "variant 'big'" in message(capsys, f"--config={ROOT}/configs/vp_cifar.py:big", "--mode=train")
+
+
+def test_a_corrupt_image_names_its_file(tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes((folder / "3.png").read_bytes()[:40])
+    words = [
+        DIGITS,
+        "--mode=train",
+        f"--workdir={tmp_path / 'w'}",
+        *TINY,
+        "--config.training.steps=4",
+        "--config.data.source=folder",
+        f"--config.data.path={folder}",
+        "--config.data.channels=1",
+        "--config.data.held_out=0.3",
+    ]
+    assert "broken.png" in message(capsys, *words)
+    assert run(*words, "--config.data.on_error=skip", f"--workdir={tmp_path / 'v'}") == 0
+
+
+def test_help_shows_every_mode_at_once_and_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['run.py', '--help']\n"
+        "try:\n    import runpy; runpy.run_path('run.py', run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code\n"
+        "assert not {'jax', 'flax', 'orbax', 'grain'} & set(sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for mode in ("train", "sample", "likelihood", "evaluate"):
+        assert f"--mode={mode}" in out.stdout
+
+
+def start(workdir, steps, *words):
+    environment = dict(os.environ, XLA_FLAGS="", PYTHONUNBUFFERED="1")
+    command = [sys.executable, "run.py", DIGITS, "--mode=train", f"--workdir={workdir}", *TINY]
+    return subprocess.Popen(
+        [*command, f"--config.training.steps={steps}", *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(process, workdir, after=0):
+    for _ in range(2400):
+        folder = workdir / "checkpoints"
+        steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+        if max(steps, default=0) > after:
+            return max(steps)
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint came")
+
+
+def arrays(workdir, step):
+    import jax
+    import orbax.checkpoint as ocp
+
+    from score_sde.mesh import make_mesh
+    from score_sde.train import Checkpoints
+
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        assert step in checkpoints.steps
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    tree = reader.metadata(workdir / "checkpoints" / str(step) / "state").item_metadata
+    restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree.tree)
+    del make_mesh
+    return reader.restore(
+        workdir / "checkpoints" / str(step) / "state", args=ocp.args.PyTreeRestore(restore_args=restore)
+    )
+
+
+def test_kill_and_resume_end_in_the_same_bits(tmp_path):
+    import jax
+
+    steps = 400
+    whole = start(tmp_path / "whole", steps)
+    assert whole.wait(300) == 0, whole.communicate()[0]
+    killed = start(tmp_path / "killed", steps)
+    saved = wait_for_checkpoint(killed, tmp_path / "killed")
+    killed.kill()  # SIGKILL, in the middle of whatever it was doing
+    killed.wait()
+    assert saved < steps
+    asked = start(tmp_path / "killed", steps)
+    saved = wait_for_checkpoint(asked, tmp_path / "killed", saved + 8)
+    asked.send_signal(signal.SIGTERM)  # saves the step it is at, and exits cleanly
+    out = asked.communicate()[0]
+    assert asked.returncode == 0, out
+    assert "interrupted: saved step" in out or saved >= steps - 8
+    last = start(tmp_path / "killed", steps)
+    out = last.communicate()[0]
+    assert last.returncode == 0, out
+    assert "going on from step" in out
+    a, b = (arrays(tmp_path / name, steps) for name in ("whole", "killed"))
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_disk_that_fills_up_keeps_what_was_written(tmp_path):
+    # A file-size limit stands in for the disk: small files pass, the arrays of a checkpoint do not.
+    train(tmp_path)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\n"
+        "import runpy; sys.argv = ['run.py', *sys.argv[1:]]; runpy.run_path('run.py', run_name='__main__')"
+    )
+    words = ["--mode=train", f"--workdir={tmp_path}", "--config.training.steps=8"]
+    out = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=ROOT,
+        env=dict(os.environ, XLA_FLAGS="", JAX_COMPILATION_CACHE_DIR=""),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 2, out.stderr
+    assert "File too large" in out.stderr
+    assert run("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2", "--step=4") == 0
