@@ -50,4 +50,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = ConfigDict(
         {"solver": "pc", "predictor": "ancestral", "steps": 100, "t_end": 1e-5, "batch_size": 100}
     )
+    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
     return config

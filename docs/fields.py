@@ -27,7 +27,7 @@ MEANING = {
         "data_dir": "tfds: where sets are prepared; none: the default of TensorFlow Datasets",
         "train_split": "tfds: split expression of the training data",
         "test_split": "tfds: of the held-out data; none: `test`, or `validation` if there is no `test`",
-        "size": "folder, tfds: side of the images in pixels; none: they have one size already",
+        "size": "folder, tfds: side of the images in pixels, or (height, width); none: they have one size already",
         "channels": "folder, tfds: 1 (grey), 3 (RGB) or 4 (RGBA)",
         "resize": "folder, tfds: `crop`, `squash` or `none`",
         "held_out": "folder, array: fraction held out where there is no separate test set",
@@ -71,7 +71,11 @@ MEANING = {
         "sample_count": "samples of that grid",
         "conditional": "hand the labels of the data to the network",
     },
-    "mesh": {"fsdp": "devices that share one copy of the parameters; see [Training](training.md)"},
+    "mesh": {
+        "fsdp": "devices that share one copy of the parameters; see [Training](training.md)",
+        "cpu_devices": "devices to make of a CPU; 0: one a core, as far as they share the batch evenly",
+        "distributed": "call `jax.distributed.initialize()` first: TPU pods, SLURM",
+    },
     "sampling": {
         "solver": "`pc`, `ode`, `legacy_pc` or `legacy_ode`; see [Sampling](sampling.md)",
         "steps": "steps of the time grid",
@@ -114,8 +118,8 @@ MEANING = {
 
 def shown(default: Any) -> str:
     """A default as the config file would have it."""
-    if hasattr(default, "get"):  # a placeholder: its value
-        default = default.get()
+    if isinstance(default, type):  # not set
+        default = None
     return "none" if default is None else f"`{default!r}`"
 
 

@@ -23,6 +23,7 @@ LAYERS = [
     {"evaluate", "train"},
     {"experiment"},
     {"flags"},
+    {"modes"},
     {"cli"},
 ]
 
@@ -31,7 +32,7 @@ OWNERS = {
     "diffrax": {"ode.py"},
     "flax": {"nets/"},
     "grain": {"data/"},
-    "ml_collections": {"cli.py", "config.py", "experiment.py", "flags.py"},
+    "ml_collections": {"config.py", "experiment.py", "flags.py"},
     "optax": {"experiment.py", "train/"},
     "orbax": {"train/checkpoint.py"},
     "PIL": {"data/", "pictures.py"},

@@ -105,10 +105,8 @@ def test_saved_config_is_read_back_as_it_was(tmp_path):
 @pytest.mark.parametrize("section", ["sde", "model", "optimizer", "ema", *FIELDS])
 def test_a_typo_in_any_section_is_refused(section):
     config = load_file(f"{ROOT}/configs/vp_digits.py")
-    with config.unlocked():
-        config.setdefault(section, type(config)())
-        with config[section].unlocked():
-            config[section]["stpes"] = 3
+    spec = config.get(section, type(config)()).to_dict()
+    config[section] = type(config)({**spec, "stpes": 3})
     with pytest.raises(ConfigError, match=f"config.{section} has no field 'stpes'"):
         complete(config)
 

@@ -119,23 +119,24 @@ def test_five_steps_equal_the_official_training_loop(fixture):
     optimizer = adam(learning_rate=info["lr"], warmup_steps=info["warmup"], clip_norm=info["grad_clip"])
     ema = EMAS["warmup"](decay=info["ema_decay"])
 
-    # The package's own step, with the loss replaced by one that takes the recorded draws.
+    # The package's own step; the recorded times and noises travel with the data.
+    def recorded(denoiser, drawn, key):
+        return square_error(denoiser, VP(), *drawn, weight=WEIGHTS["noise"]()), {}
+
+    objective = Objective(
+        prepare=lambda raw, key: raw,
+        bind=lambda params, cond: Denoiser(params, VP(), net, ROW),
+        loss=recorded,
+    )
+    step = jax.jit(make_step(objective, optimizer, ema, 0))
     state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
     losses, norms = [], []
     for i in range(5):
-        x0 = jnp.asarray((2 * uniforms(900 + i, (4, 3, 32, 32)) - 1).transpose(0, 2, 3, 1))
-        t = jnp.asarray(uniforms(700 + i, (4,)) * (1 - 1e-5) + 1e-5)
-        noise = jnp.asarray(normals(800 + i, (4, 3, 32, 32)).transpose(0, 2, 3, 1))
-        objective = Objective(
-            prepare=lambda raw, key: raw,
-            bind=lambda params, cond: Denoiser(params, VP(), net, ROW),
-            loss=lambda denoiser, x0, key, t=t, noise=noise: (
-                square_error(denoiser, VP(), x0, t, noise, weight=WEIGHTS["noise"]()),
-                {},
-            ),
-        )
-        step = make_step(objective, optimizer, ema, 0)
-        state, metrics = step(state, {"x": x0, "label": jnp.zeros(4, jnp.int32)})
+        x0 = (2 * uniforms(900 + i, (4, 3, 32, 32)) - 1).transpose(0, 2, 3, 1)
+        t = uniforms(700 + i, (4,)) * (1 - 1e-5) + 1e-5
+        noise = normals(800 + i, (4, 3, 32, 32)).transpose(0, 2, 3, 1)
+        raw = tuple(jnp.asarray(a, jnp.float32) for a in (x0, t, noise))
+        state, metrics = step(state, {"x": raw, "label": jnp.zeros(4, jnp.int32)})
         losses.append(float(metrics["loss"]))
         norms.append(float(metrics["grad_norm"]))
     np.testing.assert_allclose(losses, d["losses"], rtol=2e-5)
