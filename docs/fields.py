@@ -27,7 +27,7 @@ MEANING = {
         "data_dir": "tfds: where sets are prepared; none: the default of TensorFlow Datasets",
         "train_split": "tfds: split expression of the training data",
         "test_split": "tfds: of the held-out data; none: `test`, or `validation` if there is no `test`",
-        "size": "folder, tfds: side of the images in pixels, or (height, width); none: they have one size already",
+        "size": "folder, tfds: side in pixels, or (height, width); none: they have one size already",
         "channels": "folder, tfds: 1 (grey), 3 (RGB) or 4 (RGBA)",
         "resize": "folder, tfds: `crop`, `squash` or `none`",
         "held_out": "folder, array: fraction held out where there is no separate test set",
