@@ -126,7 +126,7 @@ def test_another_architecture_in_the_same_workdir_is_refused(trained, capsys):
         capsys, "--mode=train", f"--workdir={trained}", "--config.model.nf=8", "--config.training.steps=6"
     )
     assert "does not fit the config" in error
-    assert "73 of 73 arrays differ" in error
+    assert "arrays differ" in error
     assert "down_0_block_0/time/kernel: saved float32[16, 4], config float32[32, 8]" in error
 
 
