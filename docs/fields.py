@@ -73,7 +73,7 @@ MEANING = {
     },
     "mesh": {
         "fsdp": "devices that share one copy of the parameters; see [Training](training.md)",
-        "cpu_devices": "devices to make of a CPU; 0: one a core, as far as they share the batch evenly",
+        "cpu_devices": "devices to make of a CPU; 0: one a core that gets 16 or more examples",
         "distributed": "call `jax.distributed.initialize()` first: TPU pods, SLURM",
     },
     "sampling": {

@@ -8,6 +8,8 @@ import jax
 from score_sde.flags import Options, fail
 from score_sde.modes import MODES
 
+_SMALLEST_SHARE = 16  # examples that a core must get for it to be a device of its own
+
 
 def run(options: Options) -> int:
     """Run a mode; returns the exit status.
@@ -29,12 +31,19 @@ def _use_cores(config: Any) -> None:
     XLA runs the small convolutions of small networks on one core; a device a core is faster.  On machines
     with an accelerator this changes nothing.
     """
-    cores = config.mesh.cpu_devices or len(os.sched_getaffinity(0))
+    cores = config.mesh.cpu_devices or _cores()
     if config.mesh.cpu_devices < 0:
         fail(f"config.mesh.cpu_devices = {config.mesh.cpu_devices}: must be 0 or more")
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return  # the user has said how many
-    share = [n for n in range(1, cores + 1) if config.training.batch_size % n == 0]
-    count = share[-1] if share and not config.mesh.cpu_devices else cores
+    batch = config.training.batch_size
+    share = [n for n in range(1, cores + 1) if batch % n == 0 and batch // n >= _SMALLEST_SHARE]
+    count = cores if config.mesh.cpu_devices else max(share, default=1)
     if count != jax.config.jax_num_cpu_devices:  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", count)
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system tells more than how many there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
