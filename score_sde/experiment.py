@@ -43,6 +43,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "size": object,
         "channels": int,
         "resize": "crop",
+        "center_crop": int,
         "held_out": 0.1,
         "on_error": "raise",
         "levels": int,
