@@ -17,11 +17,22 @@ from score_sde.config import vary
 
 NCSNPP = {"model.fir": True, "model.progressive_input": "residual"}
 DEEP = {"model.num_res_blocks": 8, "training.steps": 950_000}
+DDPM = {
+    "model": {
+        "name": "ddpm",
+        "nf": 128,
+        "ch_mult": (1, 2, 2, 2),
+        "num_res_blocks": 2,
+        "attn_resolutions": (16,),
+        "dropout": 0.1,
+    }
+}
 VARIANTS = {
     "": {},  # subvp/cifar10_ddpmpp_continuous
     "ddpmpp_deep": DEEP,  # subvp/cifar10_ddpmpp_deep_continuous
     "ncsnpp": NCSNPP,  # subvp/cifar10_ncsnpp_continuous
     "ncsnpp_deep": NCSNPP | DEEP,  # subvp/cifar10_ncsnpp_deep_continuous
+    "ddpm": DDPM,  # subvp/cifar10_ddpm_continuous
     "reduced": {  # ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),

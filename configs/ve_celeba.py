@@ -3,9 +3,9 @@
     python run.py --config=configs/ve_celeba.py --mode=train \\
         --config.data.source=folder --config.data.path=DIR
 
-DIR holds the aligned 178x218 images; their central 140 pixels are scaled to 64.  Without the two overrides the
-data come from TensorFlow Datasets by name (celeb_a).  Variants: ``ncsn``, ``ncsn_5``, ``ncsn_124``, ``ncsn_1245``
-and ``ncsnv2``; the numbers are the techniques of arXiv:2006.09011 that a recipe uses.
+DIR holds the aligned 178x218 images; their central 140 pixels are scaled to 64.  Without the two overrides
+the data come from TensorFlow Datasets by name (celeb_a).  Variants: ``ncsn``, ``ncsn_5``, ``ncsn_124``,
+``ncsn_1245`` and ``ncsnv2``; the numbers are the techniques of arXiv:2006.09011 that a recipe uses.
 
 Published: none in the paper; FID about 2.5 by its first author.  62.693 M parameters.
 Hardware: about 4e19 FLOP for the whole run.
@@ -17,7 +17,7 @@ from score_sde.config import vary
 
 # The first networks learn the score itself, at few levels, and are sampled by annealed Langevin dynamics.
 NCSN = {
-    "model": {"name": "ncsn", "nf": 128, "num_levels": 10, "input_range": (0.0, 1.0)},
+    "model": {"name": "ncsn", "nf": 128, "num_scales": 10, "input_range": (0.0, 1.0)},
     "sde": {"name": "smld", "steps": 10, "sigma_min": 0.01, "sigma_max": 1.0},
     "denoiser.prediction": "raw_score",
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 0, "clip_norm": 0.0},
@@ -33,7 +33,6 @@ NCSN = {
     },
 }
 MANY_LEVELS = {
-    "model.num_levels": 500,
     "sde.steps": 500,
     "sde.sigma_max": 90.0,
     "sampling.steps": 500,
@@ -44,16 +43,18 @@ VARIANTS = {
     "": {},  # ve/celeba_ncsnpp
     "ncsn": NCSN,  # ve/ncsn/celeba
     "ncsn_5": NCSN | {"ema.decay": 0.999},  # ve/ncsn/celeba_5
-    "ncsn_124": NCSN | MANY_LEVELS,  # ve/ncsn/celeba_124
-    "ncsn_1245": NCSN | MANY_LEVELS | {"ema.decay": 0.999},  # ve/ncsn/celeba_1245
+    "ncsn_124": NCSN | MANY_LEVELS | {"model.num_scales": 500},  # ve/ncsn/celeba_124
+    "ncsn_1245": NCSN  # ve/ncsn/celeba_1245
+    | MANY_LEVELS
+    | {"model.num_scales": 500, "ema.decay": 0.999},
     "ncsnv2": NCSN  # ve/ncsnv2/celeba
+    | MANY_LEVELS
     | {
-        "model": {"name": "ncsnv2", "nf": 128, "input_range": (0.0, 1.0)},
+        "model": {"name": "ncsnv2_64", "nf": 128, "input_range": (0.0, 1.0)},
         "denoiser.prediction": "score",
         "optimizer.learning_rate": 1e-4,
         "ema.decay": 0.999,
-    }
-    | {key: value for key, value in MANY_LEVELS.items() if key != "model.num_levels"},
+    },
 }
 
 

@@ -23,6 +23,42 @@ DISCRETE = {
     "sampling.steps": 999,
     "sampling.t_end": 0.0,
 }
+DDPM = {
+    "model": {
+        "name": "ddpm",
+        "nf": 128,
+        "ch_mult": (1, 2, 2, 2),
+        "num_res_blocks": 2,
+        "attn_resolutions": (16,),
+        "dropout": 0.1,
+        "input_range": (0.0, 1.0),
+    }
+}
+# The first networks learn the score itself, at few levels, and are sampled by annealed Langevin dynamics.
+NCSN = {
+    "model": {"name": "ncsn", "nf": 128, "num_scales": 10, "input_range": (0.0, 1.0)},
+    "sde": {"name": "smld", "steps": 10, "sigma_min": 0.01, "sigma_max": 1.0},
+    "denoiser": {"prediction": "raw_score", "label": "reverse_index"},
+    "loss.times": "levels",
+    "optimizer": {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 0, "clip_norm": 0.0},
+    "ema.decay": 0.0,
+    "sampling": {
+        "solver": "legacy_pc",
+        "predictor": "none",
+        "corrector": "ald",
+        "steps": 10,
+        "corrector_steps": 100,
+        "snr": 0.316,
+        "t_end": 1e-5,
+    },
+}
+MANY_LEVELS = {
+    "sde.steps": 232,
+    "sde.sigma_max": 50.0,
+    "sampling.steps": 232,
+    "sampling.corrector_steps": 5,
+    "sampling.snr": 0.176,
+}
 VARIANTS = {
     "": {},  # ve/cifar10_ncsnpp_continuous
     "ncsnpp_deep": {  # ve/cifar10_ncsnpp_deep_continuous
@@ -30,6 +66,21 @@ VARIANTS = {
         "training.steps": 950_000,
     },
     "ncsnpp_discrete": DISCRETE | {"model.embedding_type": "positional"},  # ve/cifar10_ncsnpp
+    "ddpm_discrete": DDPM | DISCRETE,  # ve/cifar10_ddpm
+    "ncsn": NCSN,  # ve/ncsn/cifar10
+    "ncsn_5": NCSN | {"ema.decay": 0.999},  # ve/ncsn/cifar10_5
+    "ncsn_124": NCSN | MANY_LEVELS | {"model.num_scales": 232},  # ve/ncsn/cifar10_124
+    "ncsn_1245": NCSN  # ve/ncsn/cifar10_1245
+    | MANY_LEVELS
+    | {"model.num_scales": 232, "ema.decay": 0.999},
+    "ncsnv2": NCSN  # ve/ncsnv2/cifar10
+    | MANY_LEVELS
+    | {
+        "model": {"name": "ncsnv2_64", "nf": 128, "input_range": (0.0, 1.0)},
+        "denoiser.prediction": "score",
+        "optimizer.learning_rate": 1e-4,
+        "ema.decay": 0.999,
+    },
     "reduced": {  # ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),

@@ -3,8 +3,9 @@
     python run.py --config=configs/ve_lsun.py --mode=train \\
         --config.data.source=folder --config.data.path=DIR
 
-DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the two overrides the data come
-from TensorFlow Datasets by name (lsun/bedroom).  Variants: ``church``, and ``ncsnv2`` on bedrooms at 128x128.
+DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the two overrides the data
+come from TensorFlow Datasets by name (lsun/bedroom).  Variants: ``church``, and ``ncsnv2`` on bedrooms at
+128x128.
 
 Published: samples only.  65.575 M parameters.
 Hardware: 530 GFLOP an image forwards; groups of accelerators.
@@ -20,7 +21,7 @@ VARIANTS = {
     # ve/ncsnv2/bedroom, whose misspelt field made the published file unusable: 1086 levels, as it meant.
     "ncsnv2": {
         "data.size": 128,
-        "model": {"name": "ncsnv2", "size": 128, "nf": 128, "input_range": (0.0, 1.0)},
+        "model": {"name": "ncsnv2_128", "nf": 128, "input_range": (0.0, 1.0)},
         "sde": {"name": "smld", "steps": 1086, "sigma_min": 0.01, "sigma_max": 190.0},
         "denoiser.label": "reverse_index",
         "loss.times": "levels",

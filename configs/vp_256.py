@@ -3,9 +3,9 @@
     python run.py --config=configs/vp_256.py --mode=train \\
         --config.data.source=folder --config.data.path=DIR
 
-DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the two overrides the data come
-from TensorFlow Datasets by name (lsun/bedroom).  Variants: ``church`` and ``celebahq``, which has no default
-data: name a folder.
+DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the two overrides the data
+come from TensorFlow Datasets by name (lsun/bedroom).  Variants: ``church``, and ``celebahq``, which has no
+default data: name a folder.
 
 Published (arXiv:2006.11239, table 3): FID 6.36 on bedrooms, 7.89 on churches.  111.570 M parameters.
 Hardware: 491 GFLOP an image forwards; groups of accelerators.

@@ -26,6 +26,16 @@ DISCRETE = {
     "sampling.steps": 999,
     "sampling.t_end": 0.0,
 }
+DDPM = {
+    "model": {
+        "name": "ddpm",
+        "nf": 128,
+        "ch_mult": (1, 2, 2, 2),
+        "num_res_blocks": 2,
+        "attn_resolutions": (16,),
+        "dropout": 0.1,
+    }
+}
 VARIANTS = {
     "": {},  # vp/cifar10_ddpmpp_continuous
     "ddpmpp_deep": DEEP,  # vp/cifar10_ddpmpp_deep_continuous
@@ -33,6 +43,9 @@ VARIANTS = {
     "ncsnpp": NCSNPP,  # vp/cifar10_ncsnpp_continuous
     "ncsnpp_deep": NCSNPP | DEEP,  # vp/cifar10_ncsnpp_deep_continuous
     "ncsnpp_discrete": NCSNPP | DISCRETE | {"sampling.predictor": "reverse_diffusion"},  # vp/cifar10_ncsnpp
+    "ddpm": DDPM,  # vp/ddpm/cifar10_continuous
+    "ddpm_discrete": DDPM | DISCRETE,  # vp/ddpm/cifar10
+    "ddpm_unconditional": DDPM | DISCRETE | {"model.conditional": False},  # vp/ddpm/cifar10_unconditional
     "reduced": {  # ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),
