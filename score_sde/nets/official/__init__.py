@@ -48,6 +48,13 @@ def _rows(table: Mapping[type, Rows], net: Net, shape: tuple[int, ...]) -> Seque
     return table[kind](net, tuple(shape))
 
 
+def _used(net: Net, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Without the arrays that the released code has and does not use."""
+    if not isinstance(net.module, NCSNpp | DDPM):
+        return tensors
+    return {name: array for name, array in tensors.items() if not unets.unused(net, name)}
+
+
 def from_torch_names(
     state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]
 ) -> dict[str, Any]:
@@ -67,9 +74,7 @@ def from_torch_names(
     """
     tensors = {name.removeprefix("module."): array for name, array in state_dict.items()}
     tensors.pop("sigmas", None)
-    if isinstance(net.module, NCSNpp | DDPM):
-        tensors = {name: array for name, array in tensors.items() if not unets.unused(net, name)}
-    return read(_rows(TORCH, net, shape), tensors)
+    return read(_rows(TORCH, net, shape), _used(net, tensors))
 
 
 def to_torch_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -96,7 +101,7 @@ def from_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...])
       ValueError: a network that was not released; or the arrays are not exactly those of ``net``:
         shows the first that differs, with both shapes.
     """
-    return read(_rows(FLAX, net, shape), flatten(params, "/"))
+    return read(_rows(FLAX, net, shape), _used(net, flatten(params, "/")))
 
 
 def to_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
