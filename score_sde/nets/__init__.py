@@ -20,10 +20,12 @@ from score_sde.nets import layers
 from score_sde.nets.ddpm import DDPM
 from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
 from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.ncsnpp_diffusers import NCSNppDiffusers
 from score_sde.nets.wideresnet import WideResNet
 
 NETS = {
     "ncsnpp": NCSNpp,
+    "ncsnpp_diffusers": NCSNppDiffusers,
     "ddpm": DDPM,
     "ncsn": NCSN,
     "ncsnv2_64": NCSNv2,

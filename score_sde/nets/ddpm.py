@@ -107,7 +107,7 @@ class DDPM(nn.Module):
 
         h = skips[-1]
         h = self._block(h.shape[-1], "mid_block_0")(h, time, train)
-        h = self._attention(h.shape[-1], "mid_attention")(h)
+        h = self._attention("mid_attention")(h)
         h = self._block(h.shape[-1], "mid_block_1")(h, time, train)
 
         for level in reversed(range(top + 1)):
@@ -155,11 +155,16 @@ class DDPM(nn.Module):
 
     def _attend(self, h: Array, name: str) -> Array:
         """Attention, where the resolution is one of those listed."""
-        return self._attention(h.shape[-1], name)(h) if h.shape[1] in self.attn_resolutions else h
+        return self._attention(name)(h) if h.shape[1] in self.attn_resolutions else h
 
-    def _attention(self, channels: int, name: str) -> layers.Attention:
-        heads = channels // self.attention_head_dim if self.attention_head_dim else 1
-        return layers.Attention(skip_rescale=False, dtype=self.dtype, heads=heads, norm=self._norm, name=name)
+    def _attention(self, name: str) -> layers.Attention:
+        return layers.Attention(
+            skip_rescale=False,
+            dtype=self.dtype,
+            head_channels=self.attention_head_dim,
+            norm=self._norm,
+            name=name,
+        )
 
 
 def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Any) -> None:

@@ -212,17 +212,16 @@ class Attention(nn.Module):
     init_scale: float = 0.0
     skip_rescale: bool = True
     dtype: str = "float32"
-    heads: int = 1
+    head_channels: int = 0  # of each head; 0: there is one
     norm: Callable[..., nn.Module] = GroupNorm
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         h = self.norm(name="norm")(x).reshape(x.shape[0], -1, channels)
+        per_head = (*h.shape[:2], -1, self.head_channels or channels)
         query, key, value = (
-            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(
-                *h.shape[:2], self.heads, channels // self.heads
-            )
+            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(per_head)
             for name in ("query", "key", "value")
         )
         h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)

@@ -4,6 +4,7 @@ The PyTorch code, github.com/yang-song/score_sde_pytorch, has flat names; the JA
 github.com/yang-song/score_sde, has trees.  Every array has a row that says where it is in ours.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,19 @@ def _rows(table: Mapping[type, Rows], net: Net, shape: tuple[int, ...]) -> Seque
     if kind not in table:
         known = ", ".join(other.__name__ for other in table)
         raise ValueError(f"{kind.__name__}: no such network was released; there are {known}")
-    return table[kind](net, tuple(shape))
+    return _made(table[kind], net, tuple(shape))
+
+
+@functools.lru_cache(maxsize=32)
+def _made(make: Rows, net: Net, shape: tuple[int, ...]) -> Sequence[Row]:
+    return make(net, shape)
+
+
+def _used(net: Net, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Without the arrays that the released code has and does not use."""
+    if not isinstance(net.module, NCSNpp | DDPM):
+        return tensors
+    return {name: array for name, array in tensors.items() if not unets.unused(net, name)}
 
 
 def from_torch_names(
@@ -67,9 +80,7 @@ def from_torch_names(
     """
     tensors = {name.removeprefix("module."): array for name, array in state_dict.items()}
     tensors.pop("sigmas", None)
-    if isinstance(net.module, NCSNpp | DDPM):
-        tensors = {name: array for name, array in tensors.items() if not unets.unused(net, name)}
-    return read(_rows(TORCH, net, shape), tensors)
+    return read(_rows(TORCH, net, shape), _used(net, tensors))
 
 
 def to_torch_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -96,7 +107,7 @@ def from_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...])
       ValueError: a network that was not released; or the arrays are not exactly those of ``net``:
         shows the first that differs, with both shapes.
     """
-    return read(_rows(FLAX, net, shape), flatten(params, "/"))
+    return read(_rows(FLAX, net, shape), _used(net, flatten(params, "/")))
 
 
 def to_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ FLAX_LEAVES = SHARED_LEAVES | {
 FLAX_CLASSES = {"Linear": "Dense", "Conv2d": "Conv"}
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=32)
 def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Module]]], Any]:
     """Name and class of every top-level layer in the order of the forward pass; and all shapes."""
     visited: list[tuple[str, type[nn.Module]]] = []
@@ -72,7 +72,15 @@ def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Mo
 
     with nn.intercept_methods(watch):
         shapes = net.shapes(shape)
-    return [(name, kind) for name, kind in visited if name != "label"], shapes
+    order = [(name, kind) for name, kind in visited if name != "label"]
+    if _idle_embedding(net):
+        order.insert(0, ("", layers.FourierEmbedding))
+    return order, shapes
+
+
+def _idle_embedding(net: Net) -> bool:
+    """Whether the released code has an embedding that its unconditional network does not use."""
+    return not net.module.conditional and getattr(net.module, "embedding_type", "") == "fourier"
 
 
 def module_order(net: Net, shape: tuple[int, ...]) -> list[tuple[str, str]]:
@@ -142,8 +150,11 @@ def _rows(
 
 
 def unused(net: Net, name: str) -> bool:
-    """Whether an array of the PyTorch code is one that nothing uses.
+    """Whether an array of the released code is one that nothing uses.
 
-    Its unconditional blocks have the layer of the noise level all the same.
+    Unconditional networks have the frequencies of the embedding all the same, and in PyTorch the
+    layers of the noise level in every block.
     """
+    if _idle_embedding(net) and name in ("all_modules.0.W", "GaussianFourierProjection_0/W"):
+        return True
     return not net.module.conditional and ".Dense_0." in name
