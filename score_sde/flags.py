@@ -39,8 +39,8 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_string(
         "coordinator",
         None,
-        "HOST:PORT of process 0, where several processes on plain machines share a job; TPU pods and SLURM need "
-        "only --config.mesh.distributed=True.",
+        "HOST:PORT of process 0, where processes on plain machines share a job; TPU pods and SLURM need only "
+        "--config.mesh.distributed=True.",
         flag_values=own,
     )
     flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.", 1, flag_values=own)

@@ -78,7 +78,7 @@ class Net:
         params: Mapping[str, Any],
         x: Array,
         c_noise: Array | float,
-        cond: Array | None = None,
+        cond: Mapping[str, Array] | None = None,
         *,
         key: Array | None = None,
     ) -> Array:
@@ -88,7 +88,7 @@ class Net:
           params: as ``init`` returns them.
           x: ``(B, *S, C)`` float32.
           c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
-          cond: ``(B,)`` integer class labels, -1 for none; or None.
+          cond: conditions by name, each of B rows, or None; a network lists those that it takes.
           key: a random key for dropout; None for no dropout.
 
         Returns:
