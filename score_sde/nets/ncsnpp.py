@@ -284,11 +284,11 @@ def check(
     ]
     if cond is not None:
         names, label = tuple(cond), cond.get("label")
-        shape = None if label is None else tuple(label.shape)
+        given = None if label is None else tuple(label.shape)
         requirements += [
             ("cond", names, "{'label': ...} or None", names == ("label",)),
             ("num_classes", net.num_classes, "positive when labels are given", net.num_classes > 0),
-            ("cond['label']", shape, f"of shape {batch}, one label per example", shape == batch),
+            ("cond['label']", given, f"of shape {batch}, one label per example", given == batch),
         ]
     for field, value, allowed, holds in requirements:
         if not holds:
