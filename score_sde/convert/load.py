@@ -1,5 +1,6 @@
 """From a path to an experiment with its training state."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def _read_file(path: Path) -> Release:
     if head[:1] == b"\x80" and head[1] in range(2, 6):
         with path.open("rb") as file:
             return score_sde.from_torch(torch_files.read_pickle(file))
-    if 0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF):  # a map that is not empty
+    if re.match(rb"([\x81-\x8f]|\xde..|\xdf....)[\xa0-\xbf\xd9]", head, re.DOTALL):  # a map from text
         return score_sde.from_flax(flax_files.read(path))
     raise CheckpointError(
         f"no known format (it starts with {head[:8]!r}); known are .pth and .pt of torch, .pkl, "

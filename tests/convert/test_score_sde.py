@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from score_sde import cli, convert
-from score_sde.config import load_file
 from score_sde.convert import CheckpointError, recipes
 from score_sde.convert import score_sde as format
 from score_sde.data import Spec
 from score_sde.denoiser import score_from
-from score_sde.experiment import assemble, complete
+from score_sde.experiment import assemble
 from score_sde.flags import parse
 from score_sde.mesh import make_mesh
 from score_sde.train import Checkpoints
@@ -342,7 +341,5 @@ def test_flax_itself_writes_what_is_read(tmp_path, monkeypatch):
 
 def test_a_config_may_be_a_path(tiny):
     path, _ = tiny
-    config = complete(load_file(str(ROOT / "configs/vp_digits.py")))
-    assert config.model.nf == 32
-    with pytest.raises(CheckpointError, match=r"got float32\[4\], want float32\[32\]"):
+    with pytest.raises(CheckpointError, match=r"all_modules.6.NIN_1.b: no such tensor in this network"):
         convert.load(path, ROOT / "configs/vp_digits.py")
