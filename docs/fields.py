@@ -171,8 +171,10 @@ def documented(make: Any) -> dict[str, str]:
 
 
 def of_model(name: str) -> str:
-    """The table of a network's fields, from its docstring."""
-    said = documented(NETS[name])
+    """The table of a network's fields, from its docstring and those of the networks it varies."""
+    said: dict[str, str] = {}
+    for kind in reversed(NETS[name].__mro__):
+        said |= documented(kind)
     rows = [(f"`{key}`", shown(default), said[key]) for key, default in options(NETS[name]).items()]
     return table("| field | default | meaning |", rows)
 

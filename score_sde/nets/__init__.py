@@ -12,12 +12,27 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import meta
 from jax import Array
 
 from score_sde.nets import layers
+from score_sde.nets.ddpm import DDPM
+from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
 from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.ncsnpp_diffusers import NCSNppDiffusers
+from score_sde.nets.wideresnet import WideResNet
 
-NETS = {"ncsnpp": NCSNpp}
+NETS = {
+    "ncsnpp": NCSNpp,
+    "ncsnpp_diffusers": NCSNppDiffusers,
+    "ddpm": DDPM,
+    "ncsn": NCSN,
+    "ncsnv2_64": NCSNv2,
+    "ncsnv2_128": NCSNv2For128,
+    "ncsnv2_256": NCSNv2For256,
+}
+# From a noisy example to logits ``(B, num_classes)``, not to its own shape.
+CLASSIFIERS = {"wideresnet": WideResNet}
 
 
 @dataclass(frozen=True)
@@ -41,12 +56,21 @@ class Net:
         Raises:
           ValueError: the network cannot work with the shape.
         """
+        return layers.draw(key, self._described(shape))
+
+    def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
+        unboxed: dict[str, Any] = meta.unbox(self._described(shape))
+        return unboxed
+
+    def _described(self, shape: tuple[int, ...]) -> Any:
+        """Parameters as ``layers.Initial``, before their values are drawn."""
 
         def describe() -> Any:
             x = jnp.zeros((1, *shape), jnp.float32)
             return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
 
-        return layers.draw(key, jax.eval_shape(describe)["params"])
+        return jax.eval_shape(describe)["params"]
 
     def __call__(
         self,

@@ -39,12 +39,14 @@ RESAMPLERS: dict[str, Callable[..., Array]] = {
 class Initial(struct.PyTreeNode, meta.AxisMetadata[Any]):
     """A parameter before its values are drawn: zeros of its shape, and how to draw them.
 
-    ``kind`` is ``"constant"``, ``"uniform"`` on [-1, 1] or ``"normal"``, multiplied by ``scale``.
+    ``kind`` is ``"constant"``, ``"uniform"`` on [-1, 1] or ``"normal"``, multiplied by ``scale``;
+    ``mean`` is added.
     """
 
     value: Any
     kind: str = struct.field(pytree_node=False)
     scale: float = struct.field(pytree_node=False)
+    mean: float = struct.field(pytree_node=False, default=0.0)
 
     def unbox(self) -> Any:
         return self.value
@@ -59,11 +61,11 @@ class Initial(struct.PyTreeNode, meta.AxisMetadata[Any]):
         raise NotImplementedError("lifted transforms are not used")
 
 
-def described(kind: str, scale: float) -> Callable[..., Any]:
+def described(kind: str, scale: float, mean: float = 0.0) -> Callable[..., Any]:
     """An initializer that returns an ``Initial``; ``nn.Module.param`` hands out what it holds."""
 
     def initializer(key: Array, shape: Sequence[int]) -> Initial:
-        return Initial(jnp.zeros(shape, jnp.float32), kind, scale)
+        return Initial(jnp.zeros(shape, jnp.float32), kind, scale, mean)
 
     return initializer
 
@@ -100,9 +102,10 @@ def draw(key: Array, tree: Any) -> Any:
     def values(box: Initial, start: int) -> Array:
         shape = box.value.shape
         if box.kind == "constant":
-            return jnp.full(shape, box.scale, jnp.float32)
+            return jnp.full(shape, box.scale + box.mean, jnp.float32)
         stop = start + box.value.size
-        return box.scale * lax.slice(pools[box.kind], (start,), (stop,)).reshape(shape)
+        drawn = box.scale * lax.slice(pools[box.kind], (start,), (stop,)).reshape(shape)
+        return drawn + box.mean if box.mean else drawn
 
     drawn = [values(box, start) for box, start in zip(boxes, starts, strict=True)]
     return jax.tree.unflatten(structure, drawn)
@@ -133,6 +136,23 @@ class Dense(nn.Module):
         return y + _along_channels(bias.astype(self.dtype), y)
 
 
+def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:
+    """``(B, *S, I)`` with a kernel ``(*K, I, O)``, every spatial axis alike, padded with zeros."""
+    rank = x.ndim - 2
+    last = rank + 1
+    spatial = tuple(range(1, last))
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride,) * rank,
+        padding=(padding,) * rank,
+        rhs_dilation=(dilation,) * rank,
+        dimension_numbers=lax.ConvDimensionNumbers(
+            (0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial)
+        ),
+    )
+
+
 class Conv(nn.Module):
     """A 3-wide convolution over as many spatial axes as ``x`` has.
 
@@ -147,39 +167,34 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        rank = x.ndim - 2
-        kernel = self.param("kernel", fan_average(self.scale), (3,) * rank + (x.shape[-1], self.features))
+        shape = (3,) * (x.ndim - 2) + (x.shape[-1], self.features)
+        kernel = self.param("kernel", fan_average(self.scale), shape)
         bias = self.param("bias", described("constant", 0.0), (self.features,))
-        last = rank + 1
-        spatial = tuple(range(1, last))
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride,) * rank,
-            padding=(self.padding,) * rank,
-            dimension_numbers=lax.ConvDimensionNumbers(
-                (0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial)
-            ),
-        )
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
         return y + _along_channels(bias.astype(self.dtype), y)
 
 
 class GroupNorm(nn.Module):
     """Group normalisation (Wu and He 2018, arXiv:1803.08494), in float32.
 
-    There are ``min(C // 4, 32)`` groups, or the next smaller number that divides C.
+    Without ``groups`` there are ``min(C // 4, 32)``, or the next smaller number that divides C.
     """
 
     epsilon: float = 1e-6
+    groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         scale = self.param("scale", described("constant", 1.0), (channels,))
         bias = self.param("bias", described("constant", 0.0), (channels,))
-        groups = max(1, min(channels // 4, 32))
-        while channels % groups:
-            groups -= 1
+        groups = self.groups
+        if groups is None:
+            groups = max(1, min(channels // 4, 32))
+            while channels % groups:
+                groups -= 1
+        elif channels % groups:
+            raise ValueError(f"groups={groups}: must divide the number of channels, {channels}")
         y = x.astype(jnp.float32).reshape(x.shape[0], -1, groups, channels // groups)
         y = y - jnp.mean(y, axis=(1, 3), keepdims=True)
         y = y * lax.rsqrt(jnp.mean(jnp.square(y), axis=(1, 3), keepdims=True) + self.epsilon)
@@ -188,21 +203,26 @@ class GroupNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Residual self-attention with a single head over all spatial positions.
+    """Residual self-attention over all spatial positions.
 
-    Ho et al. 2020, arXiv:2006.11239, appendix B.
+    Ho et al. 2020, arXiv:2006.11239, appendix B; with several heads as in Vaswani et al. 2017,
+    arXiv:1706.03762, section 3.2.2.
     """
 
     init_scale: float = 0.0
     skip_rescale: bool = True
     dtype: str = "float32"
+    head_channels: int = 0  # of each head; 0: there is one
+    norm: Callable[..., nn.Module] = GroupNorm
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
-        h = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, 1, channels)
+        h = self.norm(name="norm")(x).reshape(x.shape[0], -1, channels)
+        per_head = (*h.shape[:2], -1, self.head_channels or channels)
         query, key, value = (
-            Dense(channels, 0.1, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value")
+            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(per_head)
+            for name in ("query", "key", "value")
         )
         h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
         h = Dense(channels, self.init_scale, dtype=self.dtype, name="out")(h)
@@ -227,18 +247,19 @@ class ResBlock(nn.Module):
     init_scale: float = 0.0
     skip_rescale: bool = True
     dtype: str = "float32"
+    norm: Callable[..., nn.Module] = GroupNorm
 
     @nn.compact
     def __call__(self, x: Array, time: Array | None, train: bool) -> Array:
         """``x``: ``(B, *S, C)``; ``time``: ``(B, E)`` or None; gives ``(B, *S', features)``."""
         act = ACTIVATIONS[self.nonlinearity]
         resample = RESAMPLERS[self.resample]
-        h = resample(act(GroupNorm(name="norm_0")(x)), self.kernel)
+        h = resample(act(self.norm(name="norm_0")(x)), self.kernel)
         h = Conv(self.features, dtype=self.dtype, name="conv_0")(h)
         if time is not None:
             shift = Dense(self.features, dtype=self.dtype, name="time")(act(time))
             h = h + shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
-        h = act(GroupNorm(name="norm_1")(h))
+        h = act(self.norm(name="norm_1")(h))
         h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
         h = Conv(self.features, self.init_scale, dtype=self.dtype, name="conv_1")(h)
         affine = self.resample != "none" or x.shape[-1] != self.features
@@ -252,18 +273,19 @@ class Downsample(nn.Module):
     """Half the resolution: a filter, then, where ``features`` is given, a convolution.
 
     ``kernel=None`` is the naive form: the mean of neighbours, or with features a plain strided
-    convolution that pads at the far end only.
+    convolution with ``padding``, by default at the far end only.
     """
 
     features: int | None
     kernel: tuple[float, ...] | None
     dtype: str = "float32"
+    padding: tuple[int, int] = (0, 1)
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if self.features is None:
             return downsample(x, self.kernel or BOX)
-        padding = (0, 1)
+        padding = self.padding
         if self.kernel is not None:
             x, padding = smooth(x, self.kernel, margin=1), (0, 0)
         return Conv(self.features, 1.0, 2, padding, self.dtype, name="conv")(x)
@@ -319,15 +341,20 @@ class FourierEmbedding(nn.Module):
         return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def positional_embedding(c_noise: Array, features: int) -> Array:
-    """Sines, then cosines, of geometric frequencies 1 ... 1e-4: ``(B,)`` to ``(B, features)``.
+def positional_embedding(
+    c_noise: Array, features: int, shift: float = 1.0, cosines_first: bool = False
+) -> Array:
+    """Sines, then cosines, of geometric frequencies: ``(B,)`` to ``(B, features)``.
 
     Vaswani et al. 2017 (arXiv:1706.03762), section 3.5, in the arrangement of Ho et al. 2020.
+    Frequency k of n is ``1e4 ** (-k / (n - shift))``: it ends at 1e-4 for the shift of Ho et al.,
+    one, and one step before for zero, as in Vaswani et al.
     """
     half = features // 2
-    frequencies = np.exp(np.arange(half) * (-math.log(1e4) / (half - 1))).astype(np.float32)
+    frequencies = np.exp(np.arange(half) * (-math.log(1e4) / (half - shift))).astype(np.float32)
     angle = c_noise[:, None] * frequencies[None, :]
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    waves = [jnp.sin(angle), jnp.cos(angle)]
+    return jnp.concatenate(waves[::-1] if cosines_first else waves, axis=-1)
 
 
 def join(x: Array, h: Array, rescale: bool) -> Array:

@@ -1,6 +1,7 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -192,7 +193,8 @@ class NCSNpp(nn.Module):
         return layers.Conv(features, scale, dtype=self.dtype, name=name)
 
     def _attention(self, name: str) -> layers.Attention:
-        return layers.Attention(self.init_scale, self.skip_rescale, self.dtype, name=name)
+        norm = self._norm(name)
+        return layers.Attention(self.init_scale, self.skip_rescale, self.dtype, norm=norm, name=name)
 
     def _block(self, features: int, name: str, resample: str = "none") -> layers.ResBlock:
         return layers.ResBlock(
@@ -205,8 +207,13 @@ class NCSNpp(nn.Module):
             init_scale=self.init_scale,
             skip_rescale=self.skip_rescale,
             dtype=self.dtype,
+            norm=self._norm(name),
             name=name,
         )
+
+    def _norm(self, where: str) -> Callable[..., nn.Module]:
+        """What makes the normalisations of a layer; a variant of the network may tell layers apart."""
+        return layers.GroupNorm
 
     def _resample(self, h: Array, direction: str, name: str, time: Array | None, train: bool) -> Array:
         if self.resblock_type == "biggan":
@@ -216,7 +223,7 @@ class NCSNpp(nn.Module):
         return kind(features, self._kernel, self.dtype, name=name)(h)
 
     def _readout(self, h: Array, features: int, scale: float, name: str) -> Array:
-        h = layers.GroupNorm(name=f"{name}_norm")(h)
+        h = self._norm(name)(name=f"{name}_norm")(h)
         h = layers.ACTIVATIONS[self.nonlinearity](h)
         return self._conv(features, f"{name}_conv", scale)(h)
 
