@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.config import load_file
-from score_sde.convert import flax_files, own, safetensors, score_sde, torch_files
+from score_sde.convert import diffusers, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
 from score_sde.convert.release import Release
@@ -54,6 +54,8 @@ def read(path: str | Path) -> Release:
 
 
 def _read_file(path: Path) -> Release:
+    if path.is_dir():
+        return diffusers.read(path)
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -64,14 +66,13 @@ def _read_file(path: Path) -> Release:
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError("a Git LFS pointer: run git lfs pull")
     if head.startswith(b"PK"):
-        return score_sde.from_torch(torch_files.read_zip(path))
+        return score_sde.from_torch(torch_files.read(path))
     if head[257:262] == b"ustar":
         raise CheckpointError("a tar archive, as torch wrote before version 0.2: save it again with torch")
     if head[8:9] == b"{":
         return own.read(*safetensors.read(path))
     if head[:1] == b"\x80" and head[1] in range(2, 6):
-        with path.open("rb") as file:
-            return score_sde.from_torch(torch_files.read_pickle(file))
+        return score_sde.from_torch(torch_files.read(path))
     if re.match(rb"([\x81-\x8f]|\xde..|\xdf....)[\xa0-\xbf\xd9]", head, re.DOTALL):  # a map from text
         return score_sde.from_flax(flax_files.read(path))
     raise CheckpointError(

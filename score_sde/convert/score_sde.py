@@ -109,19 +109,12 @@ def from_flax(saved: Any) -> Release:
         raise CheckpointError(f"a msgpack file without 'params_ema' and the parameters; it holds: {keys}")
     return Release(
         what="a JAX checkpoint of score_sde",
-        rename=_from_flax_names,
+        rename=official.from_flax_names,
         raw=_bare(raw),
         average=_bare(average),
         step=int(tree.get("step", 0)),
         moments=_flax_moments(optimizer),
     )
-
-
-def _from_flax_names(arrays: Arrays, net: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    rename = getattr(official, "from_flax_names", None)
-    if rename is None:
-        raise CheckpointError("names of the JAX version are not known here yet")
-    return rename(arrays, net, shape)
 
 
 def _bare(tree: Arrays) -> Arrays:

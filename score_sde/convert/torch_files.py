@@ -21,6 +21,19 @@ _VERSION = 1001
 _MOST_NESTED = 3
 
 
+def read(path: Path) -> Any:
+    """The value of a file of either format, or of a plain pickle.
+
+    Raises:
+      CheckpointError: it is damaged, or wants what it must not; does not name the file.
+    """
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            return read_zip(path)
+        file.seek(0)
+        return read_pickle(file)
+
+
 def read_zip(path: Path) -> Any:
     """The value saved in a zip archive.
 
