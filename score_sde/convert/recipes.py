@@ -47,6 +47,12 @@ _NCSNPP_1024 = (
     f"{_SKIPS} --config.model.nf=16 --config.model.ch_mult=1,2,4,8,16,32,32,32 "
     "--config.model.num_res_blocks=1 --config.sampling.snr=0.15 --config.sde.sigma_max=1348.0"
 )
+_KARRAS = (
+    "--config.sde.name=edm --config.denoiser.prediction=edm --config.denoiser.label=quarter_log_sigma "
+    "--config.loss.weight=edm --config.loss.half_sum=False --config.data.low=-1.0 "
+    "--config.model.input_range=-1.0,1.0 --config.model.ch_mult=2,2,2 --config.sampling.solver=ode "
+    "--config.sampling.t_end=0.002"
+)
 
 RECIPES = (
     Recipe("vp/ddpm/cifar10", "92627cfe", 32, f"{_VP} {_DDPM} {_DISCRETE_VP}"),
@@ -105,6 +111,8 @@ RECIPES = (
         f"{_VE} {_NCSNV2} {_DISCRETE_VE} --config.sde.steps=500 --config.sde.sigma_max=90.0 "
         "--config.data.size=64",
     ),
+    # Of consistency_models_cifar10, which has NCSN++ as a denoiser; what it distilled is none.
+    Recipe("cifar10_k_ve", "24b18eb4", 32, f"{_VE} {_KARRAS}"),
     # No parameterization here: their output is the score itself, or its noise level is no number.
     Recipe("ve/ncsn/cifar10", "8f976b54", 32, ""),
     Recipe("ve/ncsn/cifar10_5", "8f976b54", 32, ""),
