@@ -30,6 +30,7 @@ MEANING = {
         "size": "folder, tfds: side in pixels, or (height, width); none: they have one size already",
         "channels": "folder, tfds: 1 (grey), 3 (RGB) or 4 (RGBA)",
         "resize": "folder, tfds: `crop`, `squash` or `none`",
+        "center_crop": "folder, tfds: first cut so many central pixels a side; none: use the whole image",
         "held_out": "folder, array: fraction held out where there is no separate test set",
         "on_error": "folder: `raise`, or `skip` files that cannot be used",
         "levels": "array: integer levels of a uint8 array; none: 256",

@@ -43,6 +43,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "size": object,
         "channels": int,
         "resize": "crop",
+        "center_crop": int,
         "held_out": 0.1,
         "on_error": "raise",
         "levels": int,
@@ -249,7 +250,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         )
     net = nets.Net(build(_member(config, "model"), model, "model"))
     try:
-        jax.eval_shape(lambda key: net.init(key, spec.shape), jax.random.key(0))
+        nets.shapes(net, spec.shape)
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
     labels = build(find(LABELS, config.denoiser.label, "denoiser.label"), config.denoiser, "denoiser")

@@ -5,53 +5,62 @@ name of its class, the arguments that it was made with, and the tensors of the m
 how the network is scaled (table 1 of the paper), which here is a process, a prediction and a label.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.config import frozen
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.inert import Record
-from score_sde.convert.release import Release
+from score_sde.convert.release import Arrays, Release
 from score_sde.data import Spec
-from score_sde.nets import NETS
+from score_sde.nets import Net
 
-try:  # the networks of EDM
-    from score_sde.nets.edm_names import from_edm_names
-except ImportError:
-    from_edm_names = None
-
-_HEUN = {"solver": "heun", "steps": 18, "t_end": 0.002, "grid": "karras", "rho": 7.0}
-# Section by section: table 1 of the paper in our terms.
+# The scalings by section of the config: table 1 of the paper in our terms.
 PROCESSES: dict[str, dict[str, Any]] = {
     "EDMPrecond": {
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "edm", "label": "quarter_log_sigma"},
-        "loss": {"weight": "edm", "times": "edm"},
+        "loss": {"weight": "edm"},
+        "sampling": {"solver": "ode", "t_end": 0.002},
     },
     # c_in x = alpha x: the network sees the VP process itself, and the label is 999 t.
     "VPPrecond": {
         "sde": {"name": "vp"},
         "denoiser": {"prediction": "noise", "label": "time_999"},
         "loss": {"weight": "noise"},
+        "sampling": {"solver": "ode", "t_end": 1e-3},
     },
     # c_noise = log(sigma / 2) on [-1, 1] is log sigma on [0, 1], where sigma is half as large.
     "VEPrecond": {
         "data": {"low": 0.0, "high": 1.0},
+        "model": {"input_range": (0.0, 1.0)},
         "sde": {"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0},
         "denoiser": {"prediction": "score", "label": "log_sigma"},
         "loss": {"weight": "noise"},
+        "sampling": {"solver": "ode", "t_end": 1e-5},
     },
 }
-# The networks here that bear the names of theirs, and our fields for their arguments.
-MODELS = {"SongUNet": "song_unet", "DhariwalUNet": "dhariwal_unet"}
-FIELDS = {
-    "model_channels": "nf",
-    "channel_mult": "ch_mult",
-    "num_blocks": "num_res_blocks",
-    "attn_resolutions": "attn_resolutions",
-    "dropout": "dropout",
-}
+
+
+class Model(NamedTuple):
+    """A network of theirs that is here.
+
+    Attributes:
+      name: in ``NETS``.
+      fields: our field of ``config.model`` for each of their arguments; others must have no effect.
+      rename: as in ``Release``.
+    """
+
+    name: str
+    fields: Mapping[str, str]
+    rename: Callable[[Arrays, Net, tuple[int, ...]], dict[str, Any]]
+
+
+MODELS: dict[str, Model] = {}
+# Arguments that are said elsewhere, or change nothing in the released networks.
+_ELSEWHERE = {"img_resolution", "img_channels", "model_type", "use_fp16", "label_dim", "augment_dim"}
 
 
 def is_snapshot(saved: Any) -> bool:
@@ -72,32 +81,33 @@ def read(saved: Mapping[str, Any]) -> Release:
             + (" (iDDPM levels are no process here)" if network.name == "iDDPMPrecond" else "")
         )
     made = _arguments(network)
-    tensors = dict(_tensors(network, ""))
     kind = made.get("model_type", "DhariwalUNet")
-    name = MODELS.get(kind)
-    if name not in NETS or from_edm_names is None:
-        raise CheckpointError(f"a network of type {kind}, which is not here; there are {', '.join(NETS)}")
-    size, channels = made["img_resolution"], made["img_channels"]
-    classes = made.get("label_dim", 0)
-    sections = PROCESSES[network.name]
+    if kind not in MODELS:
+        raise CheckpointError(
+            f"a network of type {kind}, which is not here; there are: {', '.join(MODELS) or 'none'}"
+        )
+    model, sections = MODELS[kind], PROCESSES[network.name]
+    size, classes = made["img_resolution"], made.get("label_dim", 0)
     return Release(
         what=f"an EDM snapshot ({network.name} of {kind})",
-        rename=from_edm_names,
-        average=tensors,
+        rename=model.rename,
+        average=dict(_tensors(network, "")),
         config={
             **sections,
             "data": {"source": "folder", "random_flip": True, **sections.get("data", {})},
-            "model": {"name": name, **model_of(made)},
+            "model": {"name": model.name, **sections.get("model", {}), **_fields(made, model)},
             "sde": sections["sde"] | _range(network),
             "training": {"conditional": classes > 0},
         },
-        spec=Spec((size, size, channels), 256, classes),
+        spec=Spec((size, size, made["img_channels"]), 256, classes),
     )
 
 
-def model_of(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of ``config.model`` from the arguments that a network was made with."""
-    return {ours: made[theirs] for theirs, ours in FIELDS.items() if theirs in made}
+def _fields(made: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    unknown = [name for name in made if name not in model.fields and name not in _ELSEWHERE]
+    if unknown:
+        raise CheckpointError(f"its network was made with {unknown[0]} = {made[unknown[0]]!r}: not ours")
+    return {ours: frozen(made[theirs]) for theirs, ours in model.fields.items() if theirs in made}
 
 
 def _range(network: Record) -> dict[str, float]:

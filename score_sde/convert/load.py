@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.config import load_file
-from score_sde.convert import diffusers, flax_files, own, safetensors, score_sde, torch_files
+from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
 from score_sde.convert.release import Release
@@ -72,7 +72,8 @@ def _read_file(path: Path) -> Release:
     if head[8:9] == b"{":
         return own.read(*safetensors.read(path))
     if head[:1] == b"\x80" and head[1] in range(2, 6):
-        return score_sde.from_torch(torch_files.read(path))
+        saved = torch_files.read(path)
+        return edm.read(saved) if edm.is_snapshot(saved) else score_sde.from_torch(saved)
     if re.match(rb"([\x81-\x8f]|\xde..|\xdf....)[\xa0-\xbf\xd9]", head, re.DOTALL):  # a map from text
         return score_sde.from_flax(flax_files.read(path))
     raise CheckpointError(

@@ -4,6 +4,7 @@ Outside, a network is ``net(params, x, c_noise, cond, key=key)`` and its paramet
 dictionary of float32 arrays with readable names.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,16 @@ class Net:
             {"params": params}, x, c_noise, cond, train=key is not None, rngs=rngs
         )
         return output
+
+
+@functools.lru_cache(maxsize=64)
+def shapes(net: Net, shape: tuple[int, ...]) -> Any:
+    """The parameters of ``net`` for examples ``shape`` as ``jax.ShapeDtypeStruct``: nothing is allocated.
+
+    Raises:
+      ValueError: the network cannot work with the shape.
+    """
+    return jax.eval_shape(lambda key: net.init(key, shape), jax.random.key(0))
 
 
 def parameter_count(params: Any) -> int:

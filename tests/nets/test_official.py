@@ -51,6 +51,12 @@ def network(recipe, **changes):
     return Net(kind(**(fields | changes))), (recipe["size"], recipe["size"], 3)
 
 
+def skeleton(recipe, **changes):
+    """Without what no tensor depends on, so that recipes share the work."""
+    fields = {k: v for k, v in recipe["fields"].items() if k not in ("dropout", "input_range")}
+    return network(recipe | {"fields": fields}, **changes)
+
+
 def weights(recipe):
     """The recipe's tensors, by the rule that made the weights of the recording."""
     return {
@@ -120,7 +126,7 @@ MAIN = [
 def test_names_of_every_option(name):
     """Every tensor of the released network has its place in ours, and the reverse."""
     recipe = RECIPES[name]
-    net, shape = network(recipe)
+    net, shape = skeleton(recipe)
     params = from_torch_names(empty(recipe["table"]), net, shape)  # checks paths, shapes and dtypes
     unused = sum(
         int(np.prod(tensor[1]))
@@ -142,9 +148,8 @@ def test_names_of_every_option(name):
 
 
 @functools.cache
-def sizes(model, fields, size, structure):
+def sizes(net, shape, structure):
     """The number of parameters of a network at full size, every tensor of which has its place."""
-    net, shape = network({"model": model, "fields": json.loads(fields), "size": size})
     if structure is None:  # the released code cannot build it
         return parameter_count(net.shapes(shape))
     recorded = RELEASED["structures"][structure]
@@ -159,9 +164,7 @@ def sizes(model, fields, size, structure):
 def test_released_configurations(name):
     """At full size: the number of parameters, every tensor's name and shape, every layer's class."""
     recipe = RELEASED["recipes"][name]
-    without = {k: v for k, v in recipe["fields"].items() if k not in ("dropout", "input_range")}
-    fields = json.dumps(without, sort_keys=True)  # the two change nothing that is counted here
-    count = sizes(recipe["model"], fields, recipe["size"], recipe.get("structure"))
+    count = sizes(*skeleton(recipe), recipe.get("structure"))
     assert count == recipe.get("parameters", 32_329_347)
 
 
@@ -183,7 +186,7 @@ JAX_NCSNV2 = {"refine_mult": (1, 2, 2, 2), "unbiased": False, "interpolation": "
 @pytest.mark.parametrize("name", FLAX)
 def test_trees_of_the_released_jax_code(name):
     recipe = RECIPES.get(name) or RELEASED["recipes"][name]
-    net, shape = network(recipe, **(JAX_NCSNV2 if recipe.get("model") == "ncsnv2_64" else {}))
+    net, shape = skeleton(recipe, **(JAX_NCSNV2 if recipe.get("model") == "ncsnv2_64" else {}))
     params = from_flax_names(empty(FLAX[name].items()), net, shape)
     back = to_flax_names(params, net, shape)
     assert shapes(flatten(back, "/")) == FLAX[name]

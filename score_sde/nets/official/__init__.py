@@ -4,6 +4,7 @@ The PyTorch code, github.com/yang-song/score_sde_pytorch, has flat names; the JA
 github.com/yang-song/score_sde, has trees.  Every array has a row that says where it is in ours.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,12 @@ def _rows(table: Mapping[type, Rows], net: Net, shape: tuple[int, ...]) -> Seque
     if kind not in table:
         known = ", ".join(other.__name__ for other in table)
         raise ValueError(f"{kind.__name__}: no such network was released; there are {known}")
-    return table[kind](net, tuple(shape))
+    return _made(table[kind], net, tuple(shape))
+
+
+@functools.lru_cache(maxsize=32)
+def _made(make: Rows, net: Net, shape: tuple[int, ...]) -> Sequence[Row]:
+    return make(net, shape)
 
 
 def _used(net: Net, tensors: dict[str, Any]) -> dict[str, Any]:
