@@ -8,9 +8,13 @@
               python run.py --mode=likelihood --workdir=runs/digits
   evaluate    loss on the held-out data by noise level
               python run.py --mode=evaluate --workdir=runs/digits
+  import      a workdir from a released checkpoint (docs/import.md)
+              python run.py --mode=import --checkpoint=checkpoint_8.pth --config=configs/vp_cifar.py
+  export      the averaged parameters of a workdir as one file
+              python run.py --mode=export --workdir=runs/digits --output=digits.safetensors
 
 Any field of the config can be set: --config.training.batch_size=64.  A workdir remembers its config, so that
-only training needs --config.
+only training, and importing what does not say which model it is, need --config.
 """
 
 # Kept short on purpose: the work is in score_sde, which can be imported and tested.

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
 
-MODES = ("train", "sample", "likelihood", "evaluate")
+MODES = ("train", "sample", "likelihood", "evaluate", "import", "export")
 
 
 def _define() -> flags.FlagValues:
@@ -26,7 +26,14 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_string(
         "output",
         None,
-        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.",
+        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
+        "export: a .safetensors file, or a directory for diffusers.",
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "import: a released .pth, .pkl, .safetensors or msgpack file, or a folder of diffusers.",
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
@@ -66,6 +73,7 @@ class Options:
     step: int | None = None
     label: int | None = None
     seed: int | None = None
+    checkpoint: Path | None = None
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
@@ -89,6 +97,9 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         raise SystemExit(0)
     path, words = _take(words, "config")
     workdir, _ = _take(words, "workdir")
+    checkpoint = _take(words, "checkpoint")[0] if _take(words, "mode")[0] == "import" else None
+    if workdir is None and checkpoint is not None:
+        workdir = str(Path("runs") / Path(checkpoint).stem)
     if path is None and workdir is None:
         fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
     if workdir is None and path is not None:
@@ -98,10 +109,14 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     try:
         saved: dict = {}
         config: Any
-        if path is None:
-            config, saved = load_saved(Path(workdir))
-        else:
+        if path is not None:
             config = load_file(path)
+        elif checkpoint is not None:
+            from score_sde.convert import config_of
+
+            config = ConfigDict(config_of(checkpoint))
+        else:
+            config, saved = load_saved(Path(workdir))
         from score_sde.experiment import NAMED, complete  # imports jax
 
         for word in words:
@@ -112,6 +127,10 @@ def parse(argv: Sequence[str], usage: str) -> Options:
 
         config = complete(config)
     except (ConfigError, FileNotFoundError) as error:
+        fail(error)
+    except ValueError as error:  # a checkpoint that cannot be read
+        if checkpoint is None:
+            raise
         fail(error)
     if path is not None and (Path(workdir) / SAVED).is_file():
         saved = load_saved(Path(workdir))[1]
@@ -148,6 +167,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         step=own.step,
         label=own.label,
         seed=own.seed,
+        checkpoint=None if own.checkpoint is None else Path(own.checkpoint),
         **given,
     )
 

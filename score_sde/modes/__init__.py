@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from score_sde.flags import Options
 from score_sde.modes.evaluate import evaluate
+from score_sde.modes.exchange import export_checkpoint, import_checkpoint
 from score_sde.modes.likelihood import likelihood
 from score_sde.modes.sample import sample
 from score_sde.modes.train import train
@@ -13,6 +14,8 @@ MODES: dict[str, Callable[[Options], int]] = {
     "sample": sample,
     "likelihood": likelihood,
     "evaluate": evaluate,
+    "import": import_checkpoint,
+    "export": export_checkpoint,
 }
 
 __all__ = ["MODES"]

@@ -4,7 +4,7 @@ from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.ema import EMAS
 from score_sde.train.log import Log
 from score_sde.train.loop import Every, train
-from score_sde.train.optimizer import OPTIMIZERS
+from score_sde.train.optimizer import OPTIMIZERS, with_moments
 from score_sde.train.state import TrainState
 from score_sde.train.step import Objective, compile_step, init_state, make_step
 
@@ -20,4 +20,5 @@ __all__ = [
     "init_state",
     "make_step",
     "train",
+    "with_moments",
 ]

@@ -1,7 +1,10 @@
 """Optimizers, each one call; the learning rate warms up linearly and then stays."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -65,3 +68,21 @@ def adam(
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam}
+
+
+def with_moments(state: Any, count: int, first: Any = None, second: Any = None) -> Any:
+    """The optimizer's state after ``count`` updates, with the moments of Adam if they are known.
+
+    Args:
+      state: of one of ``OPTIMIZERS``.
+      first, second: trees like the parameters, float32; None leaves them zero.
+    """
+
+    def adam_moments(node: Any) -> Any:
+        if not isinstance(node, optax.ScaleByAdamState) or first is None:
+            return node
+        mu, nu = (jax.tree.map(jnp.asarray, tree) for tree in (first, second))
+        return node._replace(mu=mu, nu=nu)
+
+    state = jax.tree.map(adam_moments, state, is_leaf=lambda node: isinstance(node, optax.ScaleByAdamState))
+    return optax.tree_utils.tree_set(state, count=jnp.asarray(count, jnp.int32))

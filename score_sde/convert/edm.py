@@ -1,0 +1,143 @@
+"""Snapshots of EDM (Karras et al. 2022, arXiv:2206.00364): pickles ``{ema: network, ...}``.
+
+A network is an object whose class travels as source text, which is not looked at.  What counts is data: the
+name of its class, the arguments that it was made with, and the tensors of the modules in it.  The class says
+how the network is scaled (table 1 of the paper), which here is a process, a prediction and a label.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from score_sde.config import frozen
+from score_sde.convert.errors import CheckpointError
+from score_sde.convert.inert import Record
+from score_sde.convert.release import Arrays, Release
+from score_sde.data import Spec
+from score_sde.nets import Net
+
+# The scalings by section of the config: table 1 of the paper in our terms.
+PROCESSES: dict[str, dict[str, Any]] = {
+    "EDMPrecond": {
+        "sde": {"name": "edm"},
+        "denoiser": {"prediction": "edm", "label": "quarter_log_sigma"},
+        "loss": {"weight": "edm"},
+        "sampling": {"solver": "ode", "t_end": 0.002},
+    },
+    # c_in x = alpha x: the network sees the VP process itself, and the label is 999 t.
+    "VPPrecond": {
+        "sde": {"name": "vp"},
+        "denoiser": {"prediction": "noise", "label": "time_999"},
+        "loss": {"weight": "noise"},
+        "sampling": {"solver": "ode", "t_end": 1e-3},
+    },
+    # c_noise = log(sigma / 2) on [-1, 1] is log sigma on [0, 1], where sigma is half as large.
+    "VEPrecond": {
+        "data": {"low": 0.0, "high": 1.0},
+        "model": {"input_range": (0.0, 1.0)},
+        "sde": {"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0},
+        "denoiser": {"prediction": "score", "label": "log_sigma"},
+        "loss": {"weight": "noise"},
+        "sampling": {"solver": "ode", "t_end": 1e-5},
+    },
+}
+
+
+class Model(NamedTuple):
+    """A network of theirs that is here.
+
+    Attributes:
+      name: in ``NETS``.
+      fields: our field of ``config.model`` for each of their arguments; others must have no effect.
+      rename: as in ``Release``.
+    """
+
+    name: str
+    fields: Mapping[str, str]
+    rename: Callable[[Arrays, Net, tuple[int, ...]], dict[str, Any]]
+
+
+MODELS: dict[str, Model] = {}
+# Arguments that are said elsewhere, or change nothing in the released networks.
+_ELSEWHERE = {"img_resolution", "img_channels", "model_type", "use_fp16", "label_dim", "augment_dim"}
+
+
+def is_snapshot(saved: Any) -> bool:
+    """Whether the value of a pickle is a snapshot."""
+    return isinstance(saved, dict) and isinstance(saved.get("ema"), Record)
+
+
+def read(saved: Mapping[str, Any]) -> Release:
+    """Of the value of a pickle.
+
+    Raises:
+      CheckpointError: a network or a scaling that is not here, naming it; does not name the file.
+    """
+    network: Record = saved["ema"]
+    if network.name not in PROCESSES:
+        raise CheckpointError(
+            f"a snapshot of a {network.name}; known are {', '.join(PROCESSES)}"
+            + (" (iDDPM levels are no process here)" if network.name == "iDDPMPrecond" else "")
+        )
+    made = _arguments(network)
+    kind = made.get("model_type", "DhariwalUNet")
+    if kind not in MODELS:
+        raise CheckpointError(
+            f"a network of type {kind}, which is not here; there are: {', '.join(MODELS) or 'none'}"
+        )
+    model, sections = MODELS[kind], PROCESSES[network.name]
+    size, classes = made["img_resolution"], made.get("label_dim", 0)
+    return Release(
+        what=f"an EDM snapshot ({network.name} of {kind})",
+        rename=model.rename,
+        average=dict(_tensors(network, "")),
+        config={
+            **sections,
+            "data": {"source": "folder", "random_flip": True, **sections.get("data", {})},
+            "model": {"name": model.name, **sections.get("model", {}), **_fields(made, model)},
+            "sde": sections["sde"] | _range(network),
+            "training": {"conditional": classes > 0},
+        },
+        spec=Spec((size, size, made["img_channels"]), 256, classes),
+    )
+
+
+def _fields(made: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    unknown = [name for name in made if name not in model.fields and name not in _ELSEWHERE]
+    if unknown:
+        raise CheckpointError(f"its network was made with {unknown[0]} = {made[unknown[0]]!r}: not ours")
+    return {ours: frozen(made[theirs]) for theirs, ours in model.fields.items() if theirs in made}
+
+
+def _range(network: Record) -> dict[str, float]:
+    """Times that the network itself restricts; by default its scaling restricts none."""
+    if network.name != "EDMPrecond":
+        return {}
+    limits = {"t_min": network.state.get("sigma_min"), "t_max": network.state.get("sigma_max")}
+    return {
+        name: float(value)
+        for name, value in limits.items()
+        if isinstance(value, int | float) and 0 < value < float("inf")
+    }
+
+
+def _arguments(network: Record) -> dict[str, Any]:
+    made = network.state.get("_init_kwargs") if isinstance(network.state, dict) else None
+    if not isinstance(made, dict) or not {"img_resolution", "img_channels"} <= set(made):
+        raise CheckpointError(f"a {network.name} that does not say how it was made")
+    return made
+
+
+def _tensors(module: Any, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Parameters and buffers of a module and those in it, under the names of a state dict."""
+    state = module.state if isinstance(module, Record) else None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"its module {prefix.rstrip('.') or 'ema'} holds no data")
+    for group in ("_parameters", "_buffers"):
+        for name, value in state.get(group, {}).items():
+            if value is not None:
+                yield prefix + name, np.asarray(value)
+    for name, child in state.get("_modules", {}).items():
+        if child is not None:
+            yield from _tensors(child, f"{prefix}{name}.")

@@ -1,0 +1,190 @@
+"""From a path to an experiment with its training state."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from score_sde.config import load_file
+from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
+from score_sde.convert.errors import CheckpointError
+from score_sde.convert.recipes import channels, describe, fitting, only
+from score_sde.convert.release import Release
+from score_sde.data import Spec
+from score_sde.experiment import Experiment, assemble, complete
+from score_sde.train import TrainState, with_moments
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A checkpoint of others as ours.
+
+    Attributes:
+      what: the format that it had.
+      experiment: its config made into objects.
+      state: step, parameters, their average, and the state of the optimizer.
+      moments: whether Adam's moments came with it.
+    """
+
+    what: str
+    experiment: Experiment
+    state: TrainState
+    moments: bool
+
+
+def read(path: str | Path) -> Release:
+    """What a file or folder holds, as data; executes nothing.
+
+    Raises:
+      FileNotFoundError: there is nothing.
+      CheckpointError: no known format, damaged, or unsafe; names the file and the cause.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"--checkpoint={path}: no such file")
+    try:
+        return _read_file(path)
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _read_file(path: Path) -> Release:
+    if path.is_dir():
+        return diffusers.read(path)
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise CheckpointError("an empty file")
+    text = head.lstrip()[:40].lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError("a web page: the download has failed; fetch the file itself")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError("a Git LFS pointer: run git lfs pull")
+    if head.startswith(b"PK"):
+        return score_sde.from_torch(torch_files.read(path))
+    if head[257:262] == b"ustar":
+        raise CheckpointError("a tar archive, as torch wrote before version 0.2: save it again with torch")
+    if head[8:9] == b"{":
+        return own.read(*safetensors.read(path))
+    if head[:1] == b"\x80" and head[1] in range(2, 6):
+        saved = torch_files.read(path)
+        return edm.read(saved) if edm.is_snapshot(saved) else score_sde.from_torch(saved)
+    if re.match(rb"([\x81-\x8f]|\xde..|\xdf....)[\xa0-\xbf\xd9]", head, re.DOTALL):  # a map from text
+        return score_sde.from_flax(flax_files.read(path))
+    raise CheckpointError(
+        f"no known format (it starts with {head[:8]!r}); known are .pth and .pt of torch, .pkl, "
+        ".safetensors, msgpack files of Flax and folders of diffusers"
+    )
+
+
+def config_of(path: str | Path) -> Any:
+    """The config that a file itself tells, or that of the only official recipe it fits, if its file is there.
+
+    Raises:
+      CheckpointError: the file leaves it open; lists what fits.
+    """
+    release = read(path)
+    if release.config is not None:
+        return release.config
+    shapes = release.shapes
+    file = only(shapes)
+    if file is not None and Path(file.partition(":")[0]).is_file():
+        return load_file(file)
+    raise CheckpointError(
+        f"{path}: {release.what} does not say which model it is, so name its config; "
+        + describe(shapes, fitting(shapes))
+    )
+
+
+def load(path: str | Path, config: Any = None) -> Imported:
+    """A checkpoint of others as an experiment and its training state.
+
+    Args:
+      path: a file, or a folder of diffusers. config: a config, complete or not, or the path of one
+      (``FILE.py`` or ``FILE.py:variant``).  None: what the
+        file tells.
+
+    Raises:
+      FileNotFoundError, CheckpointError: as ``read``; also a config that does not fit, naming the first
+      parameters
+        that differ and both their shapes.
+      ConfigError: a config that is wrong by itself.
+    """
+    release = read(path)
+    if isinstance(config, str | Path):
+        config = load_file(str(config))
+    config = complete(config_of(path) if config is None else config)
+    experiment, ema = _fit(path, release, config)
+    net, shape = experiment.net, experiment.spec.shape
+    params = ema if release.raw is None else release.rename(release.raw, net, shape)
+    params, ema = (jax.tree.map(jnp.asarray, tree) for tree in (params, ema))
+    opt_state = experiment.optimizer.init(params)
+    if release.moments is not None:
+        first, second = (release.rename(tree, net, shape) for tree in release.moments)
+        opt_state = with_moments(opt_state, release.step, first, second)
+    elif release.step:
+        opt_state = with_moments(opt_state, release.step)
+    state = TrainState(jnp.asarray(release.step, jnp.int32), params, ema, opt_state)
+    return Imported(release.what, experiment, state, release.moments is not None)
+
+
+def _fit(path: str | Path, release: Release, config: Any) -> tuple[Experiment, Any]:
+    """The experiment whose network the parameters are of, and the averaged parameters under our names.
+
+    Raises:
+      CheckpointError: they are of none, or of several that differ in the size of the images.
+    """
+    found: list[tuple[Experiment, Any]] = []
+    errors: list[ValueError] = []
+    for specs in _specs(release, config):
+        for spec in specs:
+            experiment = assemble(config, spec)
+            try:
+                found.append((experiment, release.rename(release.average, experiment.net, spec.shape)))
+            except ValueError as error:
+                errors.append(error)
+        if found:
+            break
+    if not found:
+        hint = "" if release.config is not None else "\n" + describe(release.shapes, fitting(release.shapes))
+        raise CheckpointError(f"{path}: {release.what} does not fit the config: {_first(errors)}{hint}")
+    if len(found) > 1:
+        sizes = ", ".join(str(experiment.spec.shape[0]) for experiment, _ in found)
+        raise CheckpointError(
+            f"{path}: its parameters fit images of {sizes} pixels; say which: --config.data.size=..."
+        )
+    return found[0]
+
+
+def _first(errors: list[ValueError]) -> str:
+    return str(errors[0]) if errors else "no size of images that it can have"
+
+
+def _specs(release: Release, config: Any) -> Iterator[list[Spec]]:
+    """The images that the network may be for, likely ones first: the level of attention shows which.
+
+    Raises:
+      CheckpointError: nothing says how large they are.
+    """
+    if release.spec is not None:
+        yield [release.spec]
+        return
+    depth = channels(release.shapes) if config.data.channels is None else config.data.channels
+    levels = 256 if config.data.levels is None else config.data.levels
+    if config.data.size is not None:
+        size = tuple(np.broadcast_to(config.data.size, 2).tolist())
+        yield [Spec((*size, depth), levels, 0)]
+        return
+    official = {recipe.size for recipe in fitting(release.shapes)}
+    halvings = len(config.model.get("ch_mult", (1,))) - 1
+    attention = config.model.get("attn_resolutions", ())
+    possible = {size * 2**level for size in attention for level in range(halvings + 1)}
+    if not official | possible:
+        raise CheckpointError("the size of the images is not known; set --config.data.size=...")
+    for sizes in (official, possible - official):
+        yield [Spec((n, n, depth), levels, 0) for n in sorted(sizes) if n % 2**halvings == 0]

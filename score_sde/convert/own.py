@@ -1,0 +1,68 @@
+"""Our own format: safetensors with our names, and the config in the metadata."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from score_sde.config import frozen
+from score_sde.convert import safetensors
+from score_sde.convert.errors import CheckpointError
+from score_sde.convert.release import Arrays, Release
+from score_sde.data import Spec
+from score_sde.experiment import Experiment
+from score_sde.nets import Net, check_spec
+
+_KEY = "score_sde"
+
+
+def write(path: Path, experiment: Experiment, params: Any, step: int) -> None:
+    """Averaged parameters with all that is needed to use them."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(params)
+    tensors = {
+        jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in flat
+    }
+    about = {"config": experiment.config.to_dict(), "spec": asdict(experiment.spec), "step": step}
+    safetensors.write(path, tensors, {"format": "flax", _KEY: json.dumps(about)})
+
+
+def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release:
+    """Of the contents of a safetensors file.
+
+    Raises:
+      CheckpointError: it is not of this project; does not name the file.
+    """
+    if _KEY not in metadata:
+        raise CheckpointError(
+            "safetensors without our config; for a model of diffusers name its folder, which has config.json"
+        )
+    about = json.loads(metadata[_KEY])
+    spec = {**about["spec"], "shape": tuple(about["spec"]["shape"])}
+    config = {
+        section: {key: frozen(value) for key, value in fields.items()} if isinstance(fields, dict) else fields
+        for section, fields in about["config"].items()
+    }
+    return Release(
+        what="an export of score_sde",
+        rename=_nested,
+        average=tensors,
+        step=int(about["step"]),
+        config=config,
+        spec=Spec(**spec),
+    )
+
+
+def _nested(arrays: Arrays, net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *parents, leaf = name.split("/")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = np.asarray(array, np.float32)
+    check_spec(params, jax.eval_shape(lambda: net.init(jax.random.key(0), shape)))
+    return params

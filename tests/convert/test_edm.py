@@ -1,0 +1,167 @@
+"""Snapshots of EDM, built here with classes of the same names (tests/data/README.md has the recording)."""
+
+import pickle
+from collections import OrderedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde import convert
+from score_sde.convert import CheckpointError, edm
+from score_sde.experiment import assemble, complete
+from score_sde.nets.official import from_torch_names
+from tests.convert.official_names import state_dict
+from tests.convert.torch_writer import STUBS, Tensor, plain_bytes, stub
+
+PERSISTENCE = ("torch_utils.persistence", "_reconstruct_persistent_obj")
+EASY = ("dnnlib.util", "EasyDict")
+CONTAINER = ("torch.nn.modules.container", "ModuleDict")
+CLASSES = {
+    PERSISTENCE: stub(*PERSISTENCE, None),
+    EASY: stub(*EASY, dict),
+    CONTAINER: stub(*CONTAINER),
+}
+
+
+class Persistent:
+    """Pickles as EDM's decorated classes do: with the source text of the class."""
+
+    def __init__(self, name, source="raise SystemExit('the source was run')", **state):
+        meta = {"type": "class", "version": 6, "module_src": source, "class_name": name, "state": state}
+        self.meta = CLASSES[EASY](meta)
+
+    def __reduce__(self):
+        return CLASSES[PERSISTENCE], (self.meta,), None
+
+
+def module(tensors=None, children=None, **state):
+    """The attributes of a module of torch."""
+    return {
+        "training": False,
+        "_parameters": OrderedDict({k: v if v is None else Tensor.of(v, True) for k, v in tensors.items()})
+        if tensors
+        else OrderedDict(),
+        "_buffers": OrderedDict(),
+        "_modules": OrderedDict(children or {}),
+        "_backward_hooks": OrderedDict(),
+        "_non_persistent_buffers_set": set(),
+        **state,
+    }
+
+
+def nested(tensors):
+    """Modules in modules from dotted names, the inner ones in a container of torch."""
+    own, children = {}, {}
+    for name, array in tensors.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            children.setdefault(first, {})[rest] = array
+        else:
+            own[first] = array
+    made = CLASSES[CONTAINER]()
+    vars(made).update(module(own, {name: nested(inner) for name, inner in children.items()}))
+    return made
+
+
+def snapshot(tensors, precond="EDMPrecond", model_type="SongUNet", **made):
+    kwargs = {"img_resolution": 8, "img_channels": 1, "label_dim": 0, "model_type": model_type, **made}
+    inner = Persistent(model_type, **vars(nested(tensors)))
+    limits = {"sigma_min": 0, "sigma_max": float("inf"), "sigma_data": 0.5}
+    network = Persistent(
+        precond, **module(None, {"model": inner}, _init_args=(), _init_kwargs=CLASSES[EASY](kwargs), **limits)
+    )
+    loss = Persistent("EDMLoss", P_mean=-1.2)
+    return {"ema": network, "loss_fn": loss, "augment_pipe": None, "dataset_kwargs": CLASSES[EASY](path="x")}
+
+
+def rename(arrays, net, shape):
+    return from_torch_names({name.removeprefix("model."): a for name, a in arrays.items()}, net, shape)
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """A network of ours under the name of one of theirs."""
+    fields = {"model_channels": "nf", "channel_mult": "ch_mult", "num_blocks": "num_res_blocks"}
+    monkeypatch.setitem(edm.MODELS, "SongUNet", edm.Model("ncsnpp", fields, rename))
+
+
+SIZES = {"model_channels": 4, "channel_mult": [1, 2], "num_blocks": 1}
+
+
+def test_a_snapshot_becomes_an_experiment(known, tmp_path):
+    config = complete({"model": {"nf": 4, "ch_mult": (1, 2), "num_res_blocks": 1}})
+    spec = edm.Spec((8, 8, 1), 256, 0)
+    experiment = assemble(config, spec)
+    want = experiment.init(jax.random.key(0))
+    data = plain_bytes(snapshot(state_dict(experiment.net, spec.shape, want), **SIZES), STUBS | CLASSES)
+    (tmp_path / "network-snapshot-000100.pkl").write_bytes(data)
+    model = convert.load(tmp_path / "network-snapshot-000100.pkl")
+    assert model.what == "an EDM snapshot (EDMPrecond of SongUNet)"
+    assert model.experiment.spec == spec
+    assert (model.experiment.sde.t_min, model.experiment.sde.t_max) == (0.002, 80.0)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, model.state.ema, want)))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, model.state.params, want)))
+
+
+@pytest.mark.parametrize("scaling", edm.PROCESSES)
+def test_scalings_are_the_recorded_ones(scaling, fixture):
+    """Each of table 1 of the paper as a process, a prediction, a label and a range of the data."""
+    file = fixture("edm_rows")
+    x, sigma, raw, given, label, denoised = (
+        file[f"{scaling}_{name}"] for name in ("x", "sigma", "F", "input", "c_noise", "D")
+    )
+    sections = {name: edm.PROCESSES[scaling].get(name, {}) for name in ("sde", "denoiser", "data", "model")}
+    config = complete({**sections, "model": {"nf": 4, "ch_mult": (1,), **sections["model"]}})
+    e = assemble(config, edm.Spec((8, 8, 1), 256, 0))
+    low, high = config.data.low, config.data.high
+    scale = (high - low) / 2  # of our data over theirs, which are in [-1, 1]
+    # The time of their level, which is relative to the scale of the signal.
+    grid = np.geomspace(1e-6, 1, 2_000_001) * e.sde.t_max
+    levels = np.exp(-0.5 * np.asarray(e.sde.log_snr(jnp.asarray(grid))))
+    t = np.interp(np.log(sigma * scale), np.log(levels), grid)
+    alpha, wide = np.asarray(e.sde.alpha(jnp.asarray(t))), (-1, 1, 1, 1)
+    ours = alpha.reshape(wide) * (low + (x + 1) * scale) if scale != 1 else alpha.reshape(wide) * x
+
+    seen = {}
+
+    def net(params, x, c_noise, cond, key=None):
+        seen["x"], seen["c_noise"] = x, c_noise
+        return jnp.asarray(raw)
+
+    denoise = type(e.bind(None))(None, e.sde, net, e.precondition, None)
+    got = np.asarray(denoise(jnp.asarray(ours, jnp.float32), jnp.asarray(t, jnp.float32)))
+    want = low + (denoised + 1) * scale if scale != 1 else denoised
+    for i in range(len(sigma)):  # per example: at large noise the values are large
+        np.testing.assert_allclose(got[i], want[i], atol=3e-5 * max(1, np.abs(want[i]).max()))
+    span = config.model.input_range
+    into = 2 * (np.asarray(seen["x"]) - span[0]) / (span[1] - span[0]) - 1
+    np.testing.assert_allclose(into, given, atol=1e-4 * np.abs(given).max())
+    np.testing.assert_allclose(seen["c_noise"], label, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"precond": "iDDPMPrecond"}, "a snapshot of a iDDPMPrecond; known are EDMPrecond, .*no process"),
+        ({"model_type": "DhariwalUNet"}, "a network of type DhariwalUNet, which is not here"),
+        ({"encoder_type": "residual"}, "made with encoder_type = 'residual'"),
+    ],
+)
+def test_what_is_not_here_is_named(change, message, known, tmp_path):
+    value = snapshot({"a.weight": np.zeros(3, np.float32)}, **SIZES | change)
+    (tmp_path / "x.pkl").write_bytes(plain_bytes(value, STUBS | CLASSES))
+    with pytest.raises(CheckpointError, match=message):
+        convert.read(tmp_path / "x.pkl")
+
+
+def test_the_source_within_is_not_run(tmp_path, known):
+    """The standard library would call the function of the name, which runs the source."""
+    data = plain_bytes(snapshot({"a": np.zeros(1, np.float32)}), STUBS | CLASSES)
+    assert b"the source was run" in data
+    (tmp_path / "x.pkl").write_bytes(data)
+    release = convert.read(tmp_path / "x.pkl")
+    assert list(release.average) == ["model.a"]
+    with pytest.raises(ModuleNotFoundError):  # what it would need
+        pickle.loads(data)
