@@ -3,6 +3,7 @@
 Salimans et al. 2016, arXiv:1606.03498, section 4: ``exp(E_x KL(p(y|x) || p(y)))``.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +31,11 @@ def inception_scores(logits: np.ndarray, splits: int = 1, shuffle_seed: int | No
     if not 1 <= splits <= count:
         raise ValueError(f"evaluate.splits = {splits}: must be from 1 to the number of examples, {count}")
     if shuffle_seed is not None:
-        order = np.random.RandomState(shuffle_seed).permutation(count)  # noqa: NPY002  the published protocol
+        order = np.random.RandomState(shuffle_seed).permutation(count)
         logits = logits[order]
     log_p = log_probabilities(logits)
     borders = [i * count // splits for i in range(splits + 1)]
-    parts = [log_p[a:b] for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    parts = [log_p[a:b] for a, b in itertools.pairwise(borders)]
     return np.array([_score(part, np.ones(len(part))) for part in parts])
 
 

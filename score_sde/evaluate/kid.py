@@ -69,7 +69,7 @@ class KernelDistance:
                 f"evaluate.kid_subsets = {self.kid_subsets}, evaluate.kid_subset_size = {size}: the kernel "
                 "distance needs at least 1 subset of 2 examples"
             )
-        draws = np.random.RandomState(self.kid_seed)  # noqa: NPY002  the published protocol
+        draws = np.random.RandomState(self.kid_seed)
         values = []
         for _ in range(self.kid_subsets):
             rows = draws.choice(len(x), size, replace=False)
