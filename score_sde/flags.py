@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
 
-MODES = ("train", "sample", "likelihood", "evaluate")
+MODES = ("train", "sample", "likelihood", "evaluate", "stats", "classifier")
 
 
 def _define() -> flags.FlagValues:
@@ -22,11 +22,34 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_string(
         "workdir", None, "Where the run lives; default: runs/<config>[-<variant>].", flag_values=own
     )
-    flags.DEFINE_integer("num_samples", 64, "sample: how many.", 1, flag_values=own)
+    flags.DEFINE_integer(
+        "num_samples",
+        None,
+        "sample: how many; default 64. evaluate: generate so many and score them.",
+        1,
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "samples",
+        None,
+        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.",
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "reference",
+        None,
+        "evaluate: what to compare with: statistics of --mode=stats, a folder, a .npz or a .npy; "
+        "default: config.evaluate.reference, or the data's config.evaluate.split.",
+        flag_values=own,
+    )
+    flags.DEFINE_bool(
+        "all_checkpoints", False, "evaluate: score every checkpoint of the run.", flag_values=own
+    )
     flags.DEFINE_string(
         "output",
         None,
-        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.",
+        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir. "
+        "evaluate, stats, classifier: the .json, .npz or .npz to write; default: in the workdir.",
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
@@ -46,13 +69,18 @@ class Options:
     Attributes:
       config: complete.
       saved: what the workdir remembers beside the config; empty for a new one.
+      config_given: whether the command line names a config file.
     """
 
     mode: str
     workdir: Path
     config: Any  # a ConfigDict, whose fields no type checker knows
     saved: dict
-    num_samples: int = 64
+    num_samples: int | None = None
+    samples: str | None = None
+    reference: str | None = None
+    all_checkpoints: bool = False
+    config_given: bool = False
     output: str | None = None
     step: int | None = None
     label: int | None = None
@@ -77,6 +105,10 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         raise SystemExit(0)
     path, words = _take(words, "config")
     workdir, _ = _take(words, "workdir")
+    samples, _ = _take(words, "samples")
+    standalone = path is None and workdir is None and samples is not None
+    if standalone:
+        workdir = str(Path("runs") / "evaluate")
     if path is None and workdir is None:
         fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
     if workdir is None and path is not None:
@@ -86,7 +118,9 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     try:
         saved: dict = {}
         config: Any
-        if path is None:
+        if standalone:
+            config = ConfigDict()
+        elif path is None:
             config, saved = load_saved(Path(workdir))
         else:
             config = load_file(path)
@@ -126,6 +160,10 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         config=holder.value,
         saved=saved,
         num_samples=own.num_samples,
+        samples=own.samples,
+        reference=own.reference,
+        all_checkpoints=own.all_checkpoints,
+        config_given=path is not None,
         output=own.output,
         step=own.step,
         label=own.label,

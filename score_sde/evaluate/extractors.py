@@ -51,8 +51,7 @@ def values_of(dtype: np.dtype) -> str:
 
 def extract(extractor: Extractor, batches: Iterable[np.ndarray]) -> Sampled:
     """Features of all batches together."""
-    parts = [extractor(batch) for batch in batches]
-    return join(parts)
+    return join(extractor(batch) for batch in batches)
 
 
 def join(parts: Iterable[Sampled]) -> Sampled:
@@ -155,7 +154,7 @@ class InceptionFeatures:
 
     name = "inception"
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], resize: str = "clean", batch_size: int = 64):
+    def __init__(self, tensors: Mapping[str, np.ndarray], resize: str = "tensorflow", batch_size: int = 64):
         if resize not in RESIZES:
             raise ValueError(f"evaluate.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
         net, params = Inception(), from_torch_names(tensors)
@@ -173,8 +172,8 @@ class InceptionFeatures:
         """Refuses what is not a grey or RGB picture."""
         if len(shape) != 3 or shape[-1] not in (1, 3) or dtype != np.uint8:
             raise ValueError(
-                f"evaluate.features = 'inception' takes uint8 pictures of 1 or 3 channels, these examples are "
-                f"{np.dtype(dtype).name} of shape {shape}; use 'pixels' or 'classifier'"
+                f"evaluate.features = 'inception' takes uint8 pictures of 1 or 3 channels, these examples "
+                f"are {np.dtype(dtype).name} of shape {shape}; use 'pixels' or 'classifier'"
             )
         return Protocol("inception", self._digest, self._resize, values_of(dtype), "any")
 

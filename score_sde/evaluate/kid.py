@@ -4,6 +4,7 @@ The squared maximum mean discrepancy with the kernel ``(x . y / d + 1)^3``.  Unl
 estimate is unbiased, so that small sets can be compared.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,12 @@ class KernelDistance:
             raise ValueError(
                 f"evaluate.kid_subsets = {self.kid_subsets}, evaluate.kid_subset_size = {size}: the kernel "
                 "distance needs at least 1 subset of 2 examples"
+            )
+        if size < self.kid_subset_size:
+            warnings.warn(
+                f"evaluate.kid_subset_size = {self.kid_subset_size}: the sets have {len(x)} and {len(y)} "
+                f"examples; subsets of {size} are used, which repeat each other more",
+                stacklevel=2,
             )
         draws = np.random.RandomState(self.kid_seed)
         values = []

@@ -1,7 +1,7 @@
-"""Pictures of any size to the 299x299 of Inception: the conventions that published numbers rest on, by name.
+"""Pictures of any size to the 299x299 of Inception: the conventions of published numbers, by name.
 
-The convention changes a score by more than many a paper improves it (Parmar et al. 2022, arXiv:2104.11222), so
-it is part of every protocol.
+The convention changes a score by more than many a paper improves it (Parmar et al. 2022, arXiv:2104.11222),
+so it is part of every protocol.
 """
 
 from collections.abc import Callable
@@ -43,12 +43,12 @@ def _bilinear(x: Array, half_pixel: bool) -> Array:
 
 
 def tensorflow(x: Array) -> Array:
-    """As TensorFlow 1 and torch-fidelity: ``(B, H, W, 3)`` in 0..255 to ``(B, 299, 299, 3)``, ``(x - 128) / 128``."""
+    """As TensorFlow 1 and torch-fidelity, ``(x - 128) / 128``: ``(B, H, W, 3)`` to ``(B, 299, 299, 3)``."""
     return (_bilinear(x, half_pixel=False) - 128) / 128
 
 
 def pytorch_fid(x: Array) -> Array:
-    """As pytorch-fid: ``(B, H, W, 3)`` in 0..255 to ``(B, 299, 299, 3)``, ``2 x / 255 - 1``."""
+    """As pytorch-fid, ``2 x / 255 - 1``: ``(B, H, W, 3)`` to ``(B, 299, 299, 3)``."""
     return 2 * _bilinear(x / 255, half_pixel=True) - 1
 
 
@@ -69,7 +69,7 @@ def bicubic(x: np.ndarray) -> np.ndarray:
     for i, image in enumerate(x):
         for c in range(x.shape[-1]):
             channel = Image.fromarray(np.ascontiguousarray(image[..., c]))  # mode "F"
-            out[i, ..., c] = channel.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            out[i, ..., c] = np.asarray(channel.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     return out
 
 

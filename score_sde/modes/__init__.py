@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from score_sde.flags import Options
+from score_sde.modes.classifier import classifier
 from score_sde.modes.evaluate import evaluate
 from score_sde.modes.likelihood import likelihood
 from score_sde.modes.sample import sample
+from score_sde.modes.stats import stats
 from score_sde.modes.train import train
 
 MODES: dict[str, Callable[[Options], int]] = {
@@ -13,6 +15,8 @@ MODES: dict[str, Callable[[Options], int]] = {
     "sample": sample,
     "likelihood": likelihood,
     "evaluate": evaluate,
+    "stats": stats,
+    "classifier": classifier,
 }
 
 __all__ = ["MODES"]

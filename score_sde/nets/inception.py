@@ -221,8 +221,14 @@ class InceptionV3(nn.Module):
         kernel = self.param("fc_kernel", nn.initializers.zeros, (pool_3.shape[-1], CLASSES))
         bias = self.param("fc_bias", nn.initializers.zeros, (CLASSES,))
         logits = jnp.dot(pool_3, kernel, precision=lax.Precision.HIGHEST)
-        means = (jnp.mean(tap, axis=(1, 2)) for tap in (pool_1, pool_2, mixed_6))
-        return Taps(*means, pool_3, logits, logits + bias.reshape(1, -1))
+        return Taps(
+            jnp.mean(pool_1, axis=(1, 2)),
+            jnp.mean(pool_2, axis=(1, 2)),
+            jnp.mean(mixed_6, axis=(1, 2)),
+            pool_3,
+            logits,
+            logits + bias.reshape(1, -1),
+        )
 
 
 @dataclass(frozen=True)
