@@ -6,8 +6,14 @@
               python run.py --mode=sample --workdir=runs/digits --num_samples=64 --output=grid.png
   likelihood  bits/dim of the held-out data by the probability-flow ODE
               python run.py --mode=likelihood --workdir=runs/digits
-  evaluate    loss on the held-out data by noise level
+  evaluate    loss on the held-out data by noise level; scores of generated samples, or of anyone's
               python run.py --mode=evaluate --workdir=runs/digits
+              python run.py --mode=evaluate --workdir=runs/digits --num_samples=1500
+              python run.py --mode=evaluate --samples=FOLDER --reference=FOLDER
+  stats       reference statistics of a data set, for evaluate
+              python run.py --config=configs/vp_digits.py --mode=stats --output=digits.npz
+  classifier  a classifier of a labelled data set, whose features evaluate can use
+              python run.py --mode=classifier --workdir=runs/digits
 
 Any field of the config can be set: --config.training.batch_size=64.  A workdir remembers its config, so that
 only training needs --config.
