@@ -14,6 +14,8 @@
               python run.py --config=configs/vp_digits.py --mode=stats --output=digits.npz
   classifier  a classifier of a labelled data set, whose features evaluate can use
               python run.py --mode=classifier --workdir=runs/digits
+  report      one HTML page about a run
+              python run.py --mode=report --workdir=runs/digits
 
 Any field of the config can be set: --config.training.batch_size=64.  A workdir remembers its config, so that
 only training needs --config.

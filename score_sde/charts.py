@@ -98,7 +98,7 @@ class Chart:
         ys = np.concatenate([*ends, [0.0]]) if self.bars else np.concatenate(ends)
         if self.log:
             ys = ys[ys > 0]
-        low_x, high_x = _widened(float(xs.min()), float(xs.max()), 0.0)
+        low_x, high_x = _widened(float(xs.min()), float(xs.max()), 0.5 / len(xs) if self.bars else 0.0)
         low, high = float(ys.min()), float(ys.max())
         low, high = (math.log10(low), math.log10(high)) if self.log else (low, high)
         low, high = _widened(low, high, 0.0 if self.bars else 0.05)

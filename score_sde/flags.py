@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
 
-MODES = ("train", "sample", "likelihood", "evaluate", "stats", "classifier")
+MODES = ("train", "sample", "likelihood", "evaluate", "stats", "classifier", "report")
 
 
 def _define() -> flags.FlagValues:
@@ -49,7 +49,8 @@ def _define() -> flags.FlagValues:
         "output",
         None,
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir. "
-        "evaluate, stats, classifier: the .json, .npz or .npz to write; default: in the workdir.",
+        "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
+        "workdir.",
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
@@ -57,7 +58,11 @@ def _define() -> flags.FlagValues:
         "label", None, "sample: the class, for a model trained with labels.", 0, flag_values=own
     )
     flags.DEFINE_integer(
-        "seed", None, "sample, likelihood: root of the noise; default: config.seed.", 0, flag_values=own
+        "seed",
+        None,
+        "sample, likelihood, evaluate: root of the noise; default: config.seed.",
+        0,
+        flag_values=own,
     )
     return own
 

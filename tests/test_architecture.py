@@ -35,7 +35,7 @@ OWNERS = {
     "ml_collections": {"config.py", "experiment.py", "flags.py"},
     "optax": {"experiment.py", "train/"},
     "orbax": {"train/checkpoint.py"},
-    "PIL": {"charts.py", "data/", "evaluate/resize.py", "pictures.py"},
+    "PIL": {"charts.py", "data/", "evaluate/resize.py", "modes/page.py", "pictures.py"},
     "rich": {"progress.py"},
     "sklearn": {"data/"},
     "tensorboardX": {"train/log.py"},

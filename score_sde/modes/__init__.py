@@ -6,6 +6,7 @@ from score_sde.flags import Options
 from score_sde.modes.classifier import classifier
 from score_sde.modes.evaluate import evaluate
 from score_sde.modes.likelihood import likelihood
+from score_sde.modes.report import report
 from score_sde.modes.sample import sample
 from score_sde.modes.stats import stats
 from score_sde.modes.train import train
@@ -17,6 +18,7 @@ MODES: dict[str, Callable[[Options], int]] = {
     "evaluate": evaluate,
     "stats": stats,
     "classifier": classifier,
+    "report": report,
 }
 
 __all__ = ["MODES"]

@@ -1,12 +1,17 @@
 """Scores, reference statistics and the classifier as a user meets them."""
 
+import base64
+import io
 import json
 import os
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from score_sde.charts import Chart, Line
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.fid import frechet_distance
 from score_sde.evaluate.moments import Gaussian, Moments
@@ -243,3 +248,52 @@ def test_safetensors_hold_what_was_written(tmp_path):
     assert os.path.getsize(tmp_path / "x.safetensors") == 8 + len(text) + len(data)
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name], array)
+
+
+# --- the report ------------------------------------------------------------------------------------
+
+
+def test_a_report_holds_everything_it_shows(trained, capsys):
+    with open(trained / "metrics.jsonl", "a") as log:
+        log.write('{"step": 4, "lo')  # a kill may cut the last line
+    words = ("--config.evaluate.levels=3", "--config.evaluate.batch_size=64")
+    assert run("--mode=evaluate", f"--workdir={trained}", *words) == 0
+    bits = np.linspace(1.9, 2.4, 21)
+    np.savez(trained / "likelihood.npz", nats=bits, bits_per_dim=bits)
+    whole = {"bits_per_dim": 2.15, "bits_per_dim_standard_error": 0.03, "examples": 21, "step": 4}
+    (trained / "likelihood.json").write_text(json.dumps(whole))
+    result = json.loads((trained / "scores_pixels.json").read_text())
+    assert run("--mode=report", f"--workdir={trained}") == 0
+    page = (trained / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
+    names = [f"<th>{name}</th>" for name in result["rows"][0]["scores"]]
+    for shown in ("2.1500 +- 0.0300 bits/dim on 21 examples", *names, "step 4", "evaluate, 4"):
+        assert shown in page
+    pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page)]
+    sizes = [Image.open(io.BytesIO(data)).size for data in pictures]
+    assert len(sizes) == 1 + 1 + 1  # grid, neighbours, denoising
+    svg = [ElementTree.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+    assert len(svg) >= 4
+    assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={trained}", "--output=x.pdf")
+
+
+def test_curves_are_drawn_where_the_numbers_are(tmp_path):
+    x = np.arange(5.0)
+    chart = Chart(
+        "t", "x <", "y", (Line("a", x, 10.0**x), Line("b", x[:2], np.array([np.nan, 1e4]))), log=True
+    )
+    tree = ElementTree.fromstring(chart.svg())
+    lines = [
+        np.array([[float(v) for v in point.split(",")] for point in node.attrib["points"].split()])
+        for node in tree.iter("{http://www.w3.org/2000/svg}polyline")
+        if node.attrib["stroke"].startswith("#1f")
+    ]
+    (curve,) = (line for line in lines if len(line) == 5)
+    np.testing.assert_allclose(np.diff(curve, n=2, axis=0), 0, atol=0.21)  # powers on a log axis: a line
+    assert (np.diff(curve[:, 0]) > 0).all()
+    assert (np.diff(curve[:, 1]) < 0).all()  # up on the page is down in its coordinates
+    chart.write_png(tmp_path / "c.png")
+    pixels = np.asarray(Image.open(tmp_path / "c.png"))
+    for column, row in curve[1:-1].round().astype(int):  # the axes cover the ends
+        assert tuple(pixels[row, column]) == (0x1F, 0x5F, 0xA8)
+    assert "no data yet" in Chart("t", "x", "y", ()).svg()
