@@ -54,6 +54,13 @@ def _define() -> flags.FlagValues:
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
+    flags.DEFINE_float(
+        "sigma_rel",
+        None,
+        "sample, likelihood, evaluate, report: length of the average, made of the checkpoints of a run with "
+        "config.ema.name=power; default: the average that was kept.",
+        flag_values=own,
+    )
     flags.DEFINE_integer(
         "label", None, "sample: the class, for a model trained with labels.", 0, flag_values=own
     )
@@ -86,6 +93,7 @@ class Options:
     reference: str | None = None
     all_checkpoints: bool = False
     config_given: bool = False
+    sigma_rel: float | None = None
     output: str | None = None
     step: int | None = None
     label: int | None = None
@@ -169,6 +177,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         reference=own.reference,
         all_checkpoints=own.all_checkpoints,
         config_given=path is not None,
+        sigma_rel=own.sigma_rel,
         output=own.output,
         step=own.step,
         label=own.label,

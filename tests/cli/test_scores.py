@@ -1,14 +1,18 @@
 """Scores, reference statistics and the classifier as a user meets them."""
 
 import base64
+import dataclasses
 import io
 import json
 import os
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from score_sde.charts import Chart, Line
@@ -17,9 +21,12 @@ from score_sde.evaluate.fid import frechet_distance
 from score_sde.evaluate.moments import Gaussian, Moments
 from score_sde.evaluate.neighbours import nearest_examples
 from score_sde.evaluate.scores import Sampled
+from score_sde.flags import Options
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
 from score_sde.modes.weights import read_safetensors
+from score_sde.modes.workdir import restore_average
+from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
 
 FEW = ("--config.evaluate.bootstrap=0", "--config.evaluate.kid_subsets=2", "--config.evaluate.batch_size=64")
@@ -297,3 +304,29 @@ def test_curves_are_drawn_where_the_numbers_are(tmp_path):
     for column, row in curve[1:-1].round().astype(int):  # the axes cover the ends
         assert tuple(pixels[row, column]) == (0x1F, 0x5F, 0xA8)
     assert "no data yet" in Chart("t", "x", "y", ()).svg()
+
+
+def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):
+    def trees(value):
+        return {"a": jnp.full((3,), value), "b": {"c": jnp.full((2, 2), -value)}}
+
+    with Checkpoints(tmp_path / "checkpoints", keep_last=9, keep_every_steps=1) as checkpoints:
+        for step, value in ((10, 1.0), (20, 3.0), (30, 4.0)):
+            state = TrainState(jnp.asarray(step), trees(0.0), trees(value), {"m": jnp.zeros(1)})
+            checkpoints.save(step, state)
+        checkpoints.wait()
+    config = ConfigDict({"ema": {"name": "power", "sigma_rel": 0.1}})
+    options = Options("sample", tmp_path, config, {}, sigma_rel=0.2)
+    experiment = SimpleNamespace(init=lambda key: trees(0.0))
+    for step, values in ((None, [1, 3, 4]), (20, [1, 3])):
+        used = [10, 20, 30][: len(values)]
+        last, _, params = restore_average(dataclasses.replace(options, step=step), experiment)
+        expected = combine(used, 0.1, used[-1], 0.2).weights @ values
+        assert last == used[-1]
+        np.testing.assert_allclose(params["a"], expected, rtol=1e-5)
+        np.testing.assert_allclose(params["b"]["c"], -expected, rtol=1e-5)
+    same = restore_average(dataclasses.replace(options, sigma_rel=0.1), experiment)[2]
+    np.testing.assert_allclose(same["a"], 4.0, rtol=1e-5)
+    config.ema.name = "constant"
+    with pytest.raises(ValueError, match="needs a run with config.ema.name = 'power', this one has 'cons"):
+        restore_average(options, experiment)
