@@ -1,4 +1,4 @@
-"""Handwritten digits on a laptop: straight-path flow matching (arXiv:2210.02747) on 1,797 images of 8x8 pixels.
+"""Handwritten digits on a laptop: flow matching (arXiv:2210.02747) on 1,797 images of 8x8 pixels.
 
 python run.py --config=configs/flow_digits.py --mode=train --workdir=runs/flow_digits
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from score_sde.config import options
-from score_sde.experiment import FIELDS, NAMED
+from score_sde.experiment import FIELDS, GIVEN, NAMED
 from score_sde.nets import NETS
 
 PAGE = Path(__file__).parent / "config.md"
@@ -117,6 +117,26 @@ MEANING = {
     "evaluate": {
         "batch_size": "examples computed together, over all devices",
         "levels": "noise levels at which the loss is measured",
+        "metrics": "scores of samples: `frechet`, `kid`, `inception_score`, `prdc`; see "
+        "[Evaluation](evaluation.md)",
+        "features": "what they compare: `pixels`, `classifier` or `inception`",
+        "weights": "inception: the weight file; classifier: its file; none: `classifier.npz` in the workdir",
+        "resize": "inception: `tensorflow`, `pytorch_fid` or `clean`",
+        "reference": "what samples are compared with, as `--reference`; none: the split below",
+        "split": "`train` or `test`: the split of the data that is the reference",
+        "keep_features": "features of the reference to keep for `kid` and `prdc`; moments are of all",
+        "bootstrap": "resamplings for error bars; 0: none",
+        "kid_subsets": "kid: number of random subsets",
+        "kid_subset_size": "kid: examples of each side in a subset",
+        "kid_seed": "kid: of the draw of subsets",
+        "splits": "inception_score: parts of the second form",
+        "nearest": "prdc: balls reach to this nearest neighbour",
+    },
+    "classifier": {
+        "widths": "channels of each stage; the last is the number of features",
+        "steps": "updates",
+        "batch_size": "examples an update",
+        "learning_rate": "of Adam, falling to zero along a cosine",
     },
 }
 
@@ -151,7 +171,7 @@ def of_members(section: str) -> str:
     """The table of a section whose ``name`` picks a member of a table."""
     rows = []
     for name, make in NAMED[section].items():
-        fields = [f"`{key}={default!r}`" for key, default in options(make).items()]
+        fields = [f"`{key}={default!r}`" for key, default in options(make, given=GIVEN).items()]
         rows.append((f"`{name}`", ", ".join(fields)))
     return table("| name | fields with their defaults |", rows)
 

@@ -122,7 +122,24 @@ FIELDS: dict[str, dict[str, Any]] = {
         "dequantize": True,
         "num_examples": int,
     },
-    "evaluate": {"batch_size": 128, "levels": 20},
+    "evaluate": {
+        "batch_size": 128,
+        "levels": 20,
+        "metrics": ("frechet", "kid", "prdc"),
+        "features": "pixels",
+        "weights": str,
+        "resize": "tensorflow",
+        "reference": str,
+        "split": "train",
+        "keep_features": 10_000,
+        "bootstrap": 20,
+        "kid_subsets": 100,
+        "kid_subset_size": 1000,
+        "kid_seed": 2020,
+        "splits": 10,
+        "nearest": 5,
+    },
+    "classifier": {"widths": (32, 64), "steps": 1000, "batch_size": 128, "learning_rate": 2e-3},
 }
 
 
@@ -366,10 +383,13 @@ def _check_numbers(config: Any) -> None:
         ("training", ["keep_last", "log_every_steps", "eval_examples", "sample_count"]),
         ("sampling", ["steps", "batch_size"]),
         ("likelihood", ["batch_size", "rtol", "atol", "max_steps"]),
-        ("evaluate", ["batch_size", "levels"]),
+        ("evaluate", ["batch_size", "levels", "keep_features", "kid_subsets", "kid_subset_size"]),
+        ("evaluate", ["splits", "nearest"]),
+        ("classifier", ["steps", "batch_size", "learning_rate"]),
         ("mesh", ["fsdp"]),
     ]
     natural = [("training", ["keep_every_steps", "eval_every_steps", "sample_every_steps"])]
+    natural += [("evaluate", ["bootstrap"])]
     for allowed, least, groups in (("positive", 0, positive), ("0 or more", -1, natural)):
         for section, keys in groups:
             for key in keys:

@@ -5,6 +5,7 @@ dictionary of float32 arrays with readable names.
 """
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -148,3 +149,16 @@ def check_spec(got: Any, want: Any) -> None:
         more = ["  ..."] if len(differing) > 10 else []
         lines = [f"{len(differing)} parameters differ:", *differing[:10], *more]
         raise ValueError("\n".join(lines))
+
+
+def digest(params: Any) -> str:
+    """SHA-256 of a tree of arrays: of each path and its little-endian float32 bytes, paths sorted."""
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
+    total = hashlib.sha256()
+    for path in sorted(flat):
+        total.update(path.encode())
+        total.update(np.ascontiguousarray(np.asarray(flat[path], "<f4")).tobytes())
+    return total.hexdigest()
