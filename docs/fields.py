@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from score_sde.config import options
-from score_sde.experiment import FIELDS, GIVEN, NAMED
 from score_sde.nets import NETS
+from score_sde.schema import FIELDS, GIVEN, NAMED
 
 PAGE = Path(__file__).parent / "config.md"
 MARKER = "<!-- below: written by docs/fields.py -->\n"

@@ -173,7 +173,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
             config = ConfigDict(config_of(checkpoint))
         else:
             config, saved = load_saved(Path(workdir))
-        from score_sde.experiment import NAMED, complete  # imports jax
+        from score_sde.schema import NAMED, complete  # imports jax
 
         for word in words:
             match = re.fullmatch(r"--?config\.(\w+)\.name=(.*)", word)
