@@ -72,6 +72,12 @@ def predict_score(sde: SDE, t: Array) -> Row:
     return 1.0 / alpha, sde.sigma(t) / alpha, jnp.ones_like(alpha)
 
 
+def predict_score_unscaled(sde: SDE, t: Array) -> Row:
+    """``F`` is the score: ``D = (x + sigma^2 F) / alpha``, NCSN (arXiv:1907.05600)."""
+    alpha = sde.alpha(t)
+    return 1.0 / alpha, sde.sigma(t) ** 2 / alpha, jnp.ones_like(alpha)
+
+
 def predict_x0(sde: SDE, t: Array) -> Row:
     """``F`` is the clean sample: ``D = F``."""
     alpha = sde.alpha(t)
@@ -114,6 +120,7 @@ class PredictEDM:
 PREDICTIONS: dict[str, Callable[..., Callable[[SDE, Array], Row]]] = {
     "noise": lambda: predict_noise,
     "score": lambda: predict_score,
+    "score_unscaled": lambda: predict_score_unscaled,
     "x0": lambda: predict_x0,
     "v": lambda: predict_v,
     "velocity": lambda: predict_velocity,

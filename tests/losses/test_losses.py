@@ -33,16 +33,6 @@ CONTINUOUS = {
 }
 
 
-def predict_score_unscaled(sde, t):
-    """The recorded VE toy outputs the score itself."""
-    return jnp.ones_like(t), sde.sigma(t) ** 2, jnp.ones_like(t)
-
-
-@pytest.fixture(autouse=True)
-def _unscaled(monkeypatch):
-    monkeypatch.setitem(PREDICTIONS, "score_unscaled", lambda: predict_score_unscaled)
-
-
 @pytest.mark.parametrize("mean", [True, False])
 @pytest.mark.parametrize("likelihood", [True, False])
 @pytest.mark.parametrize("name", CONTINUOUS)
