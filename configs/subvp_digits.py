@@ -5,9 +5,9 @@ python run.py --config=configs/subvp_digits.py --mode=train --workdir=runs/subvp
 
 from ml_collections import ConfigDict
 
-from score_sde.config import variant_of
+from score_sde.config import vary
 
-VARIANTS = {"": {}, "wide": {"nf": 64}}
+VARIANTS = {"": {}, "wide": {"model.nf": 64}}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -26,7 +26,6 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.0,
         }
     )
-    config.model.update(variant_of(VARIANTS, variant))
     config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
     config.loss = ConfigDict({"weight": "noise", "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
@@ -49,4 +48,4 @@ def get_config(variant: str = "") -> ConfigDict:
         {"solver": "pc", "predictor": "ancestral", "steps": 100, "t_end": 1e-3, "batch_size": 100}
     )
     config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
-    return config
+    return vary(config, VARIANTS, variant)

@@ -1,10 +1,11 @@
-"""NCSN++ cont. (VE) on CIFAR-10: arXiv:2011.13456, ve/cifar10_ncsnpp_continuous.
+"""NCSN++ cont. (VE) on CIFAR-10: arXiv:2011.13456, ve/cifar10_ncsnpp_continuous, and its siblings.
 
     python run.py --config=configs/ve_cifar.py --mode=train \\
         --config.data.source=folder --config.data.path=DIR
 
 DIR holds train/ and test/ folders of 32x32 images.  Without the two overrides the data come from TensorFlow
-Datasets by name (cifar10).  Variants: ``deep`` is the published deeper network, ``reduced`` one for a CPU.
+Datasets by name (cifar10).  A variant follows the file name after a colon; docs/recipes.md lists them with
+their published results.  ``reduced`` is a small network for a CPU.
 
 Published: FID 2.38, IS 9.83 (table 3; deep: 2.20, 9.89); 62.759 M parameters.
 Hardware: about 1e19 FLOP for the whole run; 0.2 s a step on 4 V100 with the official code.
@@ -12,12 +13,94 @@ Hardware: about 1e19 FLOP for the whole run; 0.2 s a step on 4 V100 with the off
 
 from ml_collections import ConfigDict
 
-from score_sde.config import variant_of
+from score_sde.config import vary
 
+# The process of 1000 levels, labelled by their number; as many evaluations at its own times.
+DISCRETE = {
+    "sde": {"name": "smld", "steps": 1000, "sigma_min": 0.01, "sigma_max": 50.0},
+    "denoiser.label": "reverse_index",
+    "loss.times": "levels",
+    "sampling.steps": 999,
+    "sampling.t_end": 0.0,
+}
+DDPM = {
+    "model": {
+        "name": "ddpm",
+        "nf": 128,
+        "ch_mult": (1, 2, 2, 2),
+        "num_res_blocks": 2,
+        "attn_resolutions": (16,),
+        "dropout": 0.1,
+        "input_range": (0.0, 1.0),
+    }
+}
+# The first networks learn the score itself, at few levels, and are sampled by annealed Langevin dynamics.
+NCSN = {
+    "model": {"name": "ncsn", "nf": 128, "num_scales": 10, "input_range": (0.0, 1.0)},
+    "sde": {"name": "smld", "steps": 10, "sigma_min": 0.01, "sigma_max": 1.0},
+    "denoiser": {"prediction": "raw_score", "label": "reverse_index"},
+    "loss.times": "levels",
+    "optimizer": {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 0, "clip_norm": 0.0},
+    "ema.decay": 0.0,
+    "sampling": {
+        "solver": "legacy_pc",
+        "predictor": "none",
+        "corrector": "ald",
+        "steps": 10,
+        "corrector_steps": 100,
+        "snr": 0.316,
+        "t_end": 1e-5,
+    },
+}
+MANY_LEVELS = {
+    "sde.steps": 232,
+    "sde.sigma_max": 50.0,
+    "sampling.steps": 232,
+    "sampling.corrector_steps": 5,
+    "sampling.snr": 0.176,
+}
 VARIANTS = {
-    "": {},
-    "deep": {"num_res_blocks": 8},
-    "reduced": {"nf": 32, "ch_mult": (1, 2, 2), "num_res_blocks": 1},
+    "": {},  # ve/cifar10_ncsnpp_continuous
+    "ncsnpp_deep": {  # ve/cifar10_ncsnpp_deep_continuous
+        "model.num_res_blocks": 8,
+        "training.steps": 950_000,
+    },
+    "ncsnpp_discrete": DISCRETE | {"model.embedding_type": "positional"},  # ve/cifar10_ncsnpp
+    "ddpm_discrete": DDPM | DISCRETE,  # ve/cifar10_ddpm
+    "ncsn": NCSN,  # ve/ncsn/cifar10
+    "ncsn_5": NCSN | {"ema.decay": 0.999},  # ve/ncsn/cifar10_5
+    "ncsn_124": NCSN | MANY_LEVELS | {"model.num_scales": 232},  # ve/ncsn/cifar10_124
+    "ncsn_1245": NCSN  # ve/ncsn/cifar10_1245
+    | MANY_LEVELS
+    | {"model.num_scales": 232, "ema.decay": 0.999},
+    "ncsnv2": NCSN  # ve/ncsnv2/cifar10
+    | MANY_LEVELS
+    | {
+        "model": {"name": "ncsnv2_64", "nf": 128, "input_range": (0.0, 1.0)},
+        "denoiser.prediction": "score",
+        "optimizer.learning_rate": 1e-4,
+        "ema.decay": 0.999,
+    },
+    "reduced": {  # ten minutes on two CPU cores
+        "model.nf": 16,
+        "model.ch_mult": (1, 2, 4),
+        "model.num_res_blocks": 1,
+        "model.attn_resolutions": (8,),
+        "model.dropout": 0.0,
+        # A short run: the rate rises sooner and falls, and the average forgets its start.
+        "optimizer.learning_rate": 2e-3,
+        "optimizer.warmup_steps": 50,
+        "optimizer.decay_steps": 600,
+        "ema": {"name": "warmup", "decay": 0.99},
+        "training.steps": 600,
+        "training.batch_size": 64,
+        "training.checkpoint_every_steps": 100,
+        "training.eval_every_steps": 200,
+        "training.sample_every_steps": 300,
+        "training.sample_count": 36,
+        "sampling.predictor": "ancestral",
+        "sampling.steps": 100,
+    },
 }
 
 
@@ -54,7 +137,6 @@ def get_config(variant: str = "") -> ConfigDict:
             "init_scale": 0.0,
         }
     )
-    config.model.update(variant_of(VARIANTS, variant))
     config.denoiser = ConfigDict({"prediction": "score", "label": "log_sigma"})
     config.loss = ConfigDict({"weight": "noise", "half_sum": True})
     config.optimizer = ConfigDict(
@@ -63,7 +145,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema = ConfigDict({"name": "constant", "decay": 0.999})
     config.training = ConfigDict(
         {
-            "steps": 950_000 if variant == "deep" else 1_300_000,
+            "steps": 1_300_000,
             "batch_size": 128,
             "checkpoint_every_steps": 10_000,
             "keep_every_steps": 50_000,
@@ -83,10 +165,4 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch_size": 64,
         }
     )
-    if variant == "reduced":  # a short run: the average must forget its start, the rate rise sooner
-        config.optimizer.warmup_steps = 200
-        config.ema = ConfigDict({"name": "warmup", "decay": 0.999})
-        config.training.update({"steps": 2_000, "checkpoint_every_steps": 250})
-        config.training.update({"eval_every_steps": 500, "sample_every_steps": 500, "sample_count": 36})
-        config.sampling.steps = 100
-    return config
+    return vary(config, VARIANTS, variant)

@@ -5,9 +5,9 @@ python run.py --config=configs/ve_digits.py --mode=train --workdir=runs/ve_digit
 
 from ml_collections import ConfigDict
 
-from score_sde.config import variant_of
+from score_sde.config import vary
 
-VARIANTS = {"": {}, "wide": {"nf": 64}}
+VARIANTS = {"": {}, "wide": {"model.nf": 64}}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -28,7 +28,6 @@ def get_config(variant: str = "") -> ConfigDict:
             "fourier_scale": 1.0,
         }
     )
-    config.model.update(variant_of(VARIANTS, variant))
     config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.6, "label": "quarter_log_sigma"})
     config.loss = ConfigDict({"weight": "edm", "sigma_data": 0.6, "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
@@ -51,4 +50,4 @@ def get_config(variant: str = "") -> ConfigDict:
         {"solver": "pc", "predictor": "ancestral", "steps": 100, "t_end": 1e-5, "batch_size": 100}
     )
     config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
-    return config
+    return vary(config, VARIANTS, variant)

@@ -30,6 +30,8 @@ MEANING = {
         "size": "folder, tfds: side in pixels, or (height, width); none: they have one size already",
         "channels": "folder, tfds: 1 (grey), 3 (RGB) or 4 (RGBA)",
         "resize": "folder, tfds: `crop`, `squash` or `none`",
+        "augment_probability": "images: of each of six non-leaking augmentations of EDM; 0 is none",
+        "center_crop": "folder, tfds: first cut so many central pixels a side; none: use the whole image",
         "held_out": "folder, array: fraction held out where there is no separate test set",
         "on_error": "folder: `raise`, or `skip` files that cannot be used",
         "levels": "array: integer levels of a uint8 array; none: 256",
@@ -46,7 +48,7 @@ MEANING = {
         "num_workers": "stream: worker processes; 0 reads in a thread",
     },
     "denoiser": {
-        "prediction": "what the network predicts: `noise`, `score` (times sigma), `score_unscaled`, `x0`, "
+        "prediction": "what the network predicts: `noise`, `score` (times sigma), `raw_score`, `x0`, "
         "`v`, `velocity` or `edm`",
         "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`; `index` and "
         "`reverse_index` for discrete processes",
@@ -57,6 +59,8 @@ MEANING = {
         "times": "density of training times: `low_discrepancy`, `uniform`; `levels` for discrete processes",
         "half_sum": "half the sum over the dimensions, not their mean, as in the published VE recipes",
         "sigma_data": "`edm`: standard deviation of the data",
+        "p_mean": "`log_normal`: mean of log(sigma / alpha)",
+        "p_std": "`log_normal`: its standard deviation",
     },
     "training": {
         "steps": "updates in all; a resumed run goes on to this number",
@@ -71,6 +75,7 @@ MEANING = {
         "sample_every_steps": "sample grid at multiples of this, and at the end; 0: at the end only",
         "sample_count": "samples of that grid",
         "conditional": "hand the labels of the data to the network",
+        "label_dropout": "with `conditional`: share of labels withheld, for classifier-free guidance",
     },
     "mesh": {
         "fsdp": "devices that share one copy of the parameters; see [Training](training.md)",

@@ -16,13 +16,23 @@ def run(options: Options) -> int:
 
     A mistake in a config, a file or a number is one message and status 2, not a trace.
     """
-    if options.config.mesh.distributed:
-        jax.distributed.initialize()  # finds its peers by itself on TPU pods and under SLURM
+    _join(options)
     _use_cores(options.config)
     try:
         return MODES[options.mode](options)
     except (ValueError, ImportError, FloatingPointError, OSError) as error:
         fail(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+
+
+def _join(options: Options) -> None:
+    """Meet the other processes of the job, if there are any."""
+    try:
+        if options.coordinator is not None:
+            jax.distributed.initialize(options.coordinator, options.num_processes, options.process_id)
+        elif options.config.mesh.distributed:
+            jax.distributed.initialize()  # finds its peers by itself on TPU pods and under SLURM
+    except (RuntimeError, ValueError) as error:
+        fail(f"cannot join the other processes: {error}")
 
 
 def _use_cores(config: Any) -> None:

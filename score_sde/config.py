@@ -101,16 +101,31 @@ def load_file(path: str) -> ConfigDict:
     return module.get_config(variant)
 
 
-def variant_of(table: Mapping[str, T], variant: str) -> T:
-    """The entry of a config file's table of variants.
+def vary(config: ConfigDict, variants: Mapping[str, Mapping[str, Any]], variant: str) -> ConfigDict:
+    """Apply one entry of a config file's table of variants: ``{"section.field": value}``.
+
+    A mapping as value replaces a whole section, ``{"section": {...}}``.
+
+    Returns:
+      ``config``, changed in place.
 
     Raises:
-      ConfigError: there is none; the message lists them.
+      ConfigError: there is no such variant; the message lists them.
     """
-    if variant not in table:
-        names = ", ".join(repr(v) for v in table)
-        raise ConfigError(f"variant {variant!r} is not one of: {names}{nearest(variant, table)}")
-    return table[variant]
+    if variant not in variants:
+        names = ", ".join(repr(v) for v in variants)
+        raise ConfigError(f"variant {variant!r} is not one of: {names}{nearest(variant, variants)}")
+    for path, value in variants[variant].items():
+        *sections, field = path.split(".")
+        node: Any = config
+        for section in sections:
+            node = node[section]
+        if isinstance(value, Mapping):
+            node[field] = ConfigDict(dict(value))
+        else:
+            with node.ignore_type():  # an optional field may change from None to a value
+                node[field] = value
+    return config
 
 
 def save(workdir: Path, config: ConfigDict, **extra: Any) -> None:

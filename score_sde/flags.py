@@ -36,6 +36,15 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_integer(
         "seed", None, "sample, likelihood: root of the noise; default: config.seed.", 0, flag_values=own
     )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, where processes on plain machines share a job; TPU pods and SLURM need only "
+        "--config.mesh.distributed=True.",
+        flag_values=own,
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.", 1, flag_values=own)
+    flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is.", 0, flag_values=own)
     return own
 
 
@@ -57,6 +66,9 @@ class Options:
     step: int | None = None
     label: int | None = None
     seed: int | None = None
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
 
 
 def fail(message: object) -> NoReturn:
@@ -120,6 +132,12 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         fail(f"unexpected {left[0]!r}: fields are set as --config.section.field=value")
     if own.mode is None:
         fail(f"name a mode: --mode={'|'.join(MODES)}")
+    given = {name: own[name].value for name in ("coordinator", "num_processes", "process_id")}
+    if len({value is None for value in given.values()}) > 1:
+        missing = ", ".join(f"--{name}" for name, value in given.items() if value is None)
+        fail(f"--coordinator, --num_processes and --process_id belong together; missing: {missing}")
+    if own.process_id is not None and own.process_id >= own.num_processes:
+        fail(f"--process_id={own.process_id}: must be below --num_processes={own.num_processes}")
     return Options(
         mode=own.mode,
         workdir=Path(workdir),
@@ -130,6 +148,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         step=own.step,
         label=own.label,
         seed=own.seed,
+        **given,
     )
 
 

@@ -29,8 +29,10 @@ class Progress:
     ):
         self.total, self.done = total, start
         self._what, self._unit, self._every = what, unit, every_seconds
-        self._started, self._first = time.monotonic(), start
-        self._said, self._quiet, self._note = self._started, quiet, ""
+        # Rates count from the first advance on: what comes before it is mostly compilation.
+        self._since, self._first = time.monotonic(), start
+        self._started = self._said = self._since
+        self._moving, self._quiet, self._note = False, quiet, ""
         self._bar = None
         if sys.stderr.isatty() and not quiet:
             self._bar = bars.Progress(
@@ -63,15 +65,19 @@ class Progress:
             self._line()
 
     @property
-    def rate(self) -> float:
-        """Units a second since the start."""
-        return (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
+    def rate(self) -> float | None:
+        """Units a second since the first advance; None until there is a second one."""
+        if not self._moving or self.done <= self._first:
+            return None
+        return (self.done - self._first) / max(time.monotonic() - self._since, 1e-9)
 
     def update(self, done: int, note: str = "") -> None:
         """Set the count; ``note`` is shown after it."""
+        if done > self.done and not self._moving:
+            self._moving, self._since, self._first = True, time.monotonic(), done
         self.done, self._note = done, note
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, note=note, rate=f"{self.rate:.3g} {self._unit}/s")
+            self._bar.update(self._task, completed=done, note=note, rate=self._speed())
         elif not self._quiet and time.monotonic() - self._said >= self._every:
             self._line()
 
@@ -84,12 +90,14 @@ class Progress:
         else:
             print(message, file=sys.stderr, flush=True)
 
+    def _speed(self) -> str:
+        return "" if self.rate is None else f"{self.rate:.3g} {self._unit}/s"
+
     def _line(self) -> None:
         self._said = time.monotonic()
-        left = (self.total - self.done) / max(self.rate, 1e-9)
-        parts = [f"{self._what} {self.done}/{self.total}", f"{self.rate:.3g} {self._unit}/s"]
-        if self._first < self.done < self.total:
-            parts.append(f"{duration(left)} left")
+        parts = [f"{self._what} {self.done}/{self.total}", self._speed()]
+        if self.rate is not None and self.done < self.total:
+            parts.append(f"{duration((self.total - self.done) / self.rate)} left")
         print("  ".join(filter(None, [*parts, self._note])), file=sys.stderr, flush=True)
 
 

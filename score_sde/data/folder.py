@@ -33,6 +33,7 @@ class Folder:
       channels: 1 (grey), 3 (RGB) or 4 (RGBA); files are converted.
       resize: "crop" (cover ``size``, cut the centre), "squash" (ignore the aspect ratio) or
         "none" (every file must have ``size``).
+      center_crop: first cut so many central pixels a side out of every image; None: do not.
       held_out: fraction in [0, 1) of the files in "test" where there is no such folder.
       on_error: "raise" stops at a file that cannot be used; "skip" tries every file up front,
         leaves those out and warns with their number and names.
@@ -54,6 +55,7 @@ class Folder:
         size: Any = None,
         channels: int = 3,
         resize: str = "crop",
+        center_crop: int | None = None,
         held_out: float = 0.1,
         on_error: str = "raise",
     ):
@@ -63,6 +65,10 @@ class Folder:
             raise ValueError(f"data.on_error = {on_error!r}: must be 'raise' or 'skip'")
         self._size = images.check_options(size, channels, resize)
         self._channels = channels
+        images.check_center_crop(center_crop)
+        if center_crop is not None and self._size is None:
+            self._size = (center_crop, center_crop)
+        self._crop = center_crop
         self._resize = resize if self._size is not None else "none"
         root, self.files, classes = list_images(path, split, held_out)
         self._root = str(root)
@@ -97,7 +103,8 @@ class Folder:
     def _array(self, name: str) -> np.ndarray:
         file = os.path.join(self._root, name)
         try:
-            return images.fit(images.load(file, self._channels), self._size, self._resize)
+            image = images.center_crop(images.load(file, self._channels), self._crop)
+            return images.fit(image, self._size, self._resize)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             raise self._unusable(file, error) from error
 
@@ -105,6 +112,8 @@ class Folder:
         file = os.path.join(self._root, name)
         try:
             height, width = images.upright_size(file)
+            if self._crop is not None:
+                height, width = min(height, self._crop), min(width, self._crop)
             images.check_size(height, width, self._size)
         except Exception as error:
             raise self._unusable(file, error) from error

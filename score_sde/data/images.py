@@ -96,6 +96,26 @@ def _convert(image: "Image", channels: int) -> "Image":
     return image
 
 
+def check_center_crop(side: Any) -> None:
+    """Refuse a ``data.center_crop`` that is not a positive integer or None."""
+    if side is not None and not (isinstance(side, int) and side > 0):
+        raise ValueError(f"data.center_crop = {side!r}: must be a positive integer or None")
+
+
+def center_crop(image: "Image", side: int | None) -> "Image":
+    """The central ``side x side`` pixels, at their own resolution; None leaves the image whole.
+
+    Raises:
+      WrongSize: the image is smaller.
+    """
+    if side is None:
+        return image
+    if min(image.size) < side:
+        raise WrongSize(f"size {image.height}x{image.width}, expected {side}x{side} or more")
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
 def fit(image: "Image", size: tuple[int, int] | None, resize: str) -> np.ndarray:
     """Bring a decoded image to ``size``; ``(H, W, C)`` uint8.
 

@@ -25,7 +25,7 @@ class TFDS:
       data_dir: where sets are prepared; None: TFDS's own default.
       train_split, test_split: split expressions such as "train[:90%]" for the two splits;
         ``test_split`` None: "test" if the set has one, else "validation".
-      size, channels, resize: as in ``Folder``; ``channels`` None: those of the set.
+      size, channels, resize, center_crop: as in ``Folder``; ``channels`` None: those of the set.
 
     Raises:
       ImportError: tensorflow-datasets or Pillow is missing.
@@ -43,6 +43,7 @@ class TFDS:
         size: Any = None,
         channels: int | None = None,
         resize: str = "crop",
+        center_crop: int | None = None,
     ):
         check_split(split)
         try:
@@ -82,6 +83,10 @@ class TFDS:
         stored = features[self._image].shape
         self._channels = stored[2] if channels is None else channels
         self._size = images.check_options(size, self._channels, resize)
+        images.check_center_crop(center_crop)
+        self._crop = center_crop
+        if self._size is None and center_crop is not None:
+            self._size = (center_crop, center_crop)
         if self._size is None:
             if None in stored[:2]:
                 raise ValueError(f"{where}: images have several sizes; set data.size")
@@ -99,6 +104,7 @@ class TFDS:
             example = self._data[int(index)]
             try:
                 image = images.from_array(example[self._image], self._channels)
+                image = images.center_crop(image, self._crop)
                 x[row] = images.fit(image, self._size, self._resize)
             except ValueError as error:
                 raise ValueError(

@@ -13,7 +13,7 @@ def evaluate(options: Options) -> int:
     step, mesh, params = restore_average(options, experiment)
     config = experiment.config
     source = open_source(config, "test")
-    measure = measure_levels(experiment.bind, experiment.sde, config.training.conditional, mesh)
+    measure = measure_levels(experiment.bind, experiment.sde, mesh)
     with Progress(len(source), "evaluate", "example", quiet=not is_chief()) as progress:
         levels = measure(
             params,

@@ -4,6 +4,7 @@ Outside, a network is ``net(params, x, c_noise, cond, key=key)`` and its paramet
 dictionary of float32 arrays with readable names.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ class Net:
         params: Mapping[str, Any],
         x: Array,
         c_noise: Array | float,
-        cond: Array | None = None,
+        cond: Mapping[str, Array] | None = None,
         *,
         key: Array | None = None,
     ) -> Array:
@@ -87,7 +88,7 @@ class Net:
           params: as ``init`` returns them.
           x: ``(B, *S, C)`` float32.
           c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
-          cond: ``(B,)`` integer class labels, -1 for none; or None.
+          cond: conditions by name, each of B rows, or None; a network lists those that it takes.
           key: a random key for dropout; None for no dropout.
 
         Returns:
@@ -104,6 +105,16 @@ class Net:
             {"params": params}, x, c_noise, cond, train=key is not None, rngs=rngs
         )
         return output
+
+
+@functools.lru_cache(maxsize=64)
+def shapes(net: Net, shape: tuple[int, ...]) -> Any:
+    """``net.shapes(shape)``, remembered; not to be changed.
+
+    Raises:
+      ValueError: the network cannot work with the shape.
+    """
+    return net.shapes(shape)
 
 
 def parameter_count(params: Any) -> int:

@@ -44,4 +44,35 @@ class WarmUp:
         return jnp.minimum(self.decay, (1.0 + n) / (10.0 + n))
 
 
-EMAS: dict[str, Callable[..., Decay]] = {"constant": Constant, "warmup": WarmUp}
+@dataclass(frozen=True)
+class HalfLife:
+    """Forget half of the past within so many training images, whatever the batch (arXiv:2206.00364, table 7).
+
+    Attributes:
+      half_life_images: of the weight of an old update.
+      ramp_up: early in training the half-life is at most this fraction of the images seen; 0: no ramp.
+      batch_size: images an update.
+    """
+
+    batch_size: int
+    half_life_images: float = 500_000
+    ramp_up: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.half_life_images <= 0 or self.ramp_up < 0:
+            raise ValueError(
+                f"need half_life_images > 0 and ramp_up >= 0, got {self.half_life_images} and {self.ramp_up}"
+            )
+
+    def __call__(self, step: Array) -> Array:
+        seen = step.astype(jnp.float32) * self.batch_size
+        ramp = seen * self.ramp_up if self.ramp_up else jnp.inf
+        half_life = jnp.minimum(self.half_life_images, ramp)
+        return jnp.exp2(-self.batch_size / jnp.maximum(half_life, 1e-8))
+
+
+EMAS: dict[str, Callable[..., Decay]] = {
+    "constant": Constant,
+    "warmup": WarmUp,
+    "half_life": HalfLife,
+}

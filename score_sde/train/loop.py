@@ -10,6 +10,7 @@ from typing import Protocol
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from score_sde.progress import Progress
 from score_sde.train.checkpoint import Checkpoints
@@ -98,7 +99,8 @@ def train(
 ) -> tuple[TrainState, bool]:
     """Train until ``state.step`` reaches ``steps``, or a signal asks to stop.
 
-    Ctrl-C and SIGTERM finish the step at hand, save and return.
+    Ctrl-C and SIGTERM finish the step at hand, save and return.  Of several processes, a SIGTERM to any one
+    stops all at the same step.
 
     Args:
       batches: from the state's step on.
@@ -119,7 +121,8 @@ def train(
     ):
         note = "compiling the first step"
         progress.update(done, note)
-        while done < steps and not stopped.is_set():
+        stop, dispatch = False, 0
+        while done < steps and not stop:
             before = done
             state, metrics = step(state, next(batches))
             pending.add(before, metrics)
@@ -142,11 +145,13 @@ def train(
                     if values:
                         log.write(done, values)
                     last_logged, logged_at = time.monotonic(), done
+            dispatch += 1
+            stop = _agree_to_stop(stopped, dispatch)
         if done > 0:
             _check_finite(pending, log, done)
             checkpoints.save(done, state)
             checkpoints.wait()
-        if stopped.is_set() and done < steps:
+        if stop and done < steps:
             progress.say(f"interrupted: saved step {done}; run the same command to go on")
     return state, done >= steps
 
@@ -158,11 +163,22 @@ def _check_finite(pending: _Pending, log: Writes, step: int) -> None:
         log.write(step, means)
 
 
+def _agree_to_stop(stopped: threading.Event, dispatch: int) -> bool:
+    """Whether to stop now; all processes give the same answer for the same ``dispatch``, counted from 1.
+
+    Alone, a process follows its own signals.  Several must not: one that left would leave the others waiting
+    in a collective.  The coordination service passes a SIGTERM on and names the dispatch at which all stop.
+    """
+    if jax.process_count() == 1:
+        return stopped.is_set()
+    return multihost_utils.reached_preemption_sync_point(dispatch)
+
+
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
     """An event set by Ctrl-C or SIGTERM while inside; a second Ctrl-C acts as usual."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
         yield event
         return
 

@@ -90,6 +90,22 @@ def test_mixed_files_are_brought_to_one_shape(tmp_path, channels, resize):
     assert everything(source)["x"].shape == (4, 12, 10, channels)
 
 
+def test_center_crop_comes_before_scaling(tmp_path):
+    pixels = save(tmp_path / "a.png", (12, 10, 3))
+    middle = pixels[3:9, 2:8]
+    whole = Folder("train", tmp_path, center_crop=6, held_out=0.0)
+    assert whole.spec.shape == (6, 6, 3)
+    np.testing.assert_array_equal(everything(whole)["x"][0], middle)
+    flat = np.asarray(Image.fromarray(middle).resize((3, 3), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(
+        everything(Folder("train", tmp_path, size=3, center_crop=6, held_out=0.0))["x"][0], flat
+    )
+    with pytest.raises(ValueError, match=r"a\.png has size 12x10, expected 11x11 or more"):
+        everything(Folder("train", tmp_path, size=3, center_crop=11, held_out=0.0))
+    with pytest.raises(ValueError, match="center_crop = 0: must be a positive integer"):
+        Folder("train", tmp_path, center_crop=0)
+
+
 def test_many_big_files_are_read_in_threads_in_order(tmp_path):
     pixels = [save(tmp_path / f"{k:03}.png", (128, 128, 3)) for k in range(150)]
     source = Folder("train", tmp_path, held_out=0)

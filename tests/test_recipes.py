@@ -1,0 +1,109 @@
+"""Every official config, as docs/recipes.md names it, has the official numbers and the official size."""
+
+import gzip
+import json
+import re
+
+import pytest
+
+from score_sde import nets
+from score_sde.config import load_file
+from score_sde.data import Spec
+from score_sde.experiment import assemble, complete
+from tests.conftest import DATA, ROOT
+
+OFFICIAL = json.loads(gzip.decompress((DATA / "official_configs.json.gz").read_bytes()))
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (ROOT / "docs" / "recipes.md").read_text().splitlines()
+    if re.match(r"\| (vp|subvp|ve)/", line)
+]
+TABLE = {row[0]: row[1].strip("`") for row in ROWS}
+COUNTS = {row[0]: int(next(cell for cell in row[2:] if "," in cell).replace(",", "")) for row in ROWS}
+LABELS = {"vpsde": "time_999", "subvpsde": "time_999", "vesde": "log_sigma"}
+PREDICTORS = {"ancestral_sampling": "ancestral"}
+
+
+def load(official):
+    return complete(load_file(f"{ROOT}/configs/{TABLE[official]}"))
+
+
+def test_the_table_names_all_39():
+    assert sorted(TABLE) == sorted(OFFICIAL) and len(TABLE) == 39
+    assert len(set(TABLE.values())) == 39
+
+
+@pytest.mark.parametrize("name", sorted(OFFICIAL))
+def test_numbers_are_the_official_ones(name):
+    official, ours = OFFICIAL[name]["config"], load(name)
+    training, sampling, data = official["training"], official["sampling"], official["data"]
+    model, optim = official["model"], official["optim"]
+    kind = training.get("sde") or training["loss"]
+    # One file misspells the field that makes it discrete; the number of levels says what was meant.
+    discrete = training.get("continuouse") is False or not training["continuous"]
+    levels = model["num_scales"]
+
+    assert ours.sde.name == {"vpsde": "ddpm" if discrete else "vp", "subvpsde": "subvp"}.get(
+        kind, "smld" if discrete else "ve"
+    )
+    if kind == "vesde":
+        assert (ours.sde.sigma_min, ours.sde.sigma_max) == (model["sigma_min"], model["sigma_max"])
+    else:
+        assert (ours.sde.beta_min, ours.sde.beta_max) == (model["beta_min"], model["beta_max"])
+    if discrete:
+        assert ours.sde.steps == levels
+        assert ours.loss.times == "levels"
+        assert ours.denoiser.label == ("reverse_index" if kind == "vesde" else "index")
+    else:
+        assert ours.denoiser.label == LABELS[kind]
+    assert ours.denoiser.prediction == (
+        "noise" if kind != "vesde" else "score" if model["scale_by_sigma"] else "raw_score"
+    )
+    assert ours.loss.half_sum == (not training["reduce_mean"])
+    assert ours.loss.weight == "noise" and not training["likelihood_weighting"]
+
+    assert ours.training.steps == training["n_iters"] - 1
+    assert ours.training.batch_size == training["batch_size"]
+    assert ours.optimizer.learning_rate == optim["lr"]
+    assert ours.optimizer.warmup_steps == optim["warmup"]
+    assert ours.optimizer.clip_norm == max(optim["grad_clip"], 0.0)
+    assert (ours.optimizer.beta1, ours.optimizer.epsilon) == (optim["beta1"], optim["eps"])
+    assert (ours.ema.name, ours.ema.decay) == ("constant", model["ema_rate"])
+
+    assert ours.data.low == (-1.0 if data["centered"] else 0.0) and ours.data.high == 1.0
+    assert ours.data.random_flip == data["random_flip"]
+    assert ours.data.dequantize == data["uniform_dequantization"]
+    assert (ours.data.get("size") or 32) == data["image_size"]
+    assert ours.model.get("input_range") == ((-1.0, 1.0) if data["centered"] else (0.0, 1.0))
+
+    assert ours.sampling.predictor == PREDICTORS.get(sampling["predictor"], sampling["predictor"])
+    assert ours.sampling.corrector == sampling["corrector"]
+    if ours.sampling.corrector != "none":
+        assert ours.sampling.corrector_steps == sampling["n_steps_each"]
+        assert ours.sampling.snr == sampling["snr"]
+    own_levels = discrete and ours.sampling.solver == "pc"  # the last evaluation is Tweedie's, at level 0
+    assert ours.sampling.steps == levels - own_levels
+    if own_levels:
+        assert ours.sampling.t_end == 0.0
+    else:
+        assert ours.sampling.t_end == (1e-5 if kind == "vesde" else 1e-3)
+
+    for field in ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv", "conditional"):
+        if field in model and field in ours.model and model["name"] in ("ncsnpp", "ddpm"):
+            value = model[field]
+            assert ours.model[field] == (tuple(value) if isinstance(value, list) else value), field
+    fields = ("fir", "skip_rescale", "resblock_type", "progressive", "progressive_input", "embedding_type")
+    for field in fields if model["name"] == "ncsnpp" else ():
+        assert ours.model[field] == model[field], field
+    if "dropout" in ours.model:
+        assert ours.model.dropout == model["dropout"]
+
+
+@pytest.mark.parametrize("name", sorted(OFFICIAL))
+def test_networks_have_the_official_size(name):
+    size = OFFICIAL[name]["config"]["data"]["image_size"]
+    experiment = assemble(load(name), Spec((size, size, 3), 256, 0))
+    count = nets.parameter_count(nets.shapes(experiment.net, experiment.spec.shape))
+    assert count == COUNTS[name]
+    if OFFICIAL[name]["params"] is not None:
+        assert count == OFFICIAL[name]["params"]
