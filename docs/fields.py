@@ -48,7 +48,8 @@ MEANING = {
         "num_workers": "stream: worker processes; 0 reads in a thread",
     },
     "denoiser": {
-        "prediction": "what the network predicts: `noise`, `score`, `x0`, `v`, `velocity` or `edm`",
+        "prediction": "what the network predicts: `noise`, `score` (times sigma), `raw_score`, `x0`, "
+        "`v`, `velocity` or `edm`",
         "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`; `index` and "
         "`reverse_index` for discrete processes",
         "sigma_data": "`edm`: standard deviation of the data",

@@ -29,18 +29,8 @@ def sigma_label(sde, t):
 CONTINUOUS = {
     "vp": (VP(), "noise", LABELS["time_999"]()),
     "subvp": (SubVP(), "noise", LABELS["time_999"]()),
-    "ve": (VE(), "score_unscaled", sigma_label),
+    "ve": (VE(), "raw_score", sigma_label),
 }
-
-
-def predict_score_unscaled(sde, t):
-    """The recorded VE toy outputs the score itself."""
-    return jnp.ones_like(t), sde.sigma(t) ** 2, jnp.ones_like(t)
-
-
-@pytest.fixture(autouse=True)
-def _unscaled(monkeypatch):
-    monkeypatch.setitem(PREDICTIONS, "score_unscaled", lambda: predict_score_unscaled)
 
 
 @pytest.mark.parametrize("mean", [True, False])
@@ -70,7 +60,7 @@ def test_discrete_losses_match_the_official_code(name, fixture):
         denoiser = toy(sde, "noise", LABELS["index"]())
     else:  # SMLD: label 0 is the most noise
         sde, x0, t = SMLD(t_min=0.0), d["x_unit"], 1 - labels / 999
-        denoiser = toy(sde, "score_unscaled", LABELS["reverse_index"]())
+        denoiser = toy(sde, "raw_score", LABELS["reverse_index"]())
     t = jnp.asarray(t, jnp.float32)
     got = square_error(denoiser, sde, x0, t, d["z"], weight=WEIGHTS["noise"]())
     np.testing.assert_allclose(got, d[f"toy/{name}|disc_rm1"][:4], rtol=2e-4)
