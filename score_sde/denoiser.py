@@ -13,7 +13,7 @@ A network becomes a denoiser through one row of four numbers (Karras et al. 2022
 What the network predicts is the choice of ``c_skip, c_out, c_in``; how it is told the time is ``c_noise``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -187,14 +187,14 @@ class Denoiser:
       sde: the process that ``t`` refers to.
       net: ``net(params, x, c_noise, cond, key=key) -> (B, *D)``.
       precondition: the row.
-      cond: condition bound to every call, ``(B,)`` labels or None.
+      cond: condition bound to every call: ``{"label": (B,), "augment": (B, A)}``, any part of it, or None.
     """
 
     params: Any
     sde: SDE = field(metadata={"static": True})
     net: Callable[..., Array] = field(metadata={"static": True})
     precondition: Precondition = field(metadata={"static": True})
-    cond: Array | None = None
+    cond: Mapping[str, Array] | None = None
 
     def __call__(self, x: Array, t: Array, *, key: Array | None = None) -> Array:
         """``(B, *D), () | (B,) -> (B, *D)`` in float32; a key turns dropout on."""

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -178,8 +178,8 @@ class Experiment:
         """Fresh network parameters."""
         return self.net.init(key, self.spec.shape)
 
-    def bind(self, params: Any, cond: Array | None = None) -> Denoiser:
-        """The denoiser of some parameters, for labels ``(B,)`` if the model takes them."""
+    def bind(self, params: Any, cond: Mapping[str, Array] | None = None) -> Denoiser:
+        """The denoiser of some parameters, for ``{"label": (B,)}`` if the model takes labels."""
         return Denoiser(params, self.sde, self.net, self.precondition, cond)
 
     def prepare(self, raw: Array, key: Array) -> Array:

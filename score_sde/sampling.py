@@ -1,6 +1,6 @@
 """From keys to samples: prior, solver, last move; any number of samples, over any number of devices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -46,11 +46,12 @@ def sample(
     return solver.finish(denoise, x, plan)
 
 
-Draw = Callable[[Any, Plan, Array, Array | None], Array]
+Cond = Mapping[str, Array] | None
+Draw = Callable[[Any, Plan, Array, Cond], Array]
 
 
 def compile_sample(
-    bind: Callable[[Any, Array | None], Denoise],
+    bind: Callable[[Any, Cond], Denoise],
     sde: SDE,
     solver: Solver,
     mesh: Mesh,
@@ -64,10 +65,10 @@ def compile_sample(
     the batch.
 
     Args:
-      bind: ``(params, cond) -> denoise``; ``cond`` is ``(B,)`` labels or None.
+      bind: ``(params, cond) -> denoise``; ``cond`` is ``{"label": (B,)}`` or None.
     """
 
-    def draw(params: Any, plan: Plan, keys: Array, cond: Array | None) -> Array:
+    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
         denoise = bind(params, cond)
         return sample(keys, denoise, sde, solver, plan, shape=shape, progress=progress)
 
@@ -111,7 +112,7 @@ def generate(
         numbers = jnp.arange(first, first + size)
         cond = None
         if labels is not None:
-            cond = jnp.asarray(labels[np.minimum(np.asarray(numbers), num_samples - 1)])
+            cond = {"label": jnp.asarray(labels[np.minimum(np.asarray(numbers), num_samples - 1)])}
         x = draw(params, plan, sample_keys(seed, numbers), cond)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)

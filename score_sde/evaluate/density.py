@@ -1,7 +1,7 @@
 """Log density of a whole data set, example by example."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class Density:
 
 
 def measure_density(
-    log_prob: Callable[[Any, Array, Array, Array], LogProb],
+    log_prob: Callable[[Any, Array, Array, Mapping[str, Array]], LogProb],
     params: Any,
     source: Source,
     scaling: Scaling,

@@ -1,7 +1,7 @@
 """Loss of a whole data set by noise level: what the training loss, an average over levels, hides."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ def level_times(sde: SDE, count: int) -> np.ndarray:
 
 
 def measure_levels(
-    bind: Callable[[Any, Array | None], Denoise],
+    bind: Callable[[Any, Mapping[str, Array] | None], Denoise],
     sde: SDE,
     conditional: bool,
     mesh: Mesh,
@@ -62,7 +62,9 @@ def measure_levels(
     Made once and called often: its program is compiled at the first call.
     """
 
-    def errors(params: Any, x: Array, keys: Array, cond: Array, times: Array) -> tuple[Array, Array]:
+    def errors(
+        params: Any, x: Array, keys: Array, cond: Mapping[str, Array], times: Array
+    ) -> tuple[Array, Array]:
         return loss_by_level(bind(params, cond if conditional else None), sde, x, keys, times)
 
     whole, split = PartitionSpec(), PartitionSpec(BATCH)

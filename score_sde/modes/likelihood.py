@@ -1,5 +1,6 @@
 """``--mode=likelihood``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def likelihood(options: Options) -> int:
         source = First(source, min(config.num_examples, len(source)))
     conditional = experiment.config.training.conditional
 
-    def density(params: Any, keys: Array, x: Array, cond: Array) -> LogProb:
+    def density(params: Any, keys: Array, x: Array, cond: Mapping[str, Array]) -> LogProb:
         return log_prob(
             keys,
             experiment.bind(params, cond if conditional else None),

@@ -53,7 +53,7 @@ class Net:
         params: Mapping[str, Any],
         x: Array,
         c_noise: Array | float,
-        cond: Array | None = None,
+        cond: Mapping[str, Array] | None = None,
         *,
         key: Array | None = None,
     ) -> Array:
@@ -63,14 +63,15 @@ class Net:
           params: as ``init`` returns them.
           x: ``(B, *S, C)`` float32.
           c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
-          cond: ``(B,)`` integer class labels, -1 for none; or None.
+          cond: ``{"label": (B,) integers, -1 for none; "augment": (B, A) floats, 0 for none}``;
+            an entry left out, as None, means none.
           key: a random key for dropout; None for no dropout.
 
         Returns:
           ``(B, *S, C)`` float32.
 
         Raises:
-          ValueError: the network cannot work with these shapes.
+          ValueError: the network cannot work with these shapes, or with an entry of ``cond``.
         """
         c_noise = jnp.asarray(c_noise, jnp.float32)
         if c_noise.ndim == 0:

@@ -1,6 +1,6 @@
 """One update as a pure function: ``(state, batch) -> (state, metrics)``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Objective:
     """
 
     prepare: Callable[[Array, Array], Array]
-    bind: Callable[[Any, Array | None], Callable[..., Array]]
+    bind: Callable[[Any, Mapping[str, Array] | None], Callable[..., Array]]
     loss: Callable[[Callable[..., Array], Array, Array], tuple[Array, dict[str, Array]]]
     conditional: bool = False
 
@@ -39,7 +39,8 @@ class Objective:
         """Mean loss of a raw batch: ``()``."""
         key_data, key_loss = jax.random.split(key)
         x0 = self.prepare(batch["x"], key_data)
-        denoiser = self.bind(params, batch["label"] if self.conditional else None)
+        cond = {"label": batch["label"]} if self.conditional else None
+        denoiser = self.bind(params, cond)
         per_example, _ = self.loss(denoiser, x0, key_loss)
         return jnp.mean(per_example)
 

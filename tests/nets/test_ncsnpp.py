@@ -43,6 +43,7 @@ def call(net, params, x, c_noise, cond, key):
 
 
 def apply(net, params, x, c_noise, cond=None, key=None):
+    cond = None if cond is None else {"label": cond}
     return np.asarray(call(net, params, x, c_noise, cond, key))
 
 
@@ -192,7 +193,7 @@ def test_every_parameter_receives_a_gradient(options):
     net = tiny(**options)
     params = arbitrary(net, (4, 4, 1))
     x, c_noise = normals(10, (2, 4, 4, 1)), jnp.array([0.1, 0.7])
-    cond = jnp.array([0, 1]) if net.module.num_classes else None
+    cond = {"label": jnp.array([0, 1])} if net.module.num_classes else None
 
     def loss(params):
         return jnp.mean(net(params, x, c_noise, cond) ** 2)
@@ -320,14 +321,19 @@ def test_fields_are_checked(options, message):
     ],
 )
 def test_shapes_are_checked(shape, c_noise, cond, message):
-    labels = None if cond is None else jnp.zeros(cond, jnp.int32)
+    labels = None if cond is None else {"label": jnp.zeros(cond, jnp.int32)}
     with pytest.raises(ValueError, match=message):
         tiny()({}, jnp.zeros(shape), jnp.zeros(c_noise), labels)
 
 
 def test_labels_need_one_per_example():
-    with pytest.raises(ValueError, match=r"cond=\(3,\): must be of shape \(2,\)"):
-        tiny(num_classes=2)({}, jnp.zeros((2, 8, 8, 1)), 0.0, jnp.zeros(3, jnp.int32))
+    with pytest.raises(ValueError, match=r"cond label=\(3,\): must be of shape \(2,\)"):
+        tiny(num_classes=2)({}, jnp.zeros((2, 8, 8, 1)), 0.0, {"label": jnp.zeros(3, jnp.int32)})
+
+
+def test_a_condition_that_the_network_cannot_use_is_refused():
+    with pytest.raises(ValueError, match=r"cond augment=\(2, 9\): must be left out"):
+        tiny()({}, jnp.zeros((2, 8, 8, 1)), 0.0, {"augment": jnp.zeros((2, 9))})
 
 
 def test_check_spec_shows_both_directions():
