@@ -15,9 +15,11 @@ import numpy as np
 from jax import Array
 
 from score_sde.nets import layers
+from score_sde.nets.adm import ADM
 from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.songunet import SongUNet
 
-NETS = {"ncsnpp": NCSNpp}
+NETS = {"ncsnpp": NCSNpp, "songunet": SongUNet, "adm": ADM}
 
 
 @dataclass(frozen=True)

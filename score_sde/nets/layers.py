@@ -188,21 +188,26 @@ class GroupNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Residual self-attention with a single head over all spatial positions.
+    """Residual self-attention over all spatial positions.
 
-    Ho et al. 2020, arXiv:2006.11239, appendix B.
+    Ho et al. 2020, arXiv:2006.11239, appendix B.  One head, or as many as there are full groups of
+    ``head_channels`` (Dhariwal and Nichol 2021, arXiv:2105.05233, section 3).
     """
 
     init_scale: float = 0.0
     skip_rescale: bool = True
     dtype: str = "float32"
+    head_channels: int | None = None
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
-        h = GroupNorm(name="norm")(x).reshape(x.shape[0], -1, 1, channels)
+        heads = channels // self.head_channels if self.head_channels else 1
+        h = GroupNorm(self.epsilon, name="norm")(x).reshape(x.shape[0], -1, channels)
         query, key, value = (
-            Dense(channels, 0.1, dtype=self.dtype, name=name)(h) for name in ("query", "key", "value")
+            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(*h.shape[:2], heads, -1)
+            for name in ("query", "key", "value")
         )
         h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
         h = Dense(channels, self.init_scale, dtype=self.dtype, name="out")(h)
@@ -216,6 +221,9 @@ class ResBlock(nn.Module):
     arXiv:1809.11096, figure 15; the filter as in Song et al. 2021, appendix H).  The shortcut is
     affine where the number of channels or the resolution changes, and the identity elsewhere.
     The block of Ho et al. 2020 is the same without resampling and with a small initial shortcut.
+    With ``scale_shift`` the noise level multiplies and shifts the second normalised map instead of
+    adding to its input (Dhariwal and Nichol 2021, arXiv:2105.05233, eq. 3); without
+    ``project_resampled`` a shortcut that only changes resolution has no parameters.
     """
 
     features: int
@@ -227,21 +235,30 @@ class ResBlock(nn.Module):
     init_scale: float = 0.0
     skip_rescale: bool = True
     dtype: str = "float32"
+    scale_shift: bool = False
+    project_resampled: bool = True
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Array, time: Array | None, train: bool) -> Array:
         """``x``: ``(B, *S, C)``; ``time``: ``(B, E)`` or None; gives ``(B, *S', features)``."""
         act = ACTIVATIONS[self.nonlinearity]
         resample = RESAMPLERS[self.resample]
-        h = resample(act(GroupNorm(name="norm_0")(x)), self.kernel)
+        h = resample(act(GroupNorm(self.epsilon, name="norm_0")(x)), self.kernel)
         h = Conv(self.features, dtype=self.dtype, name="conv_0")(h)
         if time is not None:
-            shift = Dense(self.features, dtype=self.dtype, name="time")(act(time))
-            h = h + shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
-        h = act(GroupNorm(name="norm_1")(h))
+            width = self.features * (2 if self.scale_shift else 1)
+            shift = Dense(width, dtype=self.dtype, name="time")(act(time))
+            shift = shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
+            scale, shift = jnp.split(shift, 2, axis=-1) if self.scale_shift else (0.0, shift)
+        else:
+            scale = shift = 0.0
+        norm = GroupNorm(self.epsilon, name="norm_1")
+        h = act(norm(h) * (1.0 + scale) + shift if self.scale_shift else norm(h + shift))
         h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
         h = Conv(self.features, self.init_scale, dtype=self.dtype, name="conv_1")(h)
-        affine = self.resample != "none" or x.shape[-1] != self.features
+        projected = self.resample != "none" and self.project_resampled
+        affine = projected or x.shape[-1] != self.features
         x = resample(x, self.kernel)
         if affine:
             x = Dense(self.features, self.shortcut_scale, dtype=self.dtype, name="shortcut")(x)
