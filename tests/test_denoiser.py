@@ -118,9 +118,9 @@ def test_time_may_be_a_scalar_and_condition_and_key_reach_the_network():
         return jnp.zeros_like(x)
 
     row = Precondition(PREDICTIONS["noise"](), LABELS["time_999"]())
-    denoiser = Denoiser("weights", VP(), net, row, jnp.array([3, 4]))
+    denoiser = Denoiser("weights", VP(), net, row, {"label": jnp.array([3, 4])})
     denoiser(jnp.ones((2, 5)), 0.5, key="dropout")
     assert seen["params"] == "weights"
     assert seen["key"] == "dropout"
     np.testing.assert_array_equal(seen["c_noise"], [499.5, 499.5])
-    np.testing.assert_array_equal(seen["cond"], [3, 4])
+    np.testing.assert_array_equal(seen["cond"]["label"], [3, 4])

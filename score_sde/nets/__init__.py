@@ -18,16 +18,20 @@ from flax.core import meta
 from jax import Array
 
 from score_sde.nets import layers
+from score_sde.nets.adm import ADM
 from score_sde.nets.ddpm import DDPM
 from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
 from score_sde.nets.ncsnpp import NCSNpp
 from score_sde.nets.ncsnpp_diffusers import NCSNppDiffusers
+from score_sde.nets.songunet import SongUNet
 from score_sde.nets.wideresnet import WideResNet
 
 NETS = {
     "ncsnpp": NCSNpp,
     "ncsnpp_diffusers": NCSNppDiffusers,
     "ddpm": DDPM,
+    "songunet": SongUNet,
+    "adm": ADM,
     "ncsn": NCSN,
     "ncsnv2_64": NCSNv2,
     "ncsnv2_128": NCSNv2For128,
@@ -89,14 +93,15 @@ class Net:
           params: as ``init`` returns them.
           x: ``(B, *S, C)`` float32.
           c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
-          cond: conditions by name, each of B rows, or None; a network lists those that it takes.
+          cond: ``{"label": (B,) integers, -1 for none; "augment": (B, A) floats, 0 for none}``;
+            an entry left out, as None, means none.
           key: a random key for dropout; None for no dropout.
 
         Returns:
           ``(B, *S, C)`` float32.
 
         Raises:
-          ValueError: the network cannot work with these shapes.
+          ValueError: the network cannot work with these shapes, or with an entry of ``cond``.
         """
         c_noise = jnp.asarray(c_noise, jnp.float32)
         if c_noise.ndim == 0:

@@ -205,8 +205,8 @@ class GroupNorm(nn.Module):
 class Attention(nn.Module):
     """Residual self-attention over all spatial positions.
 
-    Ho et al. 2020, arXiv:2006.11239, appendix B; with several heads as in Vaswani et al. 2017,
-    arXiv:1706.03762, section 3.2.2.
+    Ho et al. 2020, arXiv:2006.11239, appendix B.  One head, or as many as there are full groups of
+    ``head_channels`` (Dhariwal and Nichol 2021, arXiv:2105.05233, section 3).
     """
 
     init_scale: float = 0.0
@@ -218,10 +218,10 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
+        heads = max(1, channels // self.head_channels) if self.head_channels else 1
         h = self.norm(name="norm")(x).reshape(x.shape[0], -1, channels)
-        per_head = (*h.shape[:2], -1, self.head_channels or channels)
         query, key, value = (
-            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(per_head)
+            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(*h.shape[:2], heads, -1)
             for name in ("query", "key", "value")
         )
         h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
@@ -236,6 +236,9 @@ class ResBlock(nn.Module):
     arXiv:1809.11096, figure 15; the filter as in Song et al. 2021, appendix H).  The shortcut is
     affine where the number of channels or the resolution changes, and the identity elsewhere.
     The block of Ho et al. 2020 is the same without resampling and with a small initial shortcut.
+    With ``scale_shift`` the noise level multiplies and shifts the second normalised map instead of
+    adding to its input (Dhariwal and Nichol 2021, arXiv:2105.05233, eq. 3); without
+    ``project_resampled`` a shortcut that only changes resolution has no parameters.
     """
 
     features: int
@@ -248,6 +251,8 @@ class ResBlock(nn.Module):
     skip_rescale: bool = True
     dtype: str = "float32"
     norm: Callable[..., nn.Module] = GroupNorm
+    scale_shift: bool = False
+    project_resampled: bool = True
 
     @nn.compact
     def __call__(self, x: Array, time: Array | None, train: bool) -> Array:
@@ -256,13 +261,23 @@ class ResBlock(nn.Module):
         resample = RESAMPLERS[self.resample]
         h = resample(act(self.norm(name="norm_0")(x)), self.kernel)
         h = Conv(self.features, dtype=self.dtype, name="conv_0")(h)
-        if time is not None:
-            shift = Dense(self.features, dtype=self.dtype, name="time")(act(time))
-            h = h + shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
-        h = act(self.norm(name="norm_1")(h))
+        norm = self.norm(name="norm_1")
+        if time is None:
+            h = norm(h)
+        else:
+            width = self.features * (2 if self.scale_shift else 1)
+            shift = Dense(width, dtype=self.dtype, name="time")(act(time))
+            shift = shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
+            if self.scale_shift:
+                scale, shift = jnp.split(shift, 2, axis=-1)
+                h = norm(h) * (1.0 + scale) + shift
+            else:
+                h = norm(h + shift)
+        h = act(h)
         h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
         h = Conv(self.features, self.init_scale, dtype=self.dtype, name="conv_1")(h)
-        affine = self.resample != "none" or x.shape[-1] != self.features
+        projected = self.resample != "none" and self.project_resampled
+        affine = projected or x.shape[-1] != self.features
         x = resample(x, self.kernel)
         if affine:
             x = Dense(self.features, self.shortcut_scale, dtype=self.dtype, name="shortcut")(x)

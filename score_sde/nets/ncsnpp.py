@@ -92,7 +92,7 @@ class NCSNpp(nn.Module):
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is.  Released models take ``999 t`` (VP and
             sub-VP, positional), the level's index (discrete) or ``ln sigma`` (VE, fourier).
-          cond: None, or ``{"label": (B,)}``, integer class labels.  A label outside
+          cond: ``{"label": (B,)}`` integer classes, or None.  A label outside
             ``0 ... num_classes - 1``, by convention -1, means no label, as does None.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
@@ -102,7 +102,7 @@ class NCSNpp(nn.Module):
         Raises:
           ValueError: a field, or a shape, that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, cond)
+        check(self, x.shape, c_noise.shape, {k: v.shape for k, v in (cond or {}).items()})
         low, high = self.input_range
         scale = 2 / (high - low)
         x = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
@@ -234,7 +234,7 @@ def check(
     net: NCSNpp,
     shape: tuple[int, ...],
     noise_shape: tuple[int, ...],
-    cond: Mapping[str, Array] | None = None,
+    cond_shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Refuse fields, or shapes of ``(x, c_noise, cond)``, that the network cannot work with.
 
@@ -282,14 +282,19 @@ def check(
         ),
         ("c_noise", noise_shape, f"of shape {batch}, one value per example", tuple(noise_shape) == batch),
     ]
-    if cond is not None:
-        names, label = tuple(cond), cond.get("label")
-        given = None if label is None else tuple(label.shape)
+    label = cond_shapes.get("label")
+    if label is not None:
         requirements += [
-            ("cond", names, "{'label': ...} or None", names == ("label",)),
             ("num_classes", net.num_classes, "positive when labels are given", net.num_classes > 0),
-            ("cond['label']", given, f"of shape {batch}, one label per example", given == batch),
+            ("cond label", label, f"of shape {batch}, one label per example", tuple(label) == batch),
         ]
+    width = getattr(net, "augment_dim", 0)
+    for key, shape_of in cond_shapes.items():
+        known = key == "label" or (key == "augment" and width > 0)
+        requirements.append((f"cond {key}", shape_of, "left out: the network has no such input", known))
+        if key == "augment" and known:
+            fits = tuple(shape_of) == (*batch, width)
+            requirements.append((f"cond {key}", shape_of, f"of shape {(*batch, width)}", fits))
     for field, value, allowed, holds in requirements:
         if not holds:
             raise ValueError(f"{field}={value}: must be {allowed}")

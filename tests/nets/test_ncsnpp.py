@@ -328,8 +328,13 @@ def test_shapes_are_checked(shape, c_noise, cond, message):
 
 
 def test_labels_need_one_per_example():
-    with pytest.raises(ValueError, match=r"cond\['label'\]=\(3,\): must be of shape \(2,\)"):
-        tiny(num_classes=2)({}, jnp.zeros((2, 8, 8, 1)), 0.0, jnp.zeros(3, jnp.int32))
+    with pytest.raises(ValueError, match=r"cond label=\(3,\): must be of shape \(2,\)"):
+        tiny(num_classes=2)({}, jnp.zeros((2, 8, 8, 1)), 0.0, {"label": jnp.zeros(3, jnp.int32)})
+
+
+def test_a_condition_that_the_network_cannot_use_is_refused():
+    with pytest.raises(ValueError, match=r"cond augment=\(2, 9\): must be left out"):
+        tiny()({}, jnp.zeros((2, 8, 8, 1)), 0.0, {"augment": jnp.zeros((2, 9))})
 
 
 def test_check_spec_shows_both_directions():
