@@ -55,6 +55,8 @@ def test_kernel_distance_is_that_of_torch_fidelity(fixture, features):
     score = KernelDistance(kid_subsets=10, kid_subset_size=200)(Sampled(x), reference(y))["kid"]
     assert score.value == pytest.approx(float(recorded["kid_mean"]), rel=1e-6)
     assert score.error == pytest.approx(float(recorded["kid_std"]), rel=1e-6)
+    with pytest.warns(UserWarning, match=r"kid_subset_size = 1000: the sets have 50 and 50 examples"):
+        assert KernelDistance()(Sampled(x[:50]), reference(y[:50]))["kid"].error is None
     for estimator in ESTIMATORS:
         value = squared_mmd(x[:400], y[:400], estimator)
         assert value == pytest.approx(float(recorded[f"mmd2_{estimator}"]), rel=1e-6)
