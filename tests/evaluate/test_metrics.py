@@ -192,7 +192,7 @@ def test_mistakes_are_named(features):
         PRDC()(Sampled(x[:5]), y)
     with pytest.raises(ValueError, match="at least 2 examples, there is 1"):
         Frechet()(Sampled(x[:1]), y)
-    with pytest.raises(ValueError, match="of 64 and of 63 dimensions"):
+    with pytest.raises(ValueError, match="of 63 and of 64 dimensions"):
         Frechet()(Sampled(x[:, :63]), y)
     with pytest.raises(ValueError, match="example 3 are not finite"):
         Moments.of(np.where(np.arange(5)[:, None] == 3, np.nan, x[:5]))
