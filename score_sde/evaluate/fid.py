@@ -34,10 +34,17 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     Raises:
       ValueError: different dimensions.
     """
+    _check_dimensions(a, b)
+    return _from_root(a, symmetric_root(a.covariance), b)
+
+
+def _check_dimensions(a: Gaussian, b: Gaussian) -> None:
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions cannot be compared")
-    roots = symmetric_root(a.covariance) @ symmetric_root(b.covariance)
-    return _distance(a, b, np.linalg.svd(roots, compute_uv=False))
+
+
+def _from_root(a: Gaussian, root: np.ndarray, b: Gaussian) -> float:
+    return _distance(a, b, np.linalg.svd(root @ symmetric_root(b.covariance), compute_uv=False))
 
 
 def _distance(a: Gaussian, b: Gaussian, singular: np.ndarray) -> float:
@@ -98,8 +105,9 @@ class Frechet:
         whole = weighted(x, np.ones(count))
         warn_if_degenerate(whole, count, "generated examples")
         warn_if_degenerate(reference.gaussian, reference.count, "reference examples")
-        value = frechet_distance(reference.gaussian, whole)
+        _check_dimensions(whole, reference.gaussian)
         root = symmetric_root(reference.gaussian.covariance)
+        value = _from_root(reference.gaussian, root, whole)
 
         def resampled(weights: np.ndarray) -> float:
             # The squares of the same singular values, in a third of the time; an error bar needs no more.

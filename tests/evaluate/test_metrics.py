@@ -55,6 +55,8 @@ def test_kernel_distance_is_that_of_torch_fidelity(fixture, features):
     score = KernelDistance(kid_subsets=10, kid_subset_size=200)(Sampled(x), reference(y))["kid"]
     assert score.value == pytest.approx(float(recorded["kid_mean"]), rel=1e-6)
     assert score.error == pytest.approx(float(recorded["kid_std"]), rel=1e-6)
+    with pytest.warns(UserWarning, match=r"kid_subset_size = 1000: the sets have 50 and 50 examples"):
+        assert KernelDistance()(Sampled(x[:50]), reference(y[:50]))["kid"].error is None
     for estimator in ESTIMATORS:
         value = squared_mmd(x[:400], y[:400], estimator)
         assert value == pytest.approx(float(recorded[f"mmd2_{estimator}"]), rel=1e-6)
@@ -190,7 +192,7 @@ def test_mistakes_are_named(features):
         PRDC()(Sampled(x[:5]), y)
     with pytest.raises(ValueError, match="at least 2 examples, there is 1"):
         Frechet()(Sampled(x[:1]), y)
-    with pytest.raises(ValueError, match="of 64 and of 63 dimensions"):
+    with pytest.raises(ValueError, match="of 63 and of 64 dimensions"):
         Frechet()(Sampled(x[:, :63]), y)
     with pytest.raises(ValueError, match="example 3 are not finite"):
         Moments.of(np.where(np.arange(5)[:, None] == 3, np.nan, x[:5]))
