@@ -46,8 +46,10 @@ MEANING = {
         "num_workers": "stream: worker processes; 0 reads in a thread",
     },
     "denoiser": {
-        "prediction": "what the network predicts: `noise`, `score`, `x0`, `v`, `velocity` or `edm`",
-        "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`; `index` and "
+        "prediction": "what the network predicts: `noise`, `score`, `x0`, `v`, `velocity`, `edm` or "
+        "`scaled_noise`",
+        "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`, `log_half_sigma`, "
+        "`vp_time`; `index` and "
         "`reverse_index` for discrete processes",
         "sigma_data": "`edm`: standard deviation of the data",
     },

@@ -75,9 +75,7 @@ def _places(net: Net, shape: tuple[int, ...]) -> tuple[Any, dict[tuple[str, ...]
     return shapes, {path: _their_name(path, net, shape[0]) for path in paths}
 
 
-def from_edm_names(
-    state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]
-) -> dict[str, Any]:
+def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
     """Parameters from the arrays of a released network.
 
     Args:
@@ -132,7 +130,12 @@ def to_edm_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) ->
         for part in path:
             array = array[part]
         array = np.asarray(array)
-        if path[-1] == "kernel" and not name.startswith("map_") and ".affine." not in name and array.ndim == 2:
+        if (
+            path[-1] == "kernel"
+            and not name.startswith("map_")
+            and ".affine." not in name
+            and array.ndim == 2
+        ):
             array = array[None, None]  # a convolution of width one
         array = np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array
         slot = SLOTS.index(path[-2]) if path[-2] in SLOTS else 0
