@@ -121,6 +121,16 @@ class PredictEDM:
         return c_skip / alpha, c_out, 1.0 / (alpha * jnp.sqrt(total))
 
 
+def predict_scaled_noise(sde: SDE, t: Array) -> Row:
+    """The VP and iDDPM columns of EDM's table 1, stated for ``s = sigma / alpha``.
+
+    ``D = x / alpha - s F(x / (alpha sqrt(s^2 + 1)))``: F is the noise, its input has unit variance.
+    """
+    alpha = sde.alpha(t)
+    level = sde.sigma(t) / alpha
+    return 1.0 / alpha, -level, 1.0 / (alpha * jnp.sqrt(level**2 + 1.0))
+
+
 PREDICTIONS: dict[str, Callable[..., Callable[[SDE, Array], Row]]] = {
     "noise": lambda: predict_noise,
     "score": lambda: predict_score,
@@ -128,6 +138,7 @@ PREDICTIONS: dict[str, Callable[..., Callable[[SDE, Array], Row]]] = {
     "x0": lambda: predict_x0,
     "v": lambda: predict_v,
     "velocity": lambda: predict_velocity,
+    "scaled_noise": lambda: predict_scaled_noise,
     "edm": PredictEDM,
 }
 
@@ -149,6 +160,21 @@ def quarter_log_sigma(sde: SDE, t: Array) -> Array:
     return -0.125 * sde.log_snr(t)
 
 
+def log_half_sigma(sde: SDE, t: Array) -> Array:
+    """``log(sigma / 2)``, the VE column of table 1 (arXiv:2206.00364)."""
+    return jnp.log(0.5 * sde.sigma(t))
+
+
+def vp_time(sde: SDE, t: Array) -> Array:
+    """``999 t(sigma)`` of the VP process with beta_d = 19.9, beta_min = 0.1 (arXiv:2206.00364, table 1).
+
+    ``t(sigma)`` solves ``sigma^2 = exp(beta_d t^2 / 2 + beta_min t) - 1``.
+    """
+    exponent = jnp.log1p(jnp.exp(-sde.log_snr(t)))
+    # (sqrt(a^2 + 2 d y) - a) / d without the cancellation at small y
+    return 999.0 * 2.0 * exponent / (jnp.sqrt(0.1**2 + 2.0 * 19.9 * exponent) + 0.1)
+
+
 def index(sde: Any, t: Array) -> Array:
     """``t (steps - 1)``: the level of a DDPM, 0 = least noise."""
     return t * (sde.steps - 1)
@@ -163,6 +189,8 @@ LABELS: dict[str, Callable[..., Callable[[SDE, Array], Array]]] = {
     "time_999": lambda: time_999,
     "log_sigma": lambda: log_sigma,
     "quarter_log_sigma": lambda: quarter_log_sigma,
+    "log_half_sigma": lambda: log_half_sigma,
+    "vp_time": lambda: vp_time,
     "index": lambda: index,
     "reverse_index": lambda: reverse_index,
 }
@@ -208,8 +236,11 @@ class Denoiser:
     cond: Cond = None
 
     def __call__(self, x: Array, t: Array, *, key: Array | None = None) -> Array:
-        """``(B, *D), () | (B,) -> (B, *D)`` in float32; a key turns dropout on."""
+        """``(B, *D), () | (B,) -> (B, *D)`` in float32; a key turns dropout on.
+
+        Of a network that emits more channels than the data have (iDDPM's variances), the first count.
+        """
         t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
         row = self.precondition(self.sde, t)
         output = self.net(self.params, expand(row.c_in, x) * x, row.c_noise, self.cond, key=key)
-        return expand(row.c_skip, x) * x + expand(row.c_out, x) * output
+        return expand(row.c_skip, x) * x + expand(row.c_out, x) * output[..., : x.shape[-1]]

@@ -43,6 +43,7 @@ def documented_target(name, sde, x0, noise, t):
         "v": alpha * noise - sigma * x0,
         "velocity": velocity,
         "edm": edm,
+        "scaled_noise": noise,
     }[name]
 
 
