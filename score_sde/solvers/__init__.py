@@ -3,10 +3,18 @@
 from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
 from score_sde.solvers.grids import GRIDS, Grid
+from score_sde.solvers.hooks import Hooks
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
+from score_sde.solvers.members import MULTISTEP
 from score_sde.solvers.pc import PC
 
-SOLVERS = {"pc": PC, "ode": AdaptiveODE, "legacy_pc": LegacyPC, "legacy_ode": LegacyODE}
+SOLVERS = {
+    "pc": PC,
+    "ode": AdaptiveODE,
+    **MULTISTEP,
+    "legacy_pc": LegacyPC,
+    "legacy_ode": LegacyODE,
+}
 
 __all__ = [
     "GRIDS",
@@ -15,6 +23,7 @@ __all__ = [
     "AdaptiveODE",
     "Affine",
     "Grid",
+    "Hooks",
     "LegacyODE",
     "LegacyPC",
     "Noise",
