@@ -92,7 +92,7 @@ def _differences(r: np.ndarray, corrects: bool) -> np.ndarray:
     table = []
     for j in range(1, len(r)):
         row = np.zeros(size)
-        row[corrects], row[j + corrects] = -1.0 / r[j], 1.0 / r[j]
+        row[int(corrects)], row[j + corrects] = -1.0 / r[j], 1.0 / r[j]
         table.append(row)
     if corrects:
         row = np.zeros(size)
