@@ -7,11 +7,17 @@ from score_sde.solvers.hooks import Hooks
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
 from score_sde.solvers.members import MULTISTEP
 from score_sde.solvers.pc import PC
+from score_sde.solvers.runge_kutta import RUNGE_KUTTA
+from score_sde.solvers.singlestep import SINGLESTEP
+from score_sde.solvers.stochastic import STOCHASTIC
 
 SOLVERS = {
     "pc": PC,
     "ode": AdaptiveODE,
     **MULTISTEP,
+    **RUNGE_KUTTA,
+    **SINGLESTEP,
+    **STOCHASTIC,
     "legacy_pc": LegacyPC,
     "legacy_ode": LegacyODE,
 }

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-
 from score_sde.config import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals
@@ -70,6 +69,8 @@ class SchemeSolver(TableSolver):
             return min(order, 2)
         if form in ("midpoint", "taylor", "adams"):
             return min(order, 2)
+        if form == "vary" and order > 1:
+            return 1
         return max(order, scheme.corrector + 1) if scheme.corrector else order
 
     @property

@@ -133,7 +133,9 @@ def exact_weights(step: Step, nodes: Marginals, prediction: str, basis: str) -> 
     return scale * lagrange_integrals(u, start, end, measure)
 
 
-def published_weights(step: Step, nodes: Marginals, prediction: str, form: Form, corrects: bool) -> np.ndarray:
+def published_weights(
+    step: Step, nodes: Marginals, prediction: str, form: Form, corrects: bool
+) -> np.ndarray:
     """The weights that a paper's code has in place of the integral; nodes and result as above."""
     past = nodes.lam[1:] if corrects else nodes.lam
     ratios = (past - step.at.lam) / step.h
@@ -224,8 +226,7 @@ def write(
         move = method.move(step, nodes(i, size)) if predicted else first_order(step)
         weights = move.carry * change
         weights[: len(move.weights)] += move.weights
-        draw = rows.draw() if move.noise else 0
-        rows.add(at.t, prediction, x=move.carry, weights=weights, noise=move.noise, draw=draw)
+        rows.add(at.t, prediction, x=move.carry, weights=weights, noise=move.noise, draw=i + 1)
         change = np.zeros(WIDTH)
         if corrector and predicted and i + 1 < count:
             size = min(corrector, room)

@@ -29,20 +29,20 @@ class Span(NamedTuple):
 Form = Callable[[Span, bool], np.ndarray]
 
 
-def _phis(z: float, count: int) -> list[float]:
+def phis(z: float, count: int) -> list[float]:
     """``phi_1 = expm1(z)``, ``phi_{k+1} = phi_k / z - 1 / k!``, scaled as in the papers: ``count`` of them."""
     if abs(z) < 1.0:  # by the series, for the recursion loses a digit with every division by a small z
         return [sum(z ** (j - k + 1) / factorial(j) for j in range(k, k + 18)) for k in range(1, count + 1)]
-    phis = [float(np.expm1(z))]
+    values = [float(np.expm1(z))]
     for k in range(1, count):
-        phis.append(phis[-1] / z - 1.0 / factorial(k))
-    return phis
+        values.append(values[-1] / z - 1.0 / factorial(k))
+    return values
 
 
 def _dpm(span: Span, second: Callable[[float], float]) -> np.ndarray:
     """DPM-Solver and DPM-Solver++, multistep (arXiv:2211.01095, algorithm 2, and its code for order 3)."""
     z, r = span
-    phi_1, phi_2, phi_3 = _phis(z, 3)
+    phi_1, phi_2, phi_3 = phis(z, 3)
     if len(r) == 1:
         return np.array([phi_1])
     newer = np.array([1.0, -1.0, 0.0]) / (r[0] - r[1])
@@ -64,7 +64,7 @@ def midpoint(span: Span, corrects: bool) -> np.ndarray:
 def taylor(span: Span, corrects: bool) -> np.ndarray:
     """The other two-step choice, ``phi_2`` for the slope; also called ``heun``."""
     _no_corrector(corrects, len(span.ratios), 3)
-    return _dpm(span, lambda z: _phis(z, 2)[1])
+    return _dpm(span, lambda z: phis(z, 2)[1])
 
 
 def adams(span: Span, corrects: bool) -> np.ndarray:
@@ -115,8 +115,8 @@ def _unipc(span: Span, corrects: bool, scale: float) -> np.ndarray:
         rhos = np.array([0.5])  # the paper's choice for the smallest systems
     else:
         powers = np.vander(steps, count, increasing=True).T
-        phis = _phis(z, count + 1)[1:]
-        rhos = np.linalg.solve(powers, [phi * factorial(k + 1) / scale for k, phi in enumerate(phis)])
+        terms = phis(z, count + 1)[1:]
+        rhos = np.linalg.solve(powers, [phi * factorial(k + 1) / scale for k, phi in enumerate(terms)])
     return weights + scale * rhos @ _differences(r, corrects)
 
 
@@ -145,13 +145,13 @@ def vary(span: Span, corrects: bool) -> np.ndarray:
         return weights
     columns = [steps**k / factorial(k + 1) for k in range(count)]
     inverse = np.linalg.inv(np.stack(columns, axis=1))
-    phis = _phis(z, count + 1)[1:]
+    terms = np.array(phis(z, count + 1)[1:])
     differences = _differences(r, corrects)
     if not corrects:
-        return weights + np.array(phis) @ inverse @ differences
+        return weights + terms @ inverse @ differences
     old, new = differences[:-1], differences[-1]
-    weights = weights + np.array(phis[:-1]) @ inverse[:-1, :-1] @ old if count > 1 else weights
-    return weights + phis[-1] * inverse[max(count - 2, 0), -1] * new
+    weights = weights + terms[:-1] @ inverse[:-1, :-1] @ old if count > 1 else weights
+    return weights + terms[-1] * inverse[max(count - 2, 0), -1] * new
 
 
 FORMS: dict[str, Form] = {

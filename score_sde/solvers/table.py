@@ -25,7 +25,6 @@ from score_sde.solvers.base import (
     Marginals,
     Noise,
     Plan,
-    Progress,
     StepSolver,
     coefficients,
     make_plan,
@@ -101,16 +100,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
-        self._draws = 0
         self.start = Start(1.0, 0.0)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def draw(self) -> int:
-        """A number for a fresh noise; 0 is the prior's and 1 that of the first move."""
-        self._draws += 1
-        return self._draws + 1
 
     def add(
         self,
@@ -121,7 +111,7 @@ class Rows:
         anchor: float = 0.0,
         weights: Sequence[float] | np.ndarray = (),
         noise: float = 0.0,
-        draw: int = 0,
+        draw: int = 1,
         opens: bool = True,
         closes: bool = True,
     ) -> None:
@@ -130,8 +120,8 @@ class Rows:
         padded[: len(weights)] = weights
         self._rows.append(Row(t, *prediction, x, anchor, padded, noise, draw, opens, closes))
 
-    def lift(self, gain: float, noise: float) -> None:
-        """Scale the last state and add noise to it: ``gain x + noise z``."""
+    def lift(self, gain: float, noise: float, draw: int) -> None:
+        """Scale the last state and add noise to it: ``gain x + noise z``.  Before any row the draw is 1."""
         if not self._rows:
             self.start = Start(gain, noise)
             return
@@ -143,7 +133,7 @@ class Rows:
             anchor_gain=gain * row.anchor_gain,
             weights=gain * row.weights,
             noise_gain=noise if noise else gain * row.noise_gain,
-            draw=self.draw() if noise else row.draw,
+            draw=draw if noise else row.draw,
         )
 
     def tweedie(self, t: float) -> None:
