@@ -215,8 +215,8 @@ class Marginals(NamedTuple):
         with np.errstate(divide="ignore"):
             return np.asarray(self.sigma / self.alpha)
 
-    def pick(self, i: int) -> "Marginals":
-        """The process at the time number ``i``."""
+    def pick(self, i: Any) -> "Marginals":
+        """The process at the times with index ``i``."""
         return Marginals(*(column[i] for column in self))
 
 

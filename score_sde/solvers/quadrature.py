@@ -14,7 +14,7 @@ def lagrange_integrals(
 ) -> np.ndarray:
     """``int_start^end l_j(u) dw(u)`` for the Lagrange polynomials ``l_j`` on ``nodes``: ``(k,) -> (k,)``.
 
-    By parts, so that ``w`` needs no derivative: ``l_j(end) (w(end) - w(start)) - int l_j' (w - w(start)) du``.
+    By parts, so that ``w`` needs no derivative: ``[l_j (w - w(start))] - int l_j' (w - w(start)) du``.
     The points of the Gauss-Legendre rule crowd quadratically at ``end``, where ``w`` may behave like a root.
 
     Args:
@@ -22,8 +22,8 @@ def lagrange_integrals(
     """
     width = start - end
     u = end + width * _Y**2
-    rise = measure(u) - measure(np.asarray([start]))
-    total = measure(np.asarray([end])) - measure(np.asarray([start]))
+    values = measure(np.concatenate([u, [end, start]]))
+    rise, total = values[:-2] - values[-1], values[-2] - values[-1]
     scaled = (np.asarray(nodes, np.float64) - end) / width  # the polynomials in units of the step
     integrals = []
     for j, node in enumerate(scaled):
@@ -31,5 +31,5 @@ def lagrange_integrals(
         basis = polynomial.polyfromroots(others) / np.prod(node - others)
         slope = polynomial.polyval(_Y**2, polynomial.polyder(basis))
         # The integral runs from start (y = 1) to end (y = 0); the width of du cancels that of the slope.
-        integrals.append(basis[0] * total[0] + np.sum(_DY * 2.0 * _Y * slope * rise))
+        integrals.append(basis[0] * total + np.sum(_DY * 2.0 * _Y * slope * rise))
     return np.asarray(integrals)

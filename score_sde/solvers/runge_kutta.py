@@ -10,7 +10,7 @@ import numpy as np
 from score_sde.config import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, times_at
-from score_sde.solvers.table import PREDICTIONS, Rows, TableSolver
+from score_sde.solvers.table import PREDICTIONS, Prediction, Rows, TableSolver
 
 
 class Tableau(NamedTuple):
@@ -23,7 +23,9 @@ class Tableau(NamedTuple):
 
 EULER = Tableau((0.0,), ((),), (1.0,))
 RK4_TABLEAU = Tableau(
-    (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+    c=(0.0, 0.5, 0.5, 1.0),
+    a=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
 )
 
 
@@ -38,36 +40,56 @@ class Frame(NamedTuple):
     prediction: str
     scale: Callable[[Marginals], np.ndarray]
     variable: Callable[[Marginals], np.ndarray]
+    time: Callable[[SDE, np.ndarray, float], np.ndarray]
 
 
-def _at_times(sde: SDE, w: np.ndarray, at: Marginals, to: Marginals) -> Marginals:
-    return marginals(sde, w)
-
-
-def _at_levels(sde: SDE, w: np.ndarray, at: Marginals, to: Marginals) -> Marginals:
-    """The process where ``rho`` is ``w``, between two times whose values are kept to the last bit."""
-    times = times_at(sde, -np.log(w), float(to.t), float(at.t))
-    times = np.where(w == at.rho, at.t, np.where(w == to.rho, to.t, times))
-    return marginals(sde, times)
-
-
-FRAMES: dict[str, tuple[Frame, Callable[..., Marginals]]] = {
-    "t": (Frame("velocity", lambda at: np.ones_like(at.t), lambda at: np.asarray(at.t)), _at_times),
-    "rho": (Frame("noise", lambda at: np.asarray(at.alpha), lambda at: at.rho), _at_levels),
+FRAMES: dict[str, Frame] = {
+    "t": Frame("velocity", lambda at: np.ones_like(at.t), lambda at: at.t, lambda sde, w, top: w),
+    "rho": Frame(
+        "noise",
+        lambda at: at.alpha,
+        lambda at: at.rho,
+        lambda sde, w, top: times_at(sde, -np.log(w), 0.0, top),
+    ),
 }
 
 
 def raised(sde: SDE, at: Marginals, factor: float) -> Marginals:
-    """The process where the noise level ``sigma / alpha`` is ``factor`` times that at ``at``; at most infinite
-    times, or ``t_max`` for a process that ends there."""
-    target, high = float(at.lam) - math.log(factor), float(at.t)
+    """The process where the noise level ``sigma / alpha`` is ``factor`` times that at ``at`` ``(n,)``.
+
+    Times beyond ``t_max`` are taken where the process goes on there; where it ends, the level is the last.
+    """
+    target, high = at.lam - math.log(factor), float(np.max(at.t))
     for _ in range(64):
-        if not marginals(sde, np.array([high])).lam[0] > target:
+        if not marginals(sde, np.array([high])).lam[0] > target.min():
             break
         high *= 2.0
     if not np.isfinite(marginals(sde, np.array([high])).lam[0]):
-        high = max(sde.t_max, float(at.t))
-    return marginals(sde, times_at(sde, np.array([target]), float(at.t), high)).pick(0)
+        high = max(sde.t_max, float(np.max(at.t)))
+    return marginals(sde, times_at(sde, target, float(np.min(at.t)), high))
+
+
+class Churn(NamedTuple):
+    """EDM's noise before each step.  The fields are described in ``Churned``."""
+
+    s_churn: float
+    s_min: float
+    s_max: float
+    s_noise: float
+
+    def apply(self, sde: SDE, at: Marginals) -> tuple[Marginals, list[tuple[float, float] | None]]:
+        """Where the steps start after the noise, and how to get there: ``gain x + noise z``, or None."""
+        gamma = min(self.s_churn / len(at.t), math.sqrt(2.0) - 1.0)
+        noisy = (at.rho >= self.s_min) & (at.rho <= self.s_max) & (gamma > 0)
+        if not noisy.any():
+            return at, [None] * len(at.t)
+        hat = raised(sde, at, 1.0 + gamma)
+        hat = Marginals(*(np.where(noisy, new, old) for new, old in zip(hat, at, strict=True)))
+        spread = hat.alpha * np.sqrt(hat.rho**2 - at.rho**2) * self.s_noise
+        gain = hat.alpha / at.alpha
+        return hat, [
+            (float(g), float(c)) if on else None for g, c, on in zip(gain, spread, noisy, strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,45 +114,56 @@ class Churned(TableSolver):
                 f"{self.s_churn}, {self.s_noise}, {self.s_min} and {self.s_max}"
             )
 
-    def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
-        steps = len(path.t) - 1
-        gamma = min(self.s_churn / steps, math.sqrt(2.0) - 1.0)
-        for i in range(steps):
-            at, to = path.pick(i), path.pick(i + 1)
-            if gamma > 0 and self.s_min <= at.rho <= self.s_max:
-                hat = raised(sde, at, 1.0 + gamma)
-                spread = hat.alpha * np.sqrt(hat.rho**2 - at.rho**2) * self.s_noise
-                rows.lift(hat.alpha / at.alpha, spread, i + 1)
-                at = hat
-            self.write_step(sde, at, to, rows, i + 1)
-
-    def write_step(self, sde: SDE, at: Marginals, to: Marginals, rows: Rows, draw: int) -> None:
-        """The rows of one step, whose noise has the number ``draw``."""
-        raise NotImplementedError
+    @property
+    def churn(self) -> Churn:
+        """The noise before each step."""
+        return Churn(self.s_churn, self.s_min, self.s_max, self.s_noise)
 
 
-def write_tableau(sde: SDE, at: Marginals, to: Marginals, rows: Rows, tableau: Tableau, space: str) -> None:
-    """Fill in one Runge-Kutta step; a step to no noise is Euler's, which needs no evaluation there."""
-    frame, locate = FRAMES[space]
-    c, a, b = EULER if to.sigma == 0 else tableau
-    start, end = float(frame.variable(at)), float(frame.variable(to))
-    width = end - start
-    stages = locate(
-        sde, np.array([start if x == 0.0 else end if x == 1.0 else start + x * width for x in c]), at, to
-    )
-    scales, unit = frame.scale(stages), float(frame.scale(at))
-    for j in range(len(c)):
-        last = j + 1 == len(c)
-        scale = float(frame.scale(to)) if last else float(scales[j + 1])
-        slopes = b if last else a[j + 1]
-        rows.add(
-            float(stages.t[j]),
-            PREDICTIONS[frame.prediction](sde, stages.pick(j)),
-            anchor=scale / unit,
-            weights=[scale * width * w for w in reversed(slopes)],
-            opens=j == 0,
-            closes=last,
-        )
+def write_tableau(
+    sde: SDE,
+    at: Marginals,
+    to: Marginals,
+    rows: Rows,
+    tableau: Tableau,
+    space: str,
+    lifts: list[tuple[float, float] | None] | None = None,
+) -> None:
+    """Fill in Runge-Kutta steps from ``at`` to ``to``, ``(n,)`` each.
+
+    A step to no noise is Euler's, which needs no evaluation there.
+
+    Args:
+      lifts: noise before each step, see ``Churn.apply``.
+    """
+    frame, count = FRAMES[space], len(at.t)
+    start, end = frame.variable(at)[:, None], frame.variable(to)[:, None]
+    c = np.array(tableau.c)
+    stage_w = start + c * (end - start)
+    times = frame.time(sde, stage_w.ravel(), float(np.max(at.t))).reshape(count, -1)
+    times = np.where(c == 0.0, at.t[:, None], np.where(c == 1.0, to.t[:, None], times))
+    stages = marginals(sde, times.ravel())
+    predictions = PREDICTIONS[frame.prediction](sde, stages)
+    of_x, of_d = (np.broadcast_to(p, times.size).reshape(times.shape) for p in predictions)
+    scales, units, ends = frame.scale(stages).reshape(times.shape), frame.scale(at), frame.scale(to)
+    widths = (end - start)[:, 0]
+    for i in range(count):
+        lift = lifts[i] if lifts else None
+        if lift is not None:
+            rows.lift(*lift, i + 1)
+        _, a, b = EULER if to.sigma[i] == 0 else tableau
+        for j in range(len(a)):
+            last = j + 1 == len(a)
+            scale = ends[i] if last else scales[i, j + 1]
+            slopes = b if last else a[j + 1]
+            rows.add(
+                times[i, j],
+                Prediction(of_x[i, j], of_d[i, j]),
+                anchor=scale / units[i],
+                weights=[scale * widths[i] * w for w in reversed(slopes)],
+                opens=j == 0,
+                closes=last,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +193,9 @@ class RungeKutta(Churned):
     def evaluations(self) -> int:
         return len(self.tableau.c)
 
-    def write_step(self, sde: SDE, at: Marginals, to: Marginals, rows: Rows, draw: int) -> None:
-        write_tableau(sde, at, to, rows, self.tableau, self.space)
+    def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
+        at, lifts = self.churn.apply(sde, path.pick(slice(-1)))
+        write_tableau(sde, at, path.pick(slice(1, None)), rows, self.tableau, self.space, lifts)
 
 
 @dataclass(frozen=True, kw_only=True)

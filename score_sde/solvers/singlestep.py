@@ -19,14 +19,14 @@ from score_sde.solvers.table import PREDICTIONS, Prediction, Rows
 SHARES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 
 
-def split(at: Marginals, to: Marginals, eta: float) -> tuple[Marginals, float]:
+def split(at: Marginals, to: Marginals, eta: float) -> tuple[Marginals, np.ndarray]:
     """An ancestral step's two halves: the level to go down to, and the noise to come back up with.
 
     ``rho_up^2 = eta^2 rho_s^2 (1 - rho_s^2 / rho_t^2)`` (arXiv:2010.02502, eq. 16), at most ``rho_s^2``.
     """
-    up = min(to.rho, eta * np.sqrt(to.rho**2 * (at.rho**2 - to.rho**2)) / at.rho)
+    up = np.minimum(to.rho, eta * np.sqrt(to.rho**2 * (at.rho**2 - to.rho**2)) / at.rho)
     down = to._replace(sigma=to.alpha * np.sqrt(to.rho**2 - up**2))
-    return down, float(to.alpha * up)
+    return down, to.alpha * up
 
 
 def _slopes(prediction: str, form: str, z: float, r: tuple[float, ...]) -> np.ndarray:
@@ -99,11 +99,14 @@ def write_step(
 
 
 def between(sde: SDE, at: Marginals, to: Marginals, shares: tuple[float, ...]) -> Marginals:
-    """The process at shares of a step in log-SNR; none if the step ends without noise."""
-    if to.sigma == 0:
-        return marginals(sde, np.zeros(0))
-    lam = at.lam + np.array(shares) * (to.lam - at.lam)
-    return marginals(sde, times_at(sde, lam, 0.0, float(at.t)))
+    """The process at shares of steps in log-SNR: ``(n,)`` each to ``(n, k)``.
+
+    A step that ends without noise has no middle; its entries are of time 0 and not to be used.
+    """
+    length = np.where(to.sigma > 0, to.lam - at.lam, np.inf)
+    lam = at.lam[:, None] + np.array(shares) * length[:, None]
+    nodes = marginals(sde, times_at(sde, lam.ravel(), 0.0, float(np.max(at.t))))
+    return Marginals(*(column.reshape(lam.shape) for column in nodes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +136,15 @@ class SingleStep(Churned):
                 raise ValueError(
                     f"{name} = {value!r} is not one of: {', '.join(table)}{nearest(value, table)}"
                 )
-        if self.eta < 0 or (self.stages == "grid" and (self.eta or self.s_churn)):
-            raise ValueError(f"eta = {self.eta}: must be 0 or more, and without noise for stages = 'grid'")
+        if (
+            self.eta < 0
+            or (self.eta and self.s_churn)
+            or (self.stages == "grid" and (self.eta or self.s_churn))
+        ):
+            raise ValueError(
+                f"eta = {self.eta} and s_churn = {self.s_churn}: eta must be 0 or more, not both can be on, "
+                "and neither with stages = 'grid'"
+            )
 
     @property
     def accuracy(self) -> float:
@@ -145,21 +155,24 @@ class SingleStep(Churned):
         return self.order if self.stages == "log_snr" else 1
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
-        if self.stages == "log_snr":
-            super().write(sde, path, rows)
-            return
-        i = 0
-        for order in orders(len(path.t) - 1, self.order):
-            nodes = path.pick(np.arange(i + 1, i + order))
-            options = {"prediction": self.prediction, "form": self.form}
-            write_step(sde, path.pick(i), path.pick(i + order), nodes, rows, **options)
-            i += order
-
-    def write_step(self, sde: SDE, at: Marginals, to: Marginals, rows: Rows, draw: int) -> None:
-        down, up = split(at, to, self.eta) if self.eta else (to, 0.0)
-        nodes = between(sde, at, down, SHARES[self.order])
         options = {"prediction": self.prediction, "form": self.form}
-        write_step(sde, at, down, nodes, rows, **options, noise=up, draw=draw)
+        if self.stages == "grid":
+            i = 0
+            for order in orders(len(path.t) - 1, self.order):
+                nodes = path.pick(slice(i + 1, i + order))
+                write_step(sde, path.pick(i), path.pick(i + order), nodes, rows, **options)
+                i += order
+            return
+        at, lifts = self.churn.apply(sde, path.pick(slice(-1)))
+        to, up = path.pick(slice(1, None)), np.zeros(len(at.t))
+        if self.eta:
+            to, up = split(at, to, self.eta)
+        nodes = between(sde, at, to, SHARES[self.order])
+        for i, lift in enumerate(lifts):
+            if lift is not None:
+                rows.lift(*lift, i + 1)
+            inner = nodes.pick(i)
+            write_step(sde, at.pick(i), to.pick(i), inner, rows, **options, noise=float(up[i]), draw=i + 1)
 
 
 def orders(evaluations: int, order: int) -> list[int]:

@@ -39,21 +39,35 @@ class DPMppSDE(TableSolver):
         return 2
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
-        for i in range(len(path.t) - 1):
-            at, to = path.pick(i), path.pick(i + 1)
-            if to.sigma == 0:
-                rows.add(at.t, X0, weights=[to.alpha])
+        at, to = path.pick(slice(-1)), path.pick(slice(1, None))
+        middle = between(sde, at, to, (0.5,)).pick((slice(None), 0))
+        first, first_up = split(at, middle, self.eta)
+        down, up = split(at, to, self.eta)
+        # With the middle at half the step the second prediction gets all the weight.
+        first_carry, carry = first.sigma / at.sigma, down.sigma / at.sigma
+        first_weight, weight = first.alpha - first_carry * at.alpha, down.alpha - carry * at.alpha
+        for i in range(len(at.t)):
+            if to.sigma[i] == 0:
+                rows.add(at.t[i], X0, weights=[to.alpha[i]])
                 continue
-            middle = between(sde, at, to, (0.5,)).pick(0)
-            first, up = split(at, middle, self.eta)
-            carry = first.sigma / at.sigma
-            weights = [first.alpha - carry * at.alpha]
-            rows.add(at.t, X0, anchor=carry, weights=weights, noise=up, draw=2 * i + 1, closes=False)
-            down, up = split(at, to, self.eta)
-            carry = down.sigma / at.sigma
-            # With the middle at half the step the second prediction gets all the weight.
-            weights = [down.alpha - carry * at.alpha]
-            rows.add(middle.t, X0, anchor=carry, weights=weights, noise=up, draw=2 * i + 2, opens=False)
+            rows.add(
+                at.t[i],
+                X0,
+                anchor=first_carry[i],
+                weights=[first_weight[i]],
+                noise=first_up[i],
+                draw=2 * i + 1,
+                closes=False,
+            )
+            rows.add(
+                middle.t[i],
+                X0,
+                anchor=carry[i],
+                weights=[weight[i]],
+                noise=up[i],
+                draw=2 * i + 2,
+                opens=False,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +147,17 @@ class Restart(TableSolver):
         return 2
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
-        done = False
-        for i in range(len(path.t) - 1):
-            at, to = path.pick(i), path.pick(i + 1)
+        inside = np.flatnonzero((path.rho[1:] <= self.restart_min) & (path.sigma[1:] > 0))
+        first = int(inside[0]) + 1 if len(inside) else len(path.t) - 1
+        self._heun(sde, path.pick(slice(first + 1)), rows)
+        if len(inside) and path.rho[0] > self.restart_max:
+            self._restart(sde, path.pick(first), float(path.t[0]), rows)
+        self._heun(sde, path.pick(slice(first, None)), rows)
+
+    def _heun(self, sde: SDE, path: Marginals, rows: Rows) -> None:
+        if len(path.t) > 1:
+            at, to = path.pick(slice(-1)), path.pick(slice(1, None))
             write_tableau(sde, at, to, rows, second_order(1.0), "rho")
-            if 0 < to.rho <= self.restart_min and not done:
-                done = True
-                self._restart(sde, to, float(path.t[0]), rows)
 
     def _restart(self, sde: SDE, low: Marginals, top: float, rows: Rows) -> None:
         count = self.restart_steps
@@ -150,8 +168,7 @@ class Restart(TableSolver):
         jump = transition(path.pick(0), low)
         for k in range(self.restarts):
             rows.lift(float(jump.retention), float(np.sqrt(jump.variance)), k + 1)
-            for i in range(count):
-                write_tableau(sde, path.pick(i), path.pick(i + 1), rows, second_order(1.0), "rho")
+            self._heun(sde, path, rows)
 
 
 STOCHASTIC = {"dpmpp_sde": DPMppSDE, "stochastic_heun": StochasticHeun, "restart": Restart}
