@@ -81,6 +81,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "t_end": 1e-3,
         "grid": "uniform",
         "rho": 7.0,
+        "shift": 1.0,
+        "times": (),
         "batch_size": 64,
         "denoise": True,
         "predictor": "euler_maruyama",
@@ -89,6 +91,30 @@ FIELDS: dict[str, dict[str, Any]] = {
         "snr": 0.16,
         "norm": str,
         "churn": 1.0,
+        "order": int,
+        "corrector_order": int,
+        "eta": float,
+        "noise_rule": str,
+        "prediction": str,
+        "basis": str,
+        "form": str,
+        "lower_final_below": int,
+        "space": str,
+        "stage": float,
+        "stages": str,
+        "s_churn": 0.0,
+        "s_min": 0.0,
+        "s_max": float,
+        "s_noise": 1.0,
+        "restarts": 2,
+        "restart_steps": 4,
+        "restart_min": 0.06,
+        "restart_max": 0.3,
+        "sde_rtol": 0.02,
+        "sde_atol": 0.0078,
+        "safety": 0.9,
+        "exponent": 0.9,
+        "first_step": 0.01,
         "rtol": 1e-5,
         "atol": 1e-5,
         "method": "dopri5",
@@ -263,7 +289,9 @@ def assemble(config: Any, spec: Spec) -> Experiment:
     solver = build(
         find(SOLVERS, config.sampling.solver, "sampling.solver"), _only_set(config.sampling), "sampling"
     )
-    grid = build(find(GRIDS, config.sampling.grid, "sampling.grid"), config.sampling, "sampling")
+    make_grid = find(GRIDS, config.sampling.grid, "sampling.grid")
+    given = {"sde": sde} if "sde" in options(make_grid) else {}
+    grid = build(make_grid, config.sampling, "sampling", **given)
     start, end, steps = sde.t_max, config.sampling.t_end, config.sampling.steps
     if not 0 <= end < start:
         raise ConfigError(f"config.sampling.t_end = {end}: must be in [0, {start})")

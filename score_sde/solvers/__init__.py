@@ -1,6 +1,8 @@
 """Solvers.  To add one: a class with ``plan`` and ``step``, and a line in ``SOLVERS``."""
 
+from score_sde.solvers.across import across, dynamic_threshold, threshold
 from score_sde.solvers.adaptive import AdaptiveODE
+from score_sde.solvers.adaptive_sde import AdaptiveSDE
 from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
 from score_sde.solvers.grids import GRIDS, Grid
 from score_sde.solvers.hooks import Hooks
@@ -18,6 +20,7 @@ SOLVERS = {
     **RUNGE_KUTTA,
     **SINGLESTEP,
     **STOCHASTIC,
+    "adaptive_sde": AdaptiveSDE,
     "legacy_pc": LegacyPC,
     "legacy_ode": LegacyODE,
 }
@@ -27,6 +30,7 @@ __all__ = [
     "PC",
     "SOLVERS",
     "AdaptiveODE",
+    "AdaptiveSDE",
     "Affine",
     "Grid",
     "Hooks",
@@ -37,5 +41,8 @@ __all__ = [
     "Progress",
     "Solver",
     "StepSolver",
+    "across",
+    "dynamic_threshold",
     "noise_of",
+    "threshold",
 ]

@@ -124,7 +124,9 @@ class Listed:
     def __call__(self, start: float, end: float, steps: int) -> np.ndarray:
         times = np.asarray(self.times, np.float64)
         if len(times) != steps + 1 or np.any(np.diff(times) >= 0):
-            raise ValueError(f"times = {self.times}: grid = 'list' takes steps + 1 = {steps + 1} decreasing times")
+            raise ValueError(
+                f"times = {self.times}: grid = 'list' takes steps + 1 = {steps + 1} decreasing times"
+            )
         if times[0] > start * (1 + 1e-9) or times[-1] < 0:
             raise ValueError(f"times = {self.times}: must be between {start} and 0")
         return times

@@ -1,4 +1,4 @@
-"""Multistep solvers by their published names.  Each is a choice of arguments of one formula (``multistep``)."""
+"""Multistep solvers by their published names, each a choice of arguments of one formula."""
 
 import abc
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class SchemeSolver(TableSolver):
         if not 1 <= scheme.order <= most:
             raise ValueError(f"order = {scheme.order}: must be in 1 to {most}")
         if not 0 <= scheme.corrector < WIDTH:
-            raise ValueError(f"corrector = {scheme.corrector}: must be in 0 to {WIDTH - 1}")
+            raise ValueError(f"corrector_order = {scheme.corrector}: must be in 0 to {WIDTH - 1}")
         if scheme.corrector and scheme.method.form in ("midpoint", "taylor", "adams"):
             raise ValueError(f"form = {scheme.method.form!r} has no corrector")
         if scheme.eta < 0 or (scheme.eta and scheme.method.prediction == "velocity"):
@@ -71,7 +71,7 @@ class SchemeSolver(TableSolver):
             return min(order, 2)
         if form == "vary" and order > 1:
             return 1
-        return max(order, scheme.corrector + 1) if scheme.corrector else order
+        return min(order, scheme.corrector) + 1 if scheme.corrector else order
 
     @property
     def evaluations(self) -> int:
@@ -101,8 +101,8 @@ class Multistep(SchemeSolver):
 
     Attributes:
       order: past predictions used, 1 to 4: the order of convergence of the predictor.
-      corrector: past predictions that the corrector uses beside the new one, 0 (none) to 3; it brings the
-        order to ``corrector + 1`` without an evaluation.
+      corrector_order: past predictions that the corrector uses beside the new one, 0 (none) to 3; one as
+        large as ``order`` brings one order more, without an evaluation.
       eta: noise, 0 (none) to 1 (the reverse SDE).
       noise_rule: ``ddim``, or ``rate``: ``eta`` is the rate ``tau``.  They agree for 0 and 1.
       prediction: ``x0``, ``noise``, or ``velocity`` (Adams-Bashforth on dx/dt).
@@ -114,7 +114,7 @@ class Multistep(SchemeSolver):
     """
 
     order: int = 2
-    corrector: int = 0
+    corrector_order: int = 0
     eta: float = 0.0
     noise_rule: str = "ddim"
     prediction: str = "x0"
@@ -124,7 +124,7 @@ class Multistep(SchemeSolver):
     @property
     def scheme(self) -> Scheme:
         method = Method(prediction=self.prediction, basis=self.basis, form=self.form)
-        return Scheme(method, self.order, self.corrector, self.eta, self.noise_rule)
+        return Scheme(method, self.order, self.corrector_order, self.eta, self.noise_rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +286,7 @@ class LMS(SchemeSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class IPNDM(SchemeSolver):
-    """Improved PNDM (arXiv:2202.09778, 2204.13902): Adams-Bashforth weights of equal steps, whatever the grid.
+    """Improved PNDM (arXiv:2202.09778, 2204.13902): the weights of equal steps, whatever the grid.
 
     Of order 2 on a smooth grid, of ``order`` only on one with equal steps in sigma / alpha.
     """

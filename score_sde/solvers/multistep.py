@@ -24,7 +24,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals
 from score_sde.solvers.published import FORMS, Form, Span
 from score_sde.solvers.quadrature import lagrange_integrals
-from score_sde.solvers.table import PREDICTIONS, WIDTH, Prediction, Rows
+from score_sde.solvers.table import PREDICTIONS, WIDTH, Prediction, Rows, Scalar
 
 # How eta becomes the share of the old noise that a step keeps, e^{-tau h}.
 
@@ -45,9 +45,9 @@ CHURNS: dict[str, Callable[[float, float], float]] = {"ddim": keep_ddim, "rate":
 class Move(NamedTuple):
     """One move from ``t`` to ``s``: ``carry x + sum_j weights_j m_j + noise z``."""
 
-    carry: float
+    carry: Scalar
     weights: np.ndarray
-    noise: float
+    noise: Scalar
 
 
 class Step(NamedTuple):

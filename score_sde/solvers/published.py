@@ -25,12 +25,12 @@ class Span(NamedTuple):
     ratios: np.ndarray
 
 
-# (span, whether it corrects) -> weights: (k,), or with the prediction at the end of the step in front (k + 1,).
+# (span, whether it corrects) -> weights (k,); a corrector's have that of the end of the step in front.
 Form = Callable[[Span, bool], np.ndarray]
 
 
 def phis(z: float, count: int) -> list[float]:
-    """``phi_1 = expm1(z)``, ``phi_{k+1} = phi_k / z - 1 / k!``, scaled as in the papers: ``count`` of them."""
+    """``phi_1 = expm1(z)``, ``phi_{k+1} = phi_k / z - 1 / k!``, as the papers scale them."""
     if abs(z) < 1.0:  # by the series, for the recursion loses a digit with every division by a small z
         return [sum(z ** (j - k + 1) / factorial(j) for j in range(k, k + 18)) for k in range(1, count + 1)]
     values = [float(np.expm1(z))]

@@ -1,10 +1,11 @@
-"""Exponential methods of several evaluations a step: DPM-Solver and DPM-Solver++, singlestep, and their noise.
+"""DPM-Solver and DPM-Solver++ with several evaluations a step, and their ancestral forms.
 
-Between ``t`` and ``s`` the prediction is evaluated at one or two further nodes, at shares ``r`` of the step in
-log-SNR (arXiv:2206.00927, algorithms 1 and 2; arXiv:2211.01095, algorithm 1).  Units as in ``published``.
+Between ``t`` and ``s`` the prediction is evaluated at one or two further nodes, at shares ``r`` of the step
+in log-SNR (arXiv:2206.00927, algorithms 1 and 2; arXiv:2211.01095, algorithm 1).  Units as in ``published``.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -148,19 +149,19 @@ class SingleStep(Churned):
 
     @property
     def accuracy(self) -> float:
-        return 1 if self.eta else self.order
+        return self.order
 
     @property
     def evaluations(self) -> int:
         return self.order if self.stages == "log_snr" else 1
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
-        options = {"prediction": self.prediction, "form": self.form}
+        step = partial(write_step, prediction=self.prediction, form=self.form)
         if self.stages == "grid":
             i = 0
             for order in orders(len(path.t) - 1, self.order):
                 nodes = path.pick(slice(i + 1, i + order))
-                write_step(sde, path.pick(i), path.pick(i + order), nodes, rows, **options)
+                step(sde, path.pick(i), path.pick(i + order), nodes, rows)
                 i += order
             return
         at, lifts = self.churn.apply(sde, path.pick(slice(-1)))
@@ -172,7 +173,7 @@ class SingleStep(Churned):
             if lift is not None:
                 rows.lift(*lift, i + 1)
             inner = nodes.pick(i)
-            write_step(sde, at.pick(i), to.pick(i), inner, rows, **options, noise=float(up[i]), draw=i + 1)
+            step(sde, at.pick(i), to.pick(i), inner, rows, noise=float(up[i]), draw=i + 1)
 
 
 def orders(evaluations: int, order: int) -> list[int]:
@@ -185,7 +186,7 @@ def orders(evaluations: int, order: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class DPM2S(SingleStep):
-    """DPM-Solver-2 (arXiv:2206.00927, algorithm 1); ``eta`` makes it the ancestral "DPM2 a" of k-diffusion."""
+    """DPM-Solver-2 (arXiv:2206.00927, algorithm 1); with ``eta`` the ancestral "DPM2 a"."""
 
     prediction: ClassVar[str] = "noise"
     order: ClassVar[int] = 2

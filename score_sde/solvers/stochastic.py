@@ -72,7 +72,7 @@ class DPMppSDE(TableSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class StochasticHeun(TableSolver):
-    """Heun's method on the reverse SDE, of weak order 2 (Kloeden & Platen 1992, section 15.1, additive noise).
+    """Heun's method on the reverse SDE, of weak order 2 (Kloeden & Platen 1992, section 15.1).
 
     Both evaluations see the same increment, whose variance is the integral of ``g^2`` over the step.
 

@@ -32,6 +32,8 @@ from score_sde.solvers.base import (
     on_host,
 )
 
+Scalar = Any  # a number of Python or numpy
+
 WIDTH = 4  # values that a row can use; narrower methods have zeros
 
 
@@ -72,8 +74,8 @@ class Tables(NamedTuple):
 class Prediction(NamedTuple):
     """What is remembered of an evaluation: ``of_x x + of_d D``, scalars."""
 
-    of_x: float
-    of_d: float
+    of_x: Scalar
+    of_d: Scalar
 
 
 def predict_x0(sde: SDE, at: Marginals) -> Prediction:
@@ -104,13 +106,13 @@ class Rows:
 
     def add(
         self,
-        t: float,
+        t: Scalar,
         prediction: Prediction,
         *,
-        x: float = 0.0,
-        anchor: float = 0.0,
-        weights: Sequence[float] | np.ndarray = (),
-        noise: float = 0.0,
+        x: Scalar = 0.0,
+        anchor: Scalar = 0.0,
+        weights: Sequence[Scalar] | np.ndarray = (),
+        noise: Scalar = 0.0,
         draw: int = 1,
         opens: bool = True,
         closes: bool = True,
