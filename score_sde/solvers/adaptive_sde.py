@@ -31,6 +31,9 @@ class AdaptiveSDE(Solver):
     Algorithm 1 there: a step is Euler-Maruyama's, and stochastic Heun's with the same noise; their
     difference is the error, and the better one is kept.  The grid gives the first and last time only.
 
+    As published, a refused step is tried again with new noise.  That prefers small noise where a sample
+    has few dimensions: two of them came out 1.3 times too wide in a test, 256 of them right to 1 %.
+
     Attributes:
       sde_rtol: relative tolerance, 0.01 to 0.05 in the paper.
       sde_atol: absolute tolerance; 1/256 of the data's range in the paper (0.0078 for [-1, 1]).

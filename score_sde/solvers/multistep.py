@@ -31,7 +31,7 @@ from score_sde.solvers.table import PREDICTIONS, WIDTH, Prediction, Rows, Scalar
 
 def keep_ddim(eta: float, h: float) -> float:
     """``1 - e^{-2 tau h} = eta^2 (1 - e^{-2h})``: DDIM's eta (arXiv:2010.02502, eq. 16)."""
-    return float(np.sqrt(1.0 + eta**2 * np.expm1(-2.0 * h)))
+    return float(np.sqrt((1.0 - eta**2) + eta**2 * np.exp(-2.0 * h))) if eta else 1.0
 
 
 def keep_rate(eta: float, h: float) -> float:
