@@ -1,4 +1,4 @@
-"""A search for the time grid of a model: align-your-steps in spirit (Sabour et al. 2024, arXiv:2404.14507)."""
+"""A search for the time grid of a model, in the spirit of align-your-steps (arXiv:2404.14507)."""
 
 from collections.abc import Callable
 

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.config import options
+from score_sde.config import ConfigError, build, load_file, options
+from score_sde.data import Spec
+from score_sde.experiment import assemble, complete
 from score_sde.mesh import make_mesh
 from score_sde.sampling import compile_sample, generate, sample, sample_keys, sample_with_hooks
 from score_sde.sde import DDPM, EDM, VE, VP, Cosine, Flow
@@ -29,6 +31,7 @@ from score_sde.solvers.across import time_of_log_snr
 from score_sde.solvers.base import marginals
 from score_sde.solvers.predictors import ancestral
 from score_sde.solvers.quadrature import lagrange_integrals
+from score_sde.solvers.search import path_error, refine_grid
 from score_sde.solvers.table import Table, TableSolver
 from tests.conftest import ROOT
 from tests.oracles import Gaussian
@@ -82,19 +85,18 @@ def test_a_corrector_changes_weights_only():
 # --- both ends, any number of steps ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [pytest.param("vp", marks=pytest.mark.slow), "edm"])
 @pytest.mark.parametrize("key", TABLES)
-def test_every_number_of_steps_lands_on_a_point(key):
+def test_every_number_of_steps_lands_on_a_point(key, name):
     # With one possible clean sample its prediction is exact, and so is the end of every solver.
+    sde = {"vp": VP(), "edm": EDM()}[name]
     for steps in (1, 2, 3):
-        for sde, times in (
-            (VP(), np.linspace(1.0, 1e-3, steps + 1)),
-            (EDM(), GRIDS["edm"](EDM())(80.0, 0.0, steps)),
-        ):
-            x = run(TABLES[key](), sde, times, POINT)
-            np.testing.assert_allclose(x, np.broadcast_to(POINT.mean, x.shape), atol=2e-3, err_msg=str(steps))
+        times = np.linspace(1.0, 1e-3, steps + 1) if name == "vp" else GRIDS["edm"](sde)(80.0, 0.0, steps)
+        x = run(TABLES[key](), sde, times, POINT)
+        np.testing.assert_allclose(x, np.broadcast_to(POINT.mean, x.shape), atol=2e-3, err_msg=str(steps))
 
 
-@pytest.mark.parametrize("key", ["unipc", "heun", "sde_dpmpp_2m"])
+@pytest.mark.parametrize("key", ["unipc", "sde_dpmpp_2m"])
 def test_a_thousand_steps_have_the_moments_of_the_data(key):
     x = np.asarray(run(TABLES[key](), VP(), np.linspace(1.0, 1e-3, 1001), count=4096))
     error = 5 / np.sqrt(4096)
@@ -405,3 +407,37 @@ def test_grids_have_the_spacing_that_they_promise():
 def test_impossible_options_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+# --- the search for a grid, the config -------------------------------------------------------------
+
+
+def test_the_search_finds_a_grid_with_less_error():
+    sde, solver = VP(), SOLVERS["dpmpp_2m"](denoise=False)
+    x0 = DATA.sample(jax.random.key(0), 32)
+    x = DATA.flow(sde, x0, 1e-2, 1.0)
+    error = path_error(DATA.denoise(sde), sde, solver, x, x0)
+    start = GRIDS["uniform"]()(1.0, 1e-2, 6)
+    times, found = refine_grid(sde, start, error, rounds=4)
+    assert found < 0.3 * error(start)
+    assert found == pytest.approx(error(GRIDS["list"](tuple(times))(1.0, 1e-2, 6)), rel=1e-3)
+    assert np.all(np.diff(times) < 0) and times[0] == 1.0 and times[-1] == 1e-2
+
+
+def test_every_solver_takes_its_options_from_the_sampling_section():
+    section = complete({"sampling": {}}).sampling
+    known = {key: value for key, value in section.items() if value is not None}
+    for key, make in SOLVERS.items():
+        assert set(options(make)) <= set(section), key  # nothing is out of the config's reach
+        assert build(make, known, "sampling") == make(), key  # and its defaults are the solver's own
+
+
+def test_options_of_a_solver_come_from_the_config():
+    config = load_file(str(ROOT / "configs" / "vp_digits.py"))
+    config.sampling = {"solver": "unipc", "order": 3, "form": "exact", "steps": 4, "grid": "list"}
+    config.sampling.times, config.sampling.t_end = (1.0, 0.5, 0.2, 0.1, 0.01), 0.01
+    solver = assemble(complete(config), Spec((8, 8, 1), 17, 10)).solver
+    assert solver == SOLVERS["unipc"](order=3, form="exact")
+    config.sampling.form = "bh3"
+    with pytest.raises(ConfigError, match="config.sampling: form = 'bh3' is not one of"):
+        assemble(complete(config), Spec((8, 8, 1), 17, 10))

@@ -88,6 +88,8 @@ SETTINGS = {
 }
 
 
+COSTLY = ("stochastic_heun_half", "sde_dpmpp_3m", "lms_3", "unipc_vary", "heun_ralston", "rk4_rho")
+
 # Symmetric methods gain an order on some processes when the data are Gaussian: their errors cancel.
 BETTER = {("midpoint", "edm"): 3, ("midpoint", "flow"): 3, ("stochastic_heun", "edm"): 3}
 
@@ -111,11 +113,11 @@ def spread(keys, common):
     """Every key on the common processes, and on the others in the slow tests."""
     for key in keys:
         for name in PROCESSES:
-            few = name in common and (key in MEMBERS or name == common[0])
+            few = name in common and (key in MEMBERS or name == common[0]) and key not in COSTLY
             yield pytest.param(key, name, marks=[] if few else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("key", "name"), spread(DETERMINISTIC, ("vp", "edm", "flow")))
+@pytest.mark.parametrize(("key", "name"), spread(DETERMINISTIC, ("vp", "edm")))
 @pytest.mark.usefixtures("x64")
 def test_order_of_convergence_to_the_exact_flow(key, name):
     solver, (data, grid, steps) = ALL[key], SETTINGS.get(key, USUAL)
@@ -143,13 +145,13 @@ def variance_error(solver, name, steps):
     return float(abs(jnp.sum(run(x, plan) ** 2) / want - 1))
 
 
-WEAK_STEPS = {"stochastic_heun_half": 640, "sde_dpmpp_3m": 320}
+WEAK_STEPS = {"stochastic_heun_half": 640, "sde_dpmpp_3m": 320, "stochastic_heun": 160}
 
 
 @pytest.mark.parametrize(("key", "name"), spread(STOCHASTIC, ("vp",)))
 @pytest.mark.usefixtures("x64")
 def test_weak_order_of_the_variance(key, name):
-    solver, steps = ALL[key], WEAK_STEPS.get(key, 160)
+    solver, steps = ALL[key], WEAK_STEPS.get(key, 80)
     errors = [variance_error(solver, name, n) for n in (steps, 2 * steps)]
     assert errors[1] < 0.04
     expected = BETTER.get((key, name), solver.accuracy)
