@@ -156,7 +156,9 @@ def assemble(config: Any, spec: Spec) -> Experiment:
     solver = build(
         find(SOLVERS, config.sampling.solver, "sampling.solver"), _only_set(config.sampling), "sampling"
     )
-    grid = build(find(GRIDS, config.sampling.grid, "sampling.grid"), config.sampling, "sampling")
+    make_grid = find(GRIDS, config.sampling.grid, "sampling.grid")
+    given = {"sde": sde} if "sde" in options(make_grid) else {}
+    grid = build(make_grid, config.sampling, "sampling", **given)
     start, end, steps = sde.t_max, config.sampling.t_end, config.sampling.steps
     if not 0 <= end < start:
         raise ConfigError(f"config.sampling.t_end = {end}: must be in [0, {start})")

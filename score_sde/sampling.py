@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from score_sde.denoiser import Cond, Denoise
 from score_sde.mesh import BATCH, batch_sharding, replicated, round_up
 from score_sde.sde import SDE
-from score_sde.solvers import Plan, Progress, Solver, noise_of
+from score_sde.solvers import Hooks, Plan, Progress, Solver, StepSolver, noise_of
 
 
 def sample_keys(seed: int, indices: Array) -> Array:
@@ -34,6 +34,9 @@ def sample(
 ) -> Array:
     """Draw one sample per key: ``(B,)`` keys to ``(B, *shape)`` float32, in the model's data range.
 
+    Under ``jit`` with ``solver.program`` in place of ``solver``, and the plan as an argument, solvers of one
+    program share one compilation.
+
     Args:
       denoise: the model, with every condition already bound.
       plan: of ``solver`` on a time grid.
@@ -44,6 +47,28 @@ def sample(
     x = sde.prior_sigma * noise(0)
     x = solver.run(denoise, sde, x, plan, noise, progress)
     return solver.finish(denoise, x, plan)
+
+
+def sample_with_hooks(
+    keys: Array,
+    denoise: Denoise,
+    sde: SDE,
+    solver: StepSolver,
+    plan: Plan,
+    hooks: Hooks,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> tuple[Array, Array]:
+    """``sample`` with functions between the steps: the samples, and the states that were kept.
+
+    Returns:
+      ``(B, *shape)`` and ``(hooks.keep, B, *shape)``.
+    """
+    noise = noise_of(keys, shape)
+    x = sde.prior_sigma * noise(0)
+    x, kept = solver.trace(denoise, x, plan, noise, hooks, progress)
+    return solver.finish(denoise, x, plan), kept
 
 
 Draw = Callable[[Any, Plan, Array, Cond], Array]
@@ -67,11 +92,13 @@ def compile_sample(
       bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
     """
 
+    program = solver.program
+
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
         denoise = bind(params, cond)
-        return sample(keys, denoise, sde, solver, plan, shape=shape, progress=progress)
+        return sample(keys, denoise, sde, program, plan, shape=shape, progress=progress)
 
-    if not solver.couples_batch:
+    if not program.couples_batch:
         whole, split = PartitionSpec(), PartitionSpec(BATCH)
         draw = jax.shard_map(
             draw,

@@ -1,20 +1,39 @@
 """Solvers.  To add one: a class with ``plan`` and ``step``, and a line in ``SOLVERS``."""
 
+from score_sde.solvers.across import across, dynamic_threshold, threshold
 from score_sde.solvers.adaptive import AdaptiveODE
+from score_sde.solvers.adaptive_sde import AdaptiveSDE
 from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
 from score_sde.solvers.grids import GRIDS, Grid
+from score_sde.solvers.hooks import Hooks
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
+from score_sde.solvers.members import MULTISTEP
 from score_sde.solvers.pc import PC
+from score_sde.solvers.runge_kutta import RUNGE_KUTTA
+from score_sde.solvers.singlestep import SINGLESTEP
+from score_sde.solvers.stochastic import STOCHASTIC
 
-SOLVERS = {"pc": PC, "ode": AdaptiveODE, "legacy_pc": LegacyPC, "legacy_ode": LegacyODE}
+SOLVERS = {
+    "pc": PC,
+    "ode": AdaptiveODE,
+    **MULTISTEP,
+    **RUNGE_KUTTA,
+    **SINGLESTEP,
+    **STOCHASTIC,
+    "adaptive_sde": AdaptiveSDE,
+    "legacy_pc": LegacyPC,
+    "legacy_ode": LegacyODE,
+}
 
 __all__ = [
     "GRIDS",
     "PC",
     "SOLVERS",
     "AdaptiveODE",
+    "AdaptiveSDE",
     "Affine",
     "Grid",
+    "Hooks",
     "LegacyODE",
     "LegacyPC",
     "Noise",
@@ -22,5 +41,8 @@ __all__ = [
     "Progress",
     "Solver",
     "StepSolver",
+    "across",
+    "dynamic_threshold",
     "noise_of",
+    "threshold",
 ]

@@ -18,6 +18,7 @@ from jax import Array
 from score_sde.arrays import fold_in_each, normal_per_sample
 from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
+from score_sde.solvers.hooks import Hooks
 
 Noise = Callable[[Array | int], Array]
 Progress = Callable[[Any], None]
@@ -74,6 +75,21 @@ class Solver(abc.ABC):
     denoise: bool = True
 
     @property
+    def accuracy(self) -> float:
+        """Order of convergence as the grid is refined; weak, for a stochastic solver.  Tests measure it."""
+        return 1
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations a step; 0 where they are chosen on the way."""
+        return 0
+
+    @property
+    def program(self) -> "Solver":
+        """What a compiled sampler needs to know beside the plan; equal programs share one compilation."""
+        return self
+
+    @property
     def couples_batch(self) -> bool:
         """Whether samples of one batch influence each other, as they do in the published Langevin step."""
         return False
@@ -114,6 +130,18 @@ class StepSolver(Solver):
     def step(self, denoise: Denoise, x: Array, row: Any, history: Any, noise: Noise) -> tuple[Array, Any]:
         """One step from ``row``'s time to the next: returns the state and the history."""
 
+    def begin(self, x: Array, plan: Plan, noise: Noise) -> Array:
+        """A move before the first step."""
+        return x
+
+    def rows(self, plan: Plan) -> Any:
+        """The rows to scan."""
+        return plan.rows
+
+    def bounds(self, row: Any) -> tuple[Array | bool, Array | bool]:
+        """Whether a step begins, and ends, with this row."""
+        return True, True
+
     def run(
         self,
         denoise: Denoise,
@@ -123,22 +151,49 @@ class StepSolver(Solver):
         noise: Noise,
         progress: Progress | None = None,
     ) -> Array:
+        return self.trace(denoise, x, plan, noise, Hooks(), progress)[0]
+
+    def trace(
+        self,
+        denoise: Denoise,
+        x: Array,
+        plan: Plan,
+        noise: Noise,
+        hooks: Hooks,
+        progress: Progress | None = None,
+    ) -> tuple[Array, Array]:
+        """``run`` with hooks: the last state and the states that were kept, ``(hooks.keep, B, *D)``."""
+
         def body(carry: Any, indexed_row: Any) -> tuple[Any, None]:
             i, row = indexed_row
             if progress is not None:
                 jax.debug.callback(progress, i)
-            x, history = carry
-            return self.step(denoise, x, row, history, noise), None
+            x, history, watch = carry
+            opens, closes = self.bounds(row)
+            x = hooks.enter(x, watch, opens)
 
-        count = jax.tree.leaves(plan.rows)[0].shape[0]
-        (x, _), _ = jax.lax.scan(body, (x, self.init(x)), (jnp.arange(count), plan.rows))
-        return x
+            def move(x: Array, history: Any) -> tuple[Array, Any]:
+                return self.step(denoise, x, row, history, noise)
+
+            moved, history = hooks.unless_stopped(move, x, history, watch)
+            moved, watch = hooks.leave(x, moved, watch, closes)
+            return (moved, history, watch), None
+
+        x, rows = self.begin(x, plan, noise), self.rows(plan)
+        count = jax.tree.leaves(rows)[0].shape[0]
+        carry = (x, self.init(x), hooks.watch(x))
+        (x, _, watch), _ = jax.lax.scan(body, carry, (jnp.arange(count), rows))
+        return x, watch.kept
 
 
 def on_host(function: Callable[[Array], Array], times: np.ndarray) -> np.ndarray:
     """Evaluate a function of time in float64 on the CPU: ``(n,)`` to ``(n,)``."""
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         return np.asarray(function(jnp.asarray(np.asarray(times, np.float64))))
+
+
+# Coefficients that turn out infinite are refused by ``coefficients``, with a message instead of warnings.
+quiet = np.errstate(divide="ignore", invalid="ignore")
 
 
 class Marginals(NamedTuple):
@@ -148,6 +203,22 @@ class Marginals(NamedTuple):
     alpha: np.ndarray
     sigma: np.ndarray
 
+    @property
+    def lam(self) -> np.ndarray:
+        """``log(alpha / sigma)``, half the log-SNR; infinite where one of them is zero."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.alpha) - np.log(self.sigma)
+
+    @property
+    def rho(self) -> np.ndarray:
+        """``sigma / alpha``, the noise level of ``x / alpha``; infinite where ``alpha`` is zero."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(self.sigma / self.alpha)
+
+    def pick(self, i: Any) -> "Marginals":
+        """The process at the times with index ``i``."""
+        return Marginals(*(column[i] for column in self))
+
 
 def marginals(sde: SDE, times: np.ndarray) -> Marginals:
     """``alpha`` and ``sigma`` at ``times`` in float64."""
@@ -155,19 +226,15 @@ def marginals(sde: SDE, times: np.ndarray) -> Marginals:
     return Marginals(times, on_host(sde.alpha, times), on_host(sde.sigma, times))
 
 
-# Coefficients that turn out infinite are refused by ``float32``, with a message instead of warnings.
-quiet = np.errstate(divide="ignore", invalid="ignore")
-
-
-def float32(tree: Any) -> Any:
-    """Coefficients as the device takes them.
+def coefficients(tree: Any) -> Any:
+    """Coefficients as the device takes them: float32, or float64 where jax has that switched on.
 
     Raises:
       ValueError: a coefficient is not finite.
     """
 
     def convert(array: Any) -> np.ndarray:
-        result = np.asarray(array, np.float64).astype(np.float32)
+        result = np.asarray(array, np.float64).astype(jax.dtypes.canonicalize_dtype(np.float64))
         if not np.all(np.isfinite(result)):
             raise ValueError(
                 "sampling: the solver's coefficients are not finite on this grid; start below the time "
@@ -178,10 +245,20 @@ def float32(tree: Any) -> Any:
     return jax.tree.map(convert, tree)
 
 
+def times_at(sde: SDE, lam: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Times in ``[low, high]`` where ``log(alpha / sigma)`` is ``lam``: ``(n,) -> (n,)``, by bisection."""
+    near, far = np.full(np.shape(lam), low, np.float64), np.full(np.shape(lam), high, np.float64)
+    for _ in range(64):  # the last bits of the interval
+        middle = 0.5 * (near + far)
+        above = marginals(sde, middle).lam > lam
+        near, far = np.where(above, middle, near), np.where(above, far, middle)
+    return 0.5 * (near + far)
+
+
 TWEEDIE = Affine(0.0, 0.0, 1.0, 0.0)  # the move to the expected clean sample, at whatever time
 
 
 def make_plan(rows: Any, times: np.ndarray, finish: Affine = TWEEDIE) -> Plan:
     """A plan on a grid, whose last move is ``finish`` at the grid's end."""
-    start, end = float32((times[0], times[-1]))
-    return Plan(rows, start, end, float32(finish._replace(t=times[-1])))
+    start, end = coefficients((times[0], times[-1]))
+    return Plan(rows, start, end, coefficients(finish._replace(t=times[-1])))

@@ -26,7 +26,7 @@ from score_sde.solvers.base import (
     Marginals,
     Noise,
     Plan,
-    float32,
+    coefficients,
     make_plan,
     marginals,
     on_host,
@@ -155,7 +155,7 @@ class LegacyPC(PC):
         if self.denoise:
             move.c[-1] = 0.0  # the last mean is the result
         level = Level(at.t, at.alpha, at.sigma, d.pace)
-        return make_plan(PCRow(self.draws(n), float32(move), float32(level)), times)
+        return make_plan(PCRow(self.draws(n), coefficients(move), coefficients(level)), times)
 
     def step(
         self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise

@@ -15,7 +15,7 @@ from score_sde.solvers.base import (
     Noise,
     Plan,
     StepSolver,
-    float32,
+    coefficients,
     make_plan,
     marginals,
     quiet,
@@ -95,7 +95,7 @@ class PC(StepSolver):
         to = marginals(sde, s)
         pace = transition(marginals(sde, t), to).retention ** 2
         level = Level(to.t, to.alpha, to.sigma, pace)
-        return make_plan(PCRow(self.draws(len(t)), float32(move), float32(level)), times)
+        return make_plan(PCRow(self.draws(len(t)), coefficients(move), coefficients(level)), times)
 
     def step(
         self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise

@@ -1,0 +1,79 @@
+"""Wrappers of a denoiser that a sampler may want: another process's path, and thresholds."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from score_sde.arrays import expand
+from score_sde.denoiser import Denoise
+from score_sde.sde import SDE
+
+
+def time_of_log_snr(sde: SDE, log_snr: Array, low: float, high: float) -> Array:
+    """The time in ``[low, high]`` with that log-SNR, elementwise; the nearer end for values beyond.
+
+    By bisection, to the last bits of the interval.
+    """
+    shape = jnp.shape(log_snr)
+    ends = jnp.full(shape, low, jnp.result_type(log_snr)), jnp.full(shape, high, jnp.result_type(log_snr))
+
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        near, far = ends
+        middle = 0.5 * (near + far)
+        above = sde.log_snr(middle) > log_snr
+        return jnp.where(above, middle, near), jnp.where(above, far, middle)
+
+    near, far = jax.lax.fori_loop(0, 60, halve, ends)
+    return 0.5 * (near + far)
+
+
+def across(denoise: Denoise, trained: SDE, sampled: SDE, *, levels: int = 0) -> Denoise:
+    """A model trained under one process, for the solvers of another.
+
+    ``x_t / alpha_t`` at one log-SNR has the same law under every Gaussian process, so that
+    ``D_sampled(x, t) = D_trained(x alpha_trained(u) / alpha_sampled(t), u)`` where the log-SNRs of ``u`` and
+    ``t`` agree (arXiv:2206.00364, appendix C).  A VP model runs on EDM's grid in that way, and back.
+
+    Args:
+      trained: the process of ``denoise``.
+      sampled: the process that the solver is given.
+      levels: round ``u`` to the levels ``0 ... levels - 1`` of a discrete model, as EDM does with released
+        networks; 0: no rounding, the model is told a time between its levels.
+    """
+    low, high = (0.0 if levels else trained.t_min), trained.t_max
+
+    def denoise_sampled(x: Array, t: Array) -> Array:
+        t = jnp.asarray(t, x.dtype)
+        u = time_of_log_snr(trained, sampled.log_snr(t), low, high)
+        if levels:
+            u = jnp.round(u * (levels - 1)) / (levels - 1)
+        # Beyond the trained range the level is the nearest one, the scale still that of x.
+        return denoise(x * expand(trained.alpha(u) / sampled.alpha(t), x), u)
+
+    return denoise_sampled
+
+
+def threshold(denoise: Denoise, limit: float = 1.0) -> Denoise:
+    """Static thresholding: the prediction is clipped to ``[-limit, limit]``."""
+    return lambda x, t: jnp.clip(denoise(x, t), -limit, limit)
+
+
+def dynamic_threshold(denoise: Denoise, quantile: float = 0.995, limit: float = 1.0) -> Denoise:
+    """Dynamic thresholding (Imagen, arXiv:2205.11487, section 2.3).
+
+    Each sample is clipped to its own ``quantile`` of absolute values, at least ``limit``, and scaled back to
+    ``[-limit, limit]``.
+
+    Raises:
+      ValueError: ``quantile`` is not in (0, 1].
+    """
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile = {quantile}: must be in (0, 1]")
+
+    def denoise_threshold(x: Array, t: Array) -> Array:
+        x0 = denoise(x, t)
+        size = jnp.quantile(jnp.abs(x0.reshape(x0.shape[0], -1)), quantile, axis=1)
+        size = expand(jnp.maximum(size, limit), x0)
+        return jnp.clip(x0, -size, size) * (limit / size)
+
+    return denoise_threshold

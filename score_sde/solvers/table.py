@@ -1,0 +1,214 @@
+"""The engine: a solver as a table of numbers, one row for each network evaluation, run by one scan.
+
+A row says where to evaluate, what to remember, and how to move on:
+
+    m_0 = of_x x + of_d D(x, t)                                  remembered; m_1, m_2, m_3 are the last ones
+    x'  = x_gain x + anchor_gain anchor + sum_j weight_j m_j + noise_gain z
+
+``anchor`` is the state at the start of the step, for steps of several evaluations.  Multistep, singlestep,
+corrected, stochastic and restarting methods are all such tables, so that changing one for another changes
+no program: the network is compiled once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from score_sde.denoiser import Denoise
+from score_sde.sde import SDE
+from score_sde.solvers.base import (
+    Marginals,
+    Noise,
+    Plan,
+    StepSolver,
+    coefficients,
+    make_plan,
+    marginals,
+    on_host,
+)
+
+Scalar = Any  # a number of Python or numpy
+
+WIDTH = 4  # values that a row can use; narrower methods have zeros
+
+
+class Row(NamedTuple):
+    """One evaluation; scalars, or columns ``(n,)``, ``weights`` ``(n, 4)``, of a table.
+
+    Attributes:
+      draw: number of the noise ``z``.
+      opens, closes: whether a step begins, or ends, with this evaluation.
+    """
+
+    t: Any
+    of_x: Any
+    of_d: Any
+    x_gain: Any
+    anchor_gain: Any
+    weights: Any
+    noise_gain: Any
+    draw: Any
+    opens: Any
+    closes: Any
+
+
+class Start(NamedTuple):
+    """A move before the first evaluation, ``gain x + noise_gain z`` with noise number 1."""
+
+    gain: Any
+    noise_gain: Any
+
+
+class Tables(NamedTuple):
+    """What the plan of a table solver holds as its rows."""
+
+    rows: Row
+    start: Start
+
+
+class Prediction(NamedTuple):
+    """What is remembered of an evaluation: ``of_x x + of_d D``, scalars."""
+
+    of_x: Scalar
+    of_d: Scalar
+
+
+def predict_x0(sde: SDE, at: Marginals) -> Prediction:
+    """The denoised sample."""
+    return Prediction(0.0, 1.0)
+
+
+def predict_noise(sde: SDE, at: Marginals) -> Prediction:
+    """``(x - alpha D) / sigma``."""
+    return Prediction(1.0 / at.sigma, -at.alpha / at.sigma)
+
+
+def predict_velocity(sde: SDE, at: Marginals) -> Prediction:
+    """``dx/dt`` of the probability-flow ODE, ``alpha' D + sigma' noise``."""
+    slope, spread = on_host(sde.alpha_slope, at.t), on_host(sde.sigma_slope, at.t)
+    return Prediction(spread / at.sigma, slope - spread * at.alpha / at.sigma)
+
+
+PREDICTIONS = {"x0": predict_x0, "noise": predict_noise, "velocity": predict_velocity}
+
+
+class Rows:
+    """A table in the making, on the host in float64."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self.start = Start(1.0, 0.0)
+
+    def add(
+        self,
+        t: Scalar,
+        prediction: Prediction,
+        *,
+        x: Scalar = 0.0,
+        anchor: Scalar = 0.0,
+        weights: Sequence[Scalar] | np.ndarray = (),
+        noise: Scalar = 0.0,
+        draw: int = 1,
+        opens: bool = True,
+        closes: bool = True,
+    ) -> None:
+        """Append an evaluation at ``t``."""
+        padded = np.zeros(WIDTH)
+        padded[: len(weights)] = weights
+        self._rows.append(Row(t, *prediction, x, anchor, padded, noise, draw, opens, closes))
+
+    def lift(self, gain: float, noise: float, draw: int) -> None:
+        """Scale the last state and add noise to it: ``gain x + noise z``.  Before any row the draw is 1."""
+        if not self._rows:
+            self.start = Start(gain, noise)
+            return
+        row = self._rows[-1]
+        if noise and row.noise_gain:
+            raise ValueError("a row has one noise")
+        self._rows[-1] = row._replace(
+            x_gain=gain * row.x_gain,
+            anchor_gain=gain * row.anchor_gain,
+            weights=gain * row.weights,
+            noise_gain=noise if noise else gain * row.noise_gain,
+            draw=draw if noise else row.draw,
+        )
+
+    def tweedie(self, t: float) -> None:
+        """Append the last move to the expected clean sample."""
+        self.add(t, Prediction(0.0, 1.0), weights=[1.0])
+
+    def stack(self) -> Tables:
+        """The table, as the device takes it."""
+        row = Row(*(np.asarray(column) for column in zip(*self._rows, strict=True)))
+        whole = {"draw": row.draw.astype(np.int32), "opens": row.opens, "closes": row.closes}
+        real = {k: coefficients(v) for k, v in row._asdict().items() if k not in whole}
+        return Tables(Row(**real, **whole), coefficients(self.start))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(StepSolver):
+    """Runs tables.  Its plan is that of another solver; see ``TableSolver``."""
+
+    def plan(self, sde: SDE, times: np.ndarray) -> Plan:
+        raise NotImplementedError("a Table runs the plans of others; it has none of its own")
+
+    def init(self, x: Array) -> tuple[Array, tuple[Array, ...]]:
+        return x, (jnp.zeros_like(x),) * WIDTH
+
+    def bounds(self, row: Row) -> tuple[Array, Array]:
+        return row.opens, row.closes
+
+    def step(self, denoise: Denoise, x: Array, row: Row, history: Any, noise: Noise) -> tuple[Array, Any]:
+        anchor, values = history
+        anchor = jnp.where(row.opens, x, anchor)
+        values = (row.of_x * x + row.of_d * denoise(x, row.t), *values[:-1])
+        moved = row.x_gain * x + row.anchor_gain * anchor
+        for j, value in enumerate(values):
+            moved = moved + row.weights[j] * value
+        return _add_noise(moved, row.noise_gain, row.draw, noise), (anchor, values)
+
+    def begin(self, x: Array, plan: Plan, noise: Noise) -> Array:
+        start = plan.rows.start
+        return _add_noise(start.gain * x, start.noise_gain, 1, noise)
+
+    def rows(self, plan: Plan) -> Row:
+        return plan.rows.rows
+
+    def finish(self, denoise: Denoise, x: Array, plan: Plan) -> Array:
+        return x  # the last move is a row
+
+
+def _add_noise(x: Array, gain: Array, draw: Array | int, noise: Noise | None) -> Array:
+    if noise is None:
+        return x
+    return jax.lax.cond(gain != 0, lambda: x + gain * noise(draw).astype(x.dtype), lambda: x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSolver(Table):
+    """A solver that is nothing but a table.
+
+    With ``denoise`` the last row is Tweedie's move at the end of the grid, unless the noise there is zero
+    already; it costs one evaluation.  The number of evaluations is the number of rows.
+    """
+
+    @property
+    def program(self) -> Table:
+        return Table()
+
+    def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
+        """Fill the table for the steps between the times of ``path`` ``(n + 1,)``."""
+        raise NotImplementedError
+
+    def plan(self, sde: SDE, times: np.ndarray) -> Plan:
+        path, rows = marginals(sde, times), Rows()
+        with np.errstate(divide="ignore", invalid="ignore"):  # refused with a message, below
+            self.write(sde, path, rows)
+        if self.denoise and path.sigma[-1] > 0:
+            rows.tweedie(path.t[-1])
+        return make_plan(rows.stack(), times)

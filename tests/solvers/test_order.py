@@ -1,0 +1,207 @@
+"""Measured order of convergence of every solver that is a table, on every process."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde.denoiser import velocity_from
+from score_sde.sde import EDM, VE, VP, Cosine, Flow, SubVP
+from score_sde.solvers import GRIDS, SOLVERS
+from score_sde.solvers.base import marginals
+from score_sde.solvers.table import Table, TableSolver
+from tests.oracles import Gaussian, Mixture
+
+DATA = Gaussian(np.array([0.5, -0.3]), np.array([0.4, 0.8]))
+NARROW = Gaussian(np.array([1.0, -2.0]), np.array([0.15, 0.3]))
+PROCESSES = {
+    "vp": (VP(), 0.05),
+    "subvp": (SubVP(), 0.1),
+    "ve": (VE(), 0.4),
+    "edm": (EDM(), 0.1),
+    "cosine": (Cosine(), 0.1),
+    "flow": (Flow(), 0.1),
+}
+TABLES = {key: make for key, make in SOLVERS.items() if issubclass(make, TableSolver)}
+
+# Every member as it comes, and every form that it can take.
+MEMBERS = {key: make() for key, make in TABLES.items() if key != "restart"}
+VARIANTS = {
+    "exact_1": SOLVERS["multistep"](order=1),
+    "exact_3": SOLVERS["multistep"](order=3),
+    "exact_noise_3": SOLVERS["multistep"](order=3, prediction="noise"),
+    "exact_corrected": SOLVERS["multistep"](order=2, corrector_order=3),
+    "exact_velocity": SOLVERS["multistep"](prediction="velocity", basis="t"),
+    "dpm_2m_taylor": SOLVERS["dpm_2m"](form="taylor"),
+    "dpmpp_2m_taylor": SOLVERS["dpmpp_2m"](form="taylor"),
+    "dpmpp_3m_exact": SOLVERS["dpmpp_3m"](form="exact"),
+    "unipc_1": SOLVERS["unipc"](order=1),
+    "unipc_3": SOLVERS["unipc"](order=3),
+    "unipc_bh1": SOLVERS["unipc"](form="bh1"),
+    "unipc_noise": SOLVERS["unipc"](prediction="noise"),
+    "unipc_vary": SOLVERS["unipc"](form="vary"),
+    "unipc_exact": SOLVERS["unipc"](form="exact"),
+    "deis_rho": SOLVERS["deis"](basis="rho", order=2),
+    "lms_2": SOLVERS["lms"](order=2),
+    "lms_3": SOLVERS["lms"](order=3),
+    "heun_rho": SOLVERS["heun"](space="rho"),
+    "heun_ralston": SOLVERS["heun"](stage=2 / 3),
+    "rk4_rho": SOLVERS["rk4"](space="rho"),
+    "dpm_2s_taylor": SOLVERS["dpm_2s"](form="taylor"),
+    "dpmpp_3s_taylor": SOLVERS["dpmpp_3s"](form="taylor"),
+    "dpmpp_sde_0": SOLVERS["dpmpp_sde"](eta=0.0),
+    "ddim_eta": SOLVERS["ddim"](eta=0.5),
+    "sde_dpmpp_2m_half": SOLVERS["sde_dpmpp_2m"](eta=0.5),
+    "dpm_2s_ancestral": SOLVERS["dpm_2s"](eta=1.0),
+    "dpmpp_2s_ancestral": SOLVERS["dpmpp_2s"](eta=1.0),
+    "stochastic_heun_half": SOLVERS["stochastic_heun"](churn=0.5),
+}
+ALL = {k: dataclasses.replace(s, denoise=False) for k, s in (MEMBERS | VARIANTS).items()}
+
+
+def is_stochastic(solver):
+    return any(getattr(solver, name, 0) for name in ("eta", "churn")) or type(solver).__name__ == "DDPM"
+
+
+STOCHASTIC = [
+    k for k, s in ALL.items() if "ancestral" in k or (is_stochastic(s) and not hasattr(s, "s_churn"))
+]
+DETERMINISTIC = [k for k in ALL if k not in STOCHASTIC]
+
+
+# Data, grid and steps where the leading term of the error has taken over, if not the usual ones.
+USUAL = (DATA, "log_snr", 80)
+SETTINGS = {
+    "dpmpp_3m": (DATA, "log_snr", 160),
+    "exact_3": (NARROW, "log_snr", 160),
+    "exact_noise_3": (NARROW, "log_snr", 160),
+    "dpmpp_3m_exact": (NARROW, "log_snr", 160),
+    "deis": (DATA, "log_snr", 160),
+    "lms": (NARROW, "log_snr", 320),
+    "lms_3": (DATA, "log_snr", 160),
+    "unipc_3": (DATA, "log_snr", 160),
+    "unipc_vary": (DATA, "log_snr", 160),
+    "heun_ralston": (DATA, "log_snr", 160),
+}
+
+
+COSTLY = ("stochastic_heun_half", "sde_dpmpp_3m", "lms_3", "unipc_vary", "heun_ralston", "rk4_rho")
+
+# Symmetric methods gain an order on some processes when the data are Gaussian: their errors cancel.
+BETTER = {("midpoint", "edm"): 3, ("midpoint", "flow"): 3, ("stochastic_heun", "edm"): 3}
+
+
+@functools.cache
+def runner(name, data):
+    denoise = data.denoise(PROCESSES[name][0])
+    return jax.jit(lambda x, plan: Table().run(denoise, None, x, plan, None))
+
+
+def flow_error(solver, name, data, grid, steps):
+    sde, end = PROCESSES[name]
+    x0 = data.sample(jax.random.key(0), 8)
+    x = data.flow(sde, x0, end, sde.t_max)
+    make = GRIDS[grid]
+    plan = solver.plan(sde, make(sde)(sde.t_max, end, steps))
+    return float(jnp.sqrt(jnp.mean((runner(name, data)(x, plan) - x0) ** 2)))
+
+
+def spread(keys, common):
+    """Every key on the common processes, and on the others in the slow tests."""
+    for key in keys:
+        for name in PROCESSES:
+            few = name in common and (key in MEMBERS or name == common[0]) and key not in COSTLY
+            yield pytest.param(key, name, marks=[] if few else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("key", "name"), spread(DETERMINISTIC, ("vp", "edm")))
+@pytest.mark.usefixtures("x64")
+def test_order_of_convergence_to_the_exact_flow(key, name):
+    solver, (data, grid, steps) = ALL[key], SETTINGS.get(key, USUAL)
+    errors = [flow_error(solver, name, data, grid, n) for n in (steps, 2 * steps)]
+    assert errors[1] < 0.06  # the limit is the exact flow
+    expected, slack = BETTER.get((key, name), solver.accuracy), 0.2 if (key, name) == ("lms", "ve") else 0.15
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(expected, abs=slack)
+
+
+def variance_error(solver, name, steps):
+    sde, end = PROCESSES[name]
+    data = Gaussian(np.zeros(1), np.array([0.6]))
+    times = GRIDS["log_snr"](sde)(sde.t_max, end, steps)
+    at = marginals(sde, times[[0, -1]])
+    start, want = (at.alpha * 0.6) ** 2 + at.sigma**2
+    # Everything is linear: sample 0 starts from one, sample i has noise number i only.
+    count = 2 * steps + 1
+    x = jnp.zeros((count, 1)).at[0].set(jnp.sqrt(start))
+    plan = solver.plan(sde, times)
+    run = jax.jit(
+        lambda x, plan: Table().run(
+            data.denoise(sde), None, x, plan, lambda i: (jnp.arange(count) == i)[:, None].astype(x.dtype)
+        )
+    )
+    return float(abs(jnp.sum(run(x, plan) ** 2) / want - 1))
+
+
+WEAK_STEPS = {"stochastic_heun_half": 640, "sde_dpmpp_3m": 320, "stochastic_heun": 160}
+
+
+@pytest.mark.parametrize(("key", "name"), spread(STOCHASTIC, ("vp",)))
+@pytest.mark.usefixtures("x64")
+def test_weak_order_of_the_variance(key, name):
+    solver, steps = ALL[key], WEAK_STEPS.get(key, 80)
+    errors = [variance_error(solver, name, n) for n in (steps, 2 * steps)]
+    assert errors[1] < 0.04
+    expected = BETTER.get((key, name), solver.accuracy)
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(expected, abs=0.15)
+
+
+def mixture_flow(sde, x, times):
+    """The flow of a mixture by many steps of RK4: nothing but a velocity in common with what is tested."""
+    denoise = MIXTURE.denoise(sde)
+
+    def velocity(x, t):
+        return velocity_from(sde, denoise(x, t), x, t)
+
+    def step(x, interval):
+        t, s = interval
+        h = s - t
+        k1 = velocity(x, t)
+        k2 = velocity(x + h / 2 * k1, t + h / 2)
+        k3 = velocity(x + h / 2 * k2, t + h / 2)
+        k4 = velocity(x + h * k3, s)
+        return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), None
+
+    return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
+
+
+MIXTURE = Mixture(np.array([[0.8, 0.0], [-0.6, 0.5], [0.0, -0.9]]), 0.3)
+
+
+@pytest.mark.parametrize(
+    ("key", "steps"),
+    [("dpmpp_2m", 160), ("unipc", 160), ("exact_3", 320), ("midpoint", 80), ("dpmpp_3s", 80)],
+)
+@pytest.mark.parametrize("name", ["vp", "edm"])
+@pytest.mark.usefixtures("x64")
+def test_order_of_convergence_on_a_mixture(key, steps, name):
+    sde, end = PROCESSES[name]
+    grid = GRIDS["log_snr"](sde)
+    x = sde.prior_sigma * jax.random.normal(jax.random.key(1), (8, 2))
+    want = jax.jit(lambda x, times: mixture_flow(sde, x, times))(x, grid(sde.t_max, end, 4000))
+    run = jax.jit(lambda x, plan: Table().run(MIXTURE.denoise(sde), None, x, plan, None))
+    errors = [
+        float(jnp.sqrt(jnp.mean((run(x, ALL[key].plan(sde, grid(sde.t_max, end, n))) - want) ** 2)))
+        for n in (steps, 2 * steps)
+    ]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(ALL[key].accuracy, abs=0.15)
+
+
+def test_every_solver_states_its_evaluations():
+    sde, grid = VP(), np.linspace(1.0, 1e-2, 13)
+    for key, solver in MEMBERS.items():
+        rows = solver.plan(sde, grid).rows.rows
+        assert len(rows.t) == 12 * solver.evaluations + 1, key  # one for the last move
+        assert rows.closes.sum() == rows.opens.sum() == 13

@@ -1,0 +1,234 @@
+"""Published samplers against recordings of their own code, in double precision."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde.sde import DDPM, EDM, VP
+from score_sde.solvers import SOLVERS, threshold
+from score_sde.solvers.base import marginals, times_at
+from score_sde.solvers.singlestep import orders
+from score_sde.solvers.table import Table
+from tests.conftest import DATA
+from tests.oracles import Gaussian
+
+with np.load(DATA / "solvers_analytic.npz") as file:
+    RECORDED = {k: np.asarray(v, np.float64) for k, v in file.items()}
+
+
+def keys(tag, *starts):
+    return [k for k in RECORDED if k.startswith(tuple(f"{tag}/{start}" for start in starts))]
+
+
+def recorded_noise(seed):
+    """One normal a draw, cut as the recordings are; draw 1 is the first."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return np.stack([generator.standard_normal((4, 3, 8, 8))[:2, :1, :4] for _ in range(25)])
+
+
+@functools.cache
+def runner(tag, sde):
+    denoise = Gaussian(RECORDED[f"{tag}/mu"], RECORDED[f"{tag}/s"]).denoise(sde)
+    return jax.jit(lambda x, plan, noise: Table().run(denoise, sde, x, plan, lambda i: noise[i - 1]))
+
+
+def agrees(solver, sde, times, scale, key, noise=None):
+    tag = key.split("/")[0]
+    x = jnp.asarray(RECORDED[f"{tag}/latents"]) * scale
+    draws = jnp.full((1, *x.shape), jnp.nan) if noise is None else jnp.asarray(noise)
+    got = runner(tag, sde)(x, solver.plan(sde, times), draws)
+    np.testing.assert_allclose(got, RECORDED[key], atol=1e-10)
+
+
+# --- DPM-Solver and UniPC --------------------------------------------------------------------------
+
+
+def between(sde, start, end, parts):
+    """Evenly in log-SNR."""
+    lam = marginals(sde, np.array([start, end])).lam
+    inner = times_at(sde, np.linspace(lam[0], lam[1], parts + 1)[1:-1], end, start)
+    return np.concatenate([[start], inner, [end]])
+
+
+def dpm_grid(sde, skip, steps):
+    if skip == "logSNR":
+        return between(sde, 1.0, 0.0 if isinstance(sde, DDPM) else 1e-3, steps)
+    power = 2.0 if skip == "time_quadratic" else 1.0
+    times = np.linspace(1.0, 1e-3 ** (1 / power), steps + 1) ** power
+    # Their discrete time is (i + 1) / 1000 for level i, ours i / 999.
+    return (times * 1000 - 1) / 999 if isinstance(sde, DDPM) else times
+
+
+@pytest.mark.parametrize("key", [k for k in keys("dpm", "dpm") if "|multistep" in k])
+@pytest.mark.usefixtures("x64")
+def test_dpm_solver_multistep(key):
+    _, schedule, algorithm, _, order, skip, steps, *rest = key.split("|")
+    sde = VP() if schedule == "linear" else DDPM()
+    solver = SOLVERS["multistep"](
+        prediction="x0" if "++" in algorithm else "noise",
+        form="taylor" if "taylor" in rest else "midpoint",
+        order=int(order[1:]),
+        lower_final_below=0 if "no_lower_order_final" in rest else 10,
+        denoise="denoise_to_zero" in rest,
+    )
+    agrees(solver, sde, dpm_grid(sde, skip, int(steps[1:])), 1.0, key)
+
+
+@pytest.mark.parametrize("key", [k for k in keys("dpm", "dpm") if "|singlestep" in k])
+@pytest.mark.usefixtures("x64")
+def test_dpm_solver_singlestep(key):
+    _, schedule, algorithm, method, order, skip, steps = key.split("|")
+    sde, order, count = VP() if schedule == "linear" else DDPM(), int(order[1:]), int(steps[1:])
+    solver = SOLVERS[f"{algorithm.replace('solver', '').replace('++', 'pp')}_{order}s"]
+    parts = orders(count, order)
+    if method == "singlestep_fixed":
+        parts = [order] * (count // order)
+    if skip == "logSNR":  # even steps, whatever their order, and even nodes within each
+        outer = dpm_grid(sde, skip, len(parts))
+        pieces = [between(sde, *outer[i : i + 2], part)[1:] for i, part in enumerate(parts)]
+        times = np.concatenate([outer[:1], *pieces])
+    else:
+        times = dpm_grid(sde, skip, sum(parts))
+    agrees(solver(stages="grid", denoise=False), sde, times, 1.0, key)
+
+
+@pytest.mark.parametrize("key", keys("dpm", "unipc"))
+@pytest.mark.usefixtures("x64")
+def test_unipc(key):
+    _, schedule, prediction, form, order, skip, steps = key.split("|")
+    sde = VP() if schedule == "linear" else DDPM()
+    solver = SOLVERS["unipc"](
+        order=int(order[1:]),
+        form="vary" if form == "vary_coeff" else form,
+        prediction="x0" if prediction == "data_prediction" else "noise",
+        lower_final_below=10**6,
+        denoise=False,
+    )
+    agrees(solver, sde, dpm_grid(sde, skip, int(steps[1:])), 1.0, key)
+
+
+# --- k-diffusion -----------------------------------------------------------------------------------
+
+CHURN = {"s_churn": 3.0, "s_min": 0.05, "s_max": 50.0, "s_noise": 1.003}
+K_DIFFUSION = {
+    "euler": SOLVERS["euler"](),
+    "euler_churn": SOLVERS["euler"](**CHURN),
+    "euler_ancestral": SOLVERS["ddpm"](),
+    "heun": SOLVERS["heun"](),
+    "heun_churn": SOLVERS["heun"](**CHURN),
+    "dpm_2": SOLVERS["dpm_2s"](),
+    "dpm_2_ancestral": SOLVERS["dpm_2s"](eta=1.0),
+    "lms": SOLVERS["lms"](),
+    "dpmpp_2s_ancestral": SOLVERS["dpmpp_2s"](eta=1.0),
+    "dpmpp_2m": SOLVERS["dpmpp_2m"](),
+    "dpmpp_sde": SOLVERS["dpmpp_sde"](),
+    "dpmpp_2m_sde": SOLVERS["sde_dpmpp_2m"](),
+    "dpmpp_2m_sde_heun": SOLVERS["sde_dpmpp_2m"](form="taylor"),
+    "dpmpp_3m_sde": SOLVERS["sde_dpmpp_3m"](),
+}
+
+
+@pytest.mark.parametrize("key", keys("k", "karras", "exponential", "polyexp", "vp"))
+@pytest.mark.usefixtures("x64")
+def test_k_diffusion(key):
+    schedule, name = key.removeprefix("k/").split("|")
+    solver, times = K_DIFFUSION[name], RECORDED[f"k/sigmas|{schedule}"]
+    agrees(solver, EDM(), times, times[0], key, recorded_noise(780))
+
+
+# --- EDM -------------------------------------------------------------------------------------------
+
+
+class Unchecked(VP):
+    """EDM's ablations fit the VP schedule to a range of noise, with ``beta_min`` just below zero."""
+
+    def __post_init__(self):
+        pass
+
+
+def edm_levels(discretization, count):
+    """The noise levels of EDM's ablations (arXiv:2206.00364, table 1), and the VP process with them."""
+
+    def vp(beta_max, beta_min, t):
+        return np.sqrt(np.expm1(0.5 * (beta_max - beta_min) * t**2 + beta_min * t))
+
+    low, high = {
+        "vp": (vp(20.0, 0.1, 1e-3), vp(20.0, 0.1, 1.0)),
+        "ve": (0.02, 100.0),
+        "iddpm": (0.002, 81.0),
+        "edm": (0.002, 80.0),
+    }[discretization]
+    slope = 2 * (np.log1p(low**2) / 1e-3 - np.log1p(high**2)) / (1e-3 - 1)
+    beta_min = np.log1p(high**2) - 0.5 * slope
+    sde, share = Unchecked(beta_min=beta_min, beta_max=beta_min + slope), np.linspace(0, 1, count)
+    if discretization == "vp":
+        return vp(sde.beta_max, sde.beta_min, 1 + share * (1e-3 - 1)), sde
+    if discretization == "ve":
+        return high * (low / high) ** share, sde
+    return (high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7, sde
+
+
+@pytest.mark.parametrize("key", [k for k in keys("edm", "edm_sampler", "ablation") if "iddpm" not in k])
+@pytest.mark.usefixtures("x64")
+def test_edm(key):
+    parts = key.removeprefix("edm/").split("|")
+    if parts[0] == "edm_sampler":
+        parts = ["", "heun", "edm", "linear", "none", *parts[1:]]
+    _, method, discretization, schedule, _, steps, *rest = parts
+    solver = SOLVERS[method]()
+    if "churn40" in rest:
+        solver = dataclasses.replace(solver, s_churn=40.0, s_min=0.05, s_max=50.0, s_noise=1.003)
+    if "alpha0.5" in rest:
+        solver = dataclasses.replace(solver, stage=0.5)
+    levels, sde = edm_levels(discretization, int(steps[1:]))
+    if schedule == "linear":
+        sde, times = EDM(), levels
+    else:
+        times = times_at(sde, -np.log(levels), 0.0, 2.0)
+    times = np.append(times, 0.0)
+    scale = marginals(sde, times[:1]).sigma[0]
+    agrees(solver, sde, times, scale, key, recorded_noise(778))
+
+
+# --- diffusers -------------------------------------------------------------------------------------
+
+DIFFUSERS = {
+    "DPMpp3M": SOLVERS["dpmpp_3m"](lower_final_below=15),
+    "DPMpp2M": SOLVERS["dpmpp_2m"](lower_final_below=0),
+    "SDE-DPMpp2M": SOLVERS["sde_dpmpp_2m"](lower_final_below=15),
+    "DEIS3": SOLVERS["deis"](basis="lam", lower_final_below=15, denoise=False),
+    "Euler": SOLVERS["euler"](),
+    "Heun": SOLVERS["heun"](),
+    "KDPM2": SOLVERS["dpm_2s"](),
+    "DDIM": SOLVERS["ddim"](),
+    "DDPM": SOLVERS["ddpm"](),
+}
+
+
+@pytest.mark.parametrize("key", keys("hf", *DIFFUSERS))
+@pytest.mark.usefixtures("x64")
+def test_diffusers(key):
+    # They hold alphas and levels in float32.  A sampler does not see the scale of x: all on EDM's process.
+    name, sde = key.removeprefix("hf/").split("|")[0], EDM()
+    levels = RECORDED[key.replace("hf/", "hf-grid/")]
+    if name in ("DDIM", "DDPM"):  # time steps of the discrete process, then no noise
+        alphas = RECORDED["hf/alphas_cumprod"][levels.astype(int)]
+        levels = np.append(np.sqrt((1 - alphas) / alphas), 0.0)
+    if name == "Heun":  # every level twice
+        levels = np.concatenate([levels[:1], levels[1::2]])
+    if name == "KDPM2":
+        levels = RECORDED[key.replace("hf/KDPM2", "hf-grid/Euler")]
+    variance_preserving = name not in ("Euler", "Heun", "KDPM2")
+    data = Gaussian(RECORDED["hf/mu"], RECORDED["hf/s"])
+    denoise = threshold(data.denoise(sde)) if "clip" in key else data.denoise(sde)
+    draws = jnp.asarray(recorded_noise(779))
+    plan = DIFFUSERS[name].plan(sde, levels)
+    x = jnp.asarray(RECORDED["hf/latents"]) * np.sqrt(1 + levels[0] ** 2)
+    got = Table().run(denoise, sde, x, plan, lambda i: draws[i - 1])
+    if variance_preserving:
+        got = got / np.sqrt(1 + levels[-1] ** 2)
+    np.testing.assert_allclose(got, RECORDED[key], atol=5e-5)
