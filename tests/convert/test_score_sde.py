@@ -21,6 +21,7 @@ from score_sde.experiment import assemble
 from score_sde.flags import parse
 from score_sde.mesh import make_mesh
 from score_sde.nets import parameter_count
+from score_sde.nets.official import to_flax_names
 from score_sde.train import Checkpoints
 from tests.conftest import ROOT
 from tests.convert.official_names import state_dict
@@ -333,6 +334,24 @@ def test_msgpack_files_of_both_families(tmp_path):
         assert (release.moments is None) == ("params" in extra)
         if release.moments is not None:
             np.testing.assert_array_equal(release.moments[1]["Conv_0"]["bias"], [3, 3])
+
+
+def test_a_file_of_the_jax_version_arrives_whole(tiny, tmp_path):
+    _, trees = tiny
+    experiment = assemble(parsed(*TINY), Spec((8, 8, 1), 17, 0))
+    raw, average, first, second = (to_flax_names(tree, experiment.net, (8, 8, 1)) for tree in trees)
+    states = jax.tree.map(lambda a, b: {"grad_ema": a, "grad_sq_ema": b}, first, second)
+    tree = {
+        "step": np.asarray(7),
+        "optimizer": {"target": raw, "state": {"step": np.asarray(7), "param_states": states}},
+        "params_ema": average,
+    }
+    (tmp_path / "checkpoint_1").write_bytes(msgpack.packb(packed(tree)))
+    state = convert.load(tmp_path / "checkpoint_1", parsed(*TINY)).state
+    adam = next(s for s in jax.tree.leaves(state.opt_state, is_leaf=is_adam) if is_adam(s))
+    for got, want in zip((state.params, state.ema, adam.mu, adam.nu), trees, strict=True):
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, got, want)))
+    assert int(state.step) == int(adam.count) == 7
 
 
 def test_flax_itself_writes_what_is_read(tmp_path, monkeypatch):
