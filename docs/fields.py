@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from score_sde.config import options
-from score_sde.experiment import FIELDS, NAMED
 from score_sde.nets import NETS
+from score_sde.schema import FIELDS, GIVEN, NAMED
 
 PAGE = Path(__file__).parent / "config.md"
 MARKER = "<!-- below: written by docs/fields.py -->\n"
@@ -30,6 +30,7 @@ MEANING = {
         "size": "folder, tfds: side in pixels, or (height, width); none: they have one size already",
         "channels": "folder, tfds: 1 (grey), 3 (RGB) or 4 (RGBA)",
         "resize": "folder, tfds: `crop`, `squash` or `none`",
+        "augment_probability": "images: of each of six non-leaking augmentations of EDM; 0 is none",
         "center_crop": "folder, tfds: first cut so many central pixels a side; none: use the whole image",
         "held_out": "folder, array: fraction held out where there is no separate test set",
         "on_error": "folder: `raise`, or `skip` files that cannot be used",
@@ -47,7 +48,8 @@ MEANING = {
         "num_workers": "stream: worker processes; 0 reads in a thread",
     },
     "denoiser": {
-        "prediction": "what the network predicts: `noise`, `score`, `x0`, `v`, `velocity` or `edm`",
+        "prediction": "what the network predicts: `noise`, `score` (times sigma), `raw_score`, `x0`, "
+        "`v`, `velocity` or `edm`",
         "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`; `index` and "
         "`reverse_index` for discrete processes",
         "sigma_data": "`edm`: standard deviation of the data",
@@ -57,6 +59,8 @@ MEANING = {
         "times": "density of training times: `low_discrepancy`, `uniform`; `levels` for discrete processes",
         "half_sum": "half the sum over the dimensions, not their mean, as in the published VE recipes",
         "sigma_data": "`edm`: standard deviation of the data",
+        "p_mean": "`log_normal`: mean of log(sigma / alpha)",
+        "p_std": "`log_normal`: its standard deviation",
     },
     "training": {
         "steps": "updates in all; a resumed run goes on to this number",
@@ -71,6 +75,7 @@ MEANING = {
         "sample_every_steps": "sample grid at multiples of this, and at the end; 0: at the end only",
         "sample_count": "samples of that grid",
         "conditional": "hand the labels of the data to the network",
+        "label_dropout": "with `conditional`: share of labels withheld, for classifier-free guidance",
     },
     "mesh": {
         "fsdp": "devices that share one copy of the parameters; see [Training](training.md)",
@@ -113,6 +118,26 @@ MEANING = {
     "evaluate": {
         "batch_size": "examples computed together, over all devices",
         "levels": "noise levels at which the loss is measured",
+        "metrics": "scores of samples: `frechet`, `kid`, `inception_score`, `prdc`; see "
+        "[Evaluation](evaluation.md)",
+        "features": "what they compare: `pixels`, `classifier` or `inception`",
+        "weights": "inception: the weight file; classifier: its file; none: `classifier.npz` in the workdir",
+        "resize": "inception: `tensorflow`, `pytorch_fid` or `clean`",
+        "reference": "what samples are compared with, as `--reference`; none: the split below",
+        "split": "`train` or `test`: the split of the data that is the reference",
+        "keep_features": "features of the reference to keep for `kid` and `prdc`; moments are of all",
+        "bootstrap": "resamplings for error bars; 0: none",
+        "kid_subsets": "kid: number of random subsets",
+        "kid_subset_size": "kid: examples of each side in a subset",
+        "kid_seed": "kid: of the draw of subsets",
+        "splits": "inception_score: parts of the second form",
+        "nearest": "prdc: balls reach to this nearest neighbour",
+    },
+    "classifier": {
+        "widths": "channels of each stage; the last is the number of features",
+        "steps": "updates",
+        "batch_size": "examples an update",
+        "learning_rate": "of Adam, falling to zero along a cosine",
     },
 }
 
@@ -147,7 +172,7 @@ def of_members(section: str) -> str:
     """The table of a section whose ``name`` picks a member of a table."""
     rows = []
     for name, make in NAMED[section].items():
-        fields = [f"`{key}={default!r}`" for key, default in options(make).items()]
+        fields = [f"`{key}={default!r}`" for key, default in options(make, given=GIVEN).items()]
         rows.append((f"`{name}`", ", ".join(fields)))
     return table("| name | fields with their defaults |", rows)
 

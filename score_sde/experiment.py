@@ -7,144 +7,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from score_sde import likelihood, nets
-from score_sde.config import ConfigError, build, check_fields, find, options
-from score_sde.data import SOURCES, Scaling, Source, Spec, random_flip
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.config import ConfigError, build, find, options
+from score_sde.data import AUGMENT_DIM, SOURCES, Scaling, Source, Spec, augment, random_flip
+from score_sde.denoiser import LABELS, PREDICTIONS, Cond, Denoiser, Precondition
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
-from score_sde.sde import SDE, SDES
+from score_sde.schema import NAMED
+from score_sde.sde import SDE
 from score_sde.solvers import GRIDS, SOLVERS, Plan, Solver
-from score_sde.train import EMAS, OPTIMIZERS, Objective
+from score_sde.train import Objective
 from score_sde.train.ema import Decay
-
-# Sections whose entry ``name`` picks a member of a table; the other entries are the member's options.
-NAMED: dict[str, dict[str, Callable[..., Any]]] = {
-    "sde": SDES,
-    "model": nets.NETS,
-    "optimizer": OPTIMIZERS,
-    "ema": EMAS,
-}
-
-# Every other section: its fields with their defaults.  A type stands for "not set": whoever takes the field
-# has a default of its own.
-FIELDS: dict[str, dict[str, Any]] = {
-    "data": {
-        "source": "digits",
-        "path": "",
-        "test_path": str,
-        "name": "",
-        "data_dir": str,
-        "train_split": "train",
-        "test_split": str,
-        "size": object,
-        "channels": int,
-        "resize": "crop",
-        "center_crop": int,
-        "held_out": 0.1,
-        "on_error": "raise",
-        "levels": int,
-        "key": "x",
-        "label_key": "label",
-        "channels_last": bool,
-        "low": -1.0,
-        "high": 1.0,
-        "dequantize": False,
-        "shift": 0.0,
-        "scale": 1.0,
-        "random_flip": False,
-        "placement": "auto",
-        "num_workers": 0,
-    },
-    "denoiser": {"prediction": "noise", "label": "time_999", "sigma_data": 0.5},
-    "loss": {"weight": "noise", "times": "low_discrepancy", "half_sum": False, "sigma_data": 0.5},
-    "training": {
-        "steps": 1_300_000,
-        "batch_size": 128,
-        "steps_per_dispatch": 1,
-        "checkpoint_every_steps": 10_000,
-        "keep_last": 2,
-        "keep_every_steps": 50_000,
-        "log_every_steps": 50,
-        "eval_every_steps": 5_000,
-        "eval_examples": 512,
-        "sample_every_steps": 50_000,
-        "sample_count": 64,
-        "conditional": False,
-    },
-    "mesh": {"fsdp": 1, "cpu_devices": 0, "distributed": False},
-    "sampling": {
-        "solver": "pc",
-        "steps": 1000,
-        "t_end": 1e-3,
-        "grid": "uniform",
-        "rho": 7.0,
-        "batch_size": 64,
-        "denoise": True,
-        "predictor": "euler_maruyama",
-        "corrector": "none",
-        "corrector_steps": 1,
-        "snr": 0.16,
-        "norm": str,
-        "churn": 1.0,
-        "rtol": 1e-5,
-        "atol": 1e-5,
-        "method": "dopri5",
-        "max_steps": 4096,
-    },
-    "likelihood": {
-        "divergence": "hutchinson",
-        "probes": 1,
-        "kind": "rademacher",
-        "chunk": 64,
-        "rtol": 1e-5,
-        "atol": 1e-5,
-        "t_min": float,
-        "method": "dopri5",
-        "max_steps": 4096,
-        "batch_size": 64,
-        "dequantize": True,
-        "num_examples": int,
-    },
-    "evaluate": {"batch_size": 128, "levels": 20},
-}
-
-
-def complete(config: Any) -> Any:
-    """The config with every field that exists, defaults filled in; what is misspelt is refused.
-
-    Raises:
-      ConfigError: an unknown section, field or name.
-    """
-    check_fields(config, ["seed", *NAMED, *FIELDS], "")
-    full: Any = ConfigDict({"seed": config.get("seed", 0)})
-    for section, table in NAMED.items():
-        spec = config.get(section, {})
-        make = find(table, spec.get("name", next(iter(table))), f"{section}.name")
-        defaults = options(make)
-        check_fields(spec, ["name", *defaults], section)
-        known = {k: _field(v) for k, v in defaults.items() if v is not inspect.Parameter.empty}
-        full[section] = ConfigDict({"name": next(iter(table)), **known})
-    for section, fields in FIELDS.items():
-        check_fields(config.get(section, {}), fields, section)
-        full[section] = ConfigDict({key: _field(default) for key, default in fields.items()})
-    for section in [*NAMED, *FIELDS]:
-        for key, value in config.get(section, {}).items():
-            try:
-                full[section][key] = value
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"config.{section}.{key} = {value!r}: {error}") from error
-    return full.lock()
-
-
-def _field(default: Any) -> Any:
-    """A default as a field: None and a type are placeholders, each of its own."""
-    if default is None:
-        return config_dict.placeholder(object)
-    return config_dict.placeholder(default) if isinstance(default, type) else default
 
 
 def _only_set(section: ConfigDict) -> dict[str, Any]:
@@ -179,21 +56,33 @@ class Experiment:
         """Fresh network parameters."""
         return self.net.init(key, self.spec.shape)
 
-    def bind(self, params: Any, cond: Array | None = None) -> Denoiser:
-        """The denoiser of some parameters, for labels ``(B,)`` if the model takes them."""
+    def bind(self, params: Any, cond: Cond = None) -> Denoiser:
+        """The denoiser of some parameters under some conditions; a model without labels ignores them."""
+        if cond is not None and not self.config.training.conditional:
+            cond = {name: value for name, value in cond.items() if name != "label"} or None
         return Denoiser(params, self.sde, self.net, self.precondition, cond)
 
-    def prepare(self, raw: Array, key: Array) -> Array:
-        """A raw training batch as the model sees it: flipped, dequantised, scaled."""
+    def prepare(self, batch: dict[str, Array], key: Array) -> tuple[Array, Cond]:
+        """A raw training batch as the model sees it, flipped, scaled and augmented; and its conditions."""
+        data, dropout = self.config.data, self.config.training.label_dropout
         key_flip, key_noise = jax.random.split(key)
-        if self.config.data.random_flip:
+        raw, label = batch["x"], batch["label"]
+        if data.random_flip:
             raw = random_flip(raw, key_flip)
-        return self.scaling.encode(raw, key_noise)
+        x0, cond = self.scaling.encode(raw, key_noise), {}
+        if self.config.training.conditional:
+            if dropout:
+                drop = jax.random.bernoulli(jax.random.fold_in(key, 1), dropout, label.shape)
+                label = jnp.where(drop, -1, label)
+            cond["label"] = label
+        if data.augment_probability:
+            x0, cond["augment"] = augment(x0, jax.random.fold_in(key, 2), data.augment_probability)
+        return x0, cond or None
 
     @property
     def objective(self) -> Objective:
         """What a training step minimises."""
-        return Objective(self.prepare, self.bind, self.loss, self.config.training.conditional)
+        return Objective(self.prepare, self.bind, self.loss)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -248,6 +137,9 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         raise ConfigError(
             f"config.data.random_flip is on, but an example has shape {spec.shape}: only images flip"
         )
+    _check_augmentation(config, spec)
+    if "augment_dim" in options(_member(config, "model")):
+        model["augment_dim"] = AUGMENT_DIM if config.data.augment_probability else 0
     net = nets.Net(build(_member(config, "model"), model, "model"))
     try:
         nets.shapes(net, spec.shape)
@@ -292,8 +184,8 @@ def assemble(config: Any, spec: Spec) -> Experiment:
             build(find(TIMES, config.loss.times, "loss.times"), config.loss, "loss"),
             config.loss.half_sum,
         ),
-        optimizer=build(_member(config, "optimizer"), config.optimizer, "optimizer"),
-        ema=build(_member(config, "ema"), config.ema, "ema"),
+        optimizer=_with_batch_size(config, "optimizer"),
+        ema=_with_batch_size(config, "ema"),
         solver=solver,
         plan=plan,
         divergence=divergence,
@@ -305,16 +197,46 @@ def _member(config: Any, section: str) -> Callable[..., Any]:
     return find(NAMED[section], config[section].name, f"{section}.name")
 
 
+def _with_batch_size(config: Any, section: str) -> Any:
+    """A member that may count in images."""
+    make = _member(config, section)
+    given = {"batch_size": config.training.batch_size} if "batch_size" in options(make) else {}
+    return build(make, config[section], section, **given)
+
+
+def _check_augmentation(config: Any, spec: Spec) -> None:
+    probability, dropout = config.data.augment_probability, config.training.label_dropout
+    for field, value in (("data.augment_probability", probability), ("training.label_dropout", dropout)):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"config.{field} = {value}: must be in [0, 1]")
+    if dropout and not config.training.conditional:
+        raise ConfigError(f"config.training.label_dropout = {dropout}: needs training.conditional")
+    if not probability:
+        return
+    if len(spec.shape) != 3:
+        raise ConfigError(
+            f"config.data.augment_probability = {probability}: examples of shape {spec.shape} are no images"
+        )
+    if "augment_dim" not in options(_member(config, "model")):
+        raise ConfigError(
+            f"config.data.augment_probability = {probability}: config.model.name = {config.model.name!r} "
+            "cannot be told how an image was augmented, and would learn to make such images"
+        )
+
+
 def _check_numbers(config: Any) -> None:
     positive = [
         ("training", ["steps", "batch_size", "steps_per_dispatch", "checkpoint_every_steps"]),
         ("training", ["keep_last", "log_every_steps", "eval_examples", "sample_count"]),
         ("sampling", ["steps", "batch_size"]),
         ("likelihood", ["batch_size", "rtol", "atol", "max_steps"]),
-        ("evaluate", ["batch_size", "levels"]),
+        ("evaluate", ["batch_size", "levels", "keep_features", "kid_subsets", "kid_subset_size"]),
+        ("evaluate", ["splits", "nearest"]),
+        ("classifier", ["steps", "batch_size", "learning_rate"]),
         ("mesh", ["fsdp"]),
     ]
     natural = [("training", ["keep_every_steps", "eval_every_steps", "sample_every_steps"])]
+    natural += [("evaluate", ["bootstrap"])]
     for allowed, least, groups in (("positive", 0, positive), ("0 or more", -1, natural)):
         for section, keys in groups:
             for key in keys:

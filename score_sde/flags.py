@@ -12,7 +12,17 @@ from ml_collections import ConfigDict, config_flags
 
 from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
 
-MODES = ("train", "sample", "likelihood", "evaluate", "import", "export")
+MODES = (
+    "train",
+    "sample",
+    "likelihood",
+    "evaluate",
+    "stats",
+    "classifier",
+    "report",
+    "import",
+    "export",
+)
 
 
 def _define() -> flags.FlagValues:
@@ -22,12 +32,35 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_string(
         "workdir", None, "Where the run lives; default: runs/<config>[-<variant>].", flag_values=own
     )
-    flags.DEFINE_integer("num_samples", 64, "sample: how many.", 1, flag_values=own)
+    flags.DEFINE_integer(
+        "num_samples",
+        None,
+        "sample: how many; default 64. evaluate: generate so many and score them.",
+        1,
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "samples",
+        None,
+        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.",
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "reference",
+        None,
+        "evaluate: what to compare with: statistics of --mode=stats, a folder, a .npz or a .npy; "
+        "default: config.evaluate.reference, or the data's config.evaluate.split.",
+        flag_values=own,
+    )
+    flags.DEFINE_bool(
+        "all_checkpoints", False, "evaluate: score every checkpoint of the run.", flag_values=own
+    )
     flags.DEFINE_string(
         "output",
         None,
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
-        "export: a .safetensors file, or a directory for diffusers.",
+        "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
+        "workdir.  export: a .safetensors file, or a directory for diffusers.",
         flag_values=own,
     )
     flags.DEFINE_string(
@@ -37,17 +70,28 @@ def _define() -> flags.FlagValues:
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
+    flags.DEFINE_float(
+        "sigma_rel",
+        None,
+        "sample, likelihood, evaluate, report: length of the average, made of the checkpoints of a run with "
+        "config.ema.name=power; default: the average that was kept.",
+        flag_values=own,
+    )
     flags.DEFINE_integer(
         "label", None, "sample: the class, for a model trained with labels.", 0, flag_values=own
     )
     flags.DEFINE_integer(
-        "seed", None, "sample, likelihood: root of the noise; default: config.seed.", 0, flag_values=own
+        "seed",
+        None,
+        "sample, likelihood, evaluate: root of the noise; default: config.seed.",
+        0,
+        flag_values=own,
     )
     flags.DEFINE_string(
         "coordinator",
         None,
-        "HOST:PORT of process 0, where several processes on plain machines share a job; TPU pods and SLURM need "
-        "only --config.mesh.distributed=True.",
+        "HOST:PORT of process 0, where processes on plain machines share a job; TPU pods and SLURM need only "
+        "--config.mesh.distributed=True.",
         flag_values=own,
     )
     flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.", 1, flag_values=own)
@@ -62,13 +106,19 @@ class Options:
     Attributes:
       config: complete.
       saved: what the workdir remembers beside the config; empty for a new one.
+      config_given: whether the command line names a config file.
     """
 
     mode: str
     workdir: Path
     config: Any  # a ConfigDict, whose fields no type checker knows
     saved: dict
-    num_samples: int = 64
+    num_samples: int | None = None
+    samples: str | None = None
+    reference: str | None = None
+    all_checkpoints: bool = False
+    config_given: bool = False
+    sigma_rel: float | None = None
     output: str | None = None
     step: int | None = None
     label: int | None = None
@@ -100,6 +150,10 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     checkpoint = _take(words, "checkpoint")[0] if _take(words, "mode")[0] == "import" else None
     if workdir is None and checkpoint is not None:
         workdir = str(Path("runs") / Path(checkpoint).stem)
+    samples, _ = _take(words, "samples")
+    standalone = path is None and workdir is None and samples is not None
+    if standalone:
+        workdir = str(Path("runs") / "evaluate")
     if path is None and workdir is None:
         fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
     if workdir is None and path is not None:
@@ -109,7 +163,9 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     try:
         saved: dict = {}
         config: Any
-        if path is not None:
+        if standalone:
+            config = ConfigDict()
+        elif path is not None:
             config = load_file(path)
         elif checkpoint is not None:
             from score_sde.convert import config_of
@@ -117,7 +173,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
             config = ConfigDict(config_of(checkpoint))
         else:
             config, saved = load_saved(Path(workdir))
-        from score_sde.experiment import NAMED, complete  # imports jax
+        from score_sde.schema import NAMED, complete  # imports jax
 
         for word in words:
             match = re.fullmatch(r"--?config\.(\w+)\.name=(.*)", word)
@@ -163,6 +219,11 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         config=holder.value,
         saved=saved,
         num_samples=own.num_samples,
+        samples=own.samples,
+        reference=own.reference,
+        all_checkpoints=own.all_checkpoints,
+        config_given=path is not None,
+        sigma_rel=own.sigma_rel,
         output=own.output,
         step=own.step,
         label=own.label,

@@ -10,7 +10,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
-from score_sde.denoiser import Denoise
+from score_sde.denoiser import Cond, Denoise
 from score_sde.mesh import BATCH, batch_sharding, replicated, round_up
 from score_sde.sde import SDE
 from score_sde.solvers import Plan, Progress, Solver, noise_of
@@ -46,11 +46,11 @@ def sample(
     return solver.finish(denoise, x, plan)
 
 
-Draw = Callable[[Any, Plan, Array, Array | None], Array]
+Draw = Callable[[Any, Plan, Array, Cond], Array]
 
 
 def compile_sample(
-    bind: Callable[[Any, Array | None], Denoise],
+    bind: Callable[[Any, Cond], Denoise],
     sde: SDE,
     solver: Solver,
     mesh: Mesh,
@@ -64,10 +64,10 @@ def compile_sample(
     the batch.
 
     Args:
-      bind: ``(params, cond) -> denoise``; ``cond`` is ``(B,)`` labels or None.
+      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
     """
 
-    def draw(params: Any, plan: Plan, keys: Array, cond: Array | None) -> Array:
+    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
         denoise = bind(params, cond)
         return sample(keys, denoise, sde, solver, plan, shape=shape, progress=progress)
 
@@ -111,7 +111,7 @@ def generate(
         numbers = jnp.arange(first, first + size)
         cond = None
         if labels is not None:
-            cond = jnp.asarray(labels[np.minimum(np.asarray(numbers), num_samples - 1)])
+            cond = {"label": jnp.asarray(labels[np.minimum(np.asarray(numbers), num_samples - 1)])}
         x = draw(params, plan, sample_keys(seed, numbers), cond)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)

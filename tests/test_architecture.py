@@ -15,12 +15,13 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # A file or package directly in score_sde imports only from lines above its own.
 LAYERS = [
-    {"arrays", "config", "data", "mesh", "ode", "pictures", "progress"},
+    {"arrays", "charts", "config", "data", "mesh", "ode", "pictures", "progress"},
     {"sde"},
     {"denoiser"},
     {"likelihood", "losses", "nets", "solvers"},
     {"sampling"},
     {"evaluate", "train"},
+    {"schema"},
     {"experiment"},
     {"convert"},
     {"flags"},
@@ -34,10 +35,10 @@ OWNERS = {
     "flax": {"nets/"},
     "grain": {"data/"},
     "msgpack": {"convert/flax_files.py"},
-    "ml_collections": {"config.py", "experiment.py", "flags.py"},
+    "ml_collections": {"config.py", "experiment.py", "flags.py", "schema.py"},
     "optax": {"experiment.py", "train/"},
     "orbax": {"train/checkpoint.py"},
-    "PIL": {"data/", "pictures.py"},
+    "PIL": {"charts.py", "data/", "evaluate/resize.py", "modes/page.py", "pictures.py"},
     "rich": {"progress.py"},
     "sklearn": {"data/"},
     "tensorboardX": {"train/log.py"},

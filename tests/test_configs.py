@@ -9,8 +9,9 @@ import pytest
 
 from score_sde.config import ConfigError, load_file, load_saved, save
 from score_sde.data import Batches, Spec
-from score_sde.experiment import FIELDS, assemble, complete
+from score_sde.experiment import assemble
 from score_sde.mesh import make_mesh
+from score_sde.schema import FIELDS, complete
 from score_sde.train import compile_step, init_state, make_step
 from tests.conftest import ROOT
 from tests.test_recipes import TABLE

@@ -38,6 +38,7 @@ def documented_target(name, sde, x0, noise, t):
     return {
         "noise": noise,
         "score": -noise,
+        "raw_score": -noise / sigma,
         "x0": x0,
         "v": alpha * noise - sigma * x0,
         "velocity": velocity,

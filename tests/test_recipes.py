@@ -9,7 +9,8 @@ import pytest
 from score_sde import nets
 from score_sde.config import load_file
 from score_sde.data import Spec
-from score_sde.experiment import assemble, complete
+from score_sde.experiment import assemble
+from score_sde.schema import complete
 from tests.conftest import DATA, ROOT
 
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_configs.json.gz").read_bytes()))

@@ -28,10 +28,11 @@ from ml_collections import ConfigDict
 from score_sde.config import load_file
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
-from score_sde.experiment import Experiment, assemble, complete, open_source
+from score_sde.experiment import Experiment, assemble, open_source
 from score_sde.mesh import make_mesh
 from score_sde.nets import parameter_count
 from score_sde.sampling import sample, sample_keys
+from score_sde.schema import complete
 from score_sde.solvers import StepSolver
 from score_sde.train import compile_step, init_state, make_step
 

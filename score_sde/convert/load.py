@@ -16,7 +16,8 @@ from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
 from score_sde.convert.release import Release
 from score_sde.data import Spec
-from score_sde.experiment import Experiment, assemble, complete
+from score_sde.experiment import Experiment, assemble
+from score_sde.schema import complete
 from score_sde.train import TrainState, with_moments
 
 

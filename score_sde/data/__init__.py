@@ -1,6 +1,7 @@
 """Data sources, their order, their scaling, and batches of them.  A leaf: imports no sibling."""
 
 from score_sde.data.array_file import ArrayFile
+from score_sde.data.augment import AUGMENT_DIM, augment
 from score_sde.data.base import Source, Spec
 from score_sde.data.digits import Digits
 from score_sde.data.folder import Folder
@@ -12,6 +13,7 @@ from score_sde.data.tfds import TFDS
 SOURCES = {"digits": Digits, "folder": Folder, "array": ArrayFile, "tfds": TFDS}
 
 __all__ = [
+    "AUGMENT_DIM",
     "SOURCES",
     "TFDS",
     "ArrayFile",
@@ -21,6 +23,7 @@ __all__ = [
     "Scaling",
     "Source",
     "Spec",
+    "augment",
     "batch_indices",
     "eval_batches",
     "random_flip",

@@ -22,13 +22,13 @@ class Encoded(NamedTuple):
     Attributes:
       x: ``(B, *D)`` in the model's range.
       keys: ``(B,)``, one per example, a function of the seed and the example's number.
-      cond: labels ``(B,)``.
+      cond: ``{"label": (B,)}``.
       mask: on the host, ``(B,)`` bool: False marks what fills up the last batch.
     """
 
     x: Array
     keys: Array
-    cond: Array
+    cond: dict[str, Array]
     mask: np.ndarray
 
 
@@ -49,7 +49,7 @@ def encoded_batches(
         yield Encoded(
             compiled(batch["x"], keys),
             fold_in_each(keys, 1),
-            batch["label"],
+            {"label": batch["label"]},
             to_host(batch["mask"]),
         )
 

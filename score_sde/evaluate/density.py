@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from score_sde.data import Scaling, Source
+from score_sde.denoiser import Cond
 from score_sde.evaluate.batches import Note, encoded_batches, to_host
 from score_sde.likelihood import LogProb, bits_per_dim
 from score_sde.mesh import BATCH
@@ -48,7 +49,7 @@ class Density:
 
 
 def measure_density(
-    log_prob: Callable[[Any, Array, Array, Array], LogProb],
+    log_prob: Callable[[Any, Array, Array, Cond], LogProb],
     params: Any,
     source: Source,
     scaling: Scaling,

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from score_sde.data import Scaling, Source
-from score_sde.denoiser import Denoise
+from score_sde.denoiser import Cond, Denoise
 from score_sde.evaluate.batches import Note, encoded_batches, to_host
 from score_sde.losses import loss_by_level
 from score_sde.mesh import BATCH
@@ -52,9 +52,8 @@ def level_times(sde: SDE, count: int) -> np.ndarray:
 
 
 def measure_levels(
-    bind: Callable[[Any, Array | None], Denoise],
+    bind: Callable[[Any, Cond], Denoise],
     sde: SDE,
-    conditional: bool,
     mesh: Mesh,
 ) -> Callable[..., Levels]:
     """A function ``(params, source, scaling, *, times, batch_size, seed, note) -> Levels``.
@@ -62,8 +61,8 @@ def measure_levels(
     Made once and called often: its program is compiled at the first call.
     """
 
-    def errors(params: Any, x: Array, keys: Array, cond: Array, times: Array) -> tuple[Array, Array]:
-        return loss_by_level(bind(params, cond if conditional else None), sde, x, keys, times)
+    def errors(params: Any, x: Array, keys: Array, cond: Cond, times: Array) -> tuple[Array, Array]:
+        return loss_by_level(bind(params, cond), sde, x, keys, times)
 
     whole, split = PartitionSpec(), PartitionSpec(BATCH)
     compiled = jax.jit(

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 from score_sde.flags import Options
+from score_sde.modes.classifier import classifier
 from score_sde.modes.evaluate import evaluate
 from score_sde.modes.exchange import export_checkpoint, import_checkpoint
 from score_sde.modes.likelihood import likelihood
+from score_sde.modes.report import report
 from score_sde.modes.sample import sample
+from score_sde.modes.stats import stats
 from score_sde.modes.train import train
 
 MODES: dict[str, Callable[[Options], int]] = {
@@ -16,6 +19,9 @@ MODES: dict[str, Callable[[Options], int]] = {
     "evaluate": evaluate,
     "import": import_checkpoint,
     "export": export_checkpoint,
+    "stats": stats,
+    "classifier": classifier,
+    "report": report,
 }
 
 __all__ = ["MODES"]

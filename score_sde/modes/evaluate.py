@@ -1,19 +1,40 @@
 """``--mode=evaluate``."""
 
+from score_sde.config import ConfigError
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.experiment import open_source
 from score_sde.flags import Options
+from score_sde.modes.score import score_checkpoints, score_files
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
 from score_sde.progress import Progress
 
 
 def evaluate(options: Options) -> int:
+    """Scores of samples where samples are named or asked for, else the held-out loss by noise level.
+
+    Raises:
+      ConfigError: flags that contradict each other.
+    """
+    if options.samples is not None:
+        if options.num_samples is not None or options.all_checkpoints:
+            raise ConfigError(
+                f"--samples={options.samples}: leave out --num_samples and --all_checkpoints, which generate"
+            )
+        return score_files(options)
+    if options.num_samples is not None:
+        return score_checkpoints(options)
+    if options.reference is not None or options.all_checkpoints:
+        raise ConfigError("--reference, --all_checkpoints: name --num_samples=N too, or --samples=PATH")
+    return held_out_loss(options)
+
+
+def held_out_loss(options: Options) -> int:
     """Loss on the held-out split by noise level."""
     experiment = from_workdir(options)
     step, mesh, params = restore_average(options, experiment)
     config = experiment.config
     source = open_source(config, "test")
-    measure = measure_levels(experiment.bind, experiment.sde, config.training.conditional, mesh)
+    measure = measure_levels(experiment.bind, experiment.sde, mesh)
     with Progress(len(source), "evaluate", "example", quiet=not is_chief()) as progress:
         levels = measure(
             params,

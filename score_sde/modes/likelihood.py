@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from score_sde.denoiser import Cond
 from score_sde.evaluate import measure_density
 from score_sde.experiment import open_source
 from score_sde.flags import Options
@@ -31,12 +32,11 @@ def likelihood(options: Options) -> int:
     source = open_source(options.config, "test")
     if config.num_examples is not None:
         source = First(source, min(config.num_examples, len(source)))
-    conditional = experiment.config.training.conditional
 
-    def density(params: Any, keys: Array, x: Array, cond: Array) -> LogProb:
+    def density(params: Any, keys: Array, x: Array, cond: Cond) -> LogProb:
         return log_prob(
             keys,
-            experiment.bind(params, cond if conditional else None),
+            experiment.bind(params, cond),
             experiment.sde,
             x,
             divergence=experiment.divergence,

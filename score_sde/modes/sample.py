@@ -24,7 +24,7 @@ def sample(options: Options) -> int:
     output = _output(options, spec)
     step, mesh, params = restore_average(options, experiment)
     labels = _labels(options, experiment)
-    count, config = options.num_samples, experiment.config.sampling
+    count, config = _count(options), experiment.config.sampling
     steps = next((len(rows) for rows in jax.tree.leaves(experiment.plan.rows)), 0)
     batches: list[np.ndarray] = []
     with Progress(count, f"sample (checkpoint {step})", "sample", quiet=not is_chief()) as progress:
@@ -53,6 +53,10 @@ def sample(options: Options) -> int:
     return 0
 
 
+def _count(options: Options) -> int:
+    return 64 if options.num_samples is None else options.num_samples
+
+
 def _output(options: Options, spec: Spec) -> Path:
     """Where samples go, refused before any work if they cannot."""
     default = options.workdir / "samples" / ("samples.png" if drawable(spec) else "samples.npz")
@@ -65,7 +69,7 @@ def _output(options: Options, spec: Spec) -> Path:
 
 
 def _labels(options: Options, experiment: Experiment) -> np.ndarray | None:
-    classes, count = experiment.spec.num_classes, options.num_samples
+    classes, count = experiment.spec.num_classes, _count(options)
     if not experiment.config.training.conditional:
         if options.label is not None:
             raise ConfigError(f"--label={options.label}: the model was trained without labels")

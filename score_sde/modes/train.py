@@ -91,7 +91,7 @@ def _held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
     """Loss by noise level on the first held-out examples."""
     config = experiment.config
     times = level_times(experiment.sde, 10)
-    measure = measure_levels(experiment.bind, experiment.sde, config.training.conditional, mesh)
+    measure = measure_levels(experiment.bind, experiment.sde, mesh)
     some = First(source, min(len(source), config.training.eval_examples))
 
     def act(step: int, state: TrainState) -> dict[str, Any]:

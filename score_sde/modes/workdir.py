@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from score_sde import pictures
+from score_sde.config import ConfigError
 from score_sde.data import Source, Spec
 from score_sde.experiment import Experiment, assemble
 from score_sde.flags import Options
 from score_sde.mesh import make_mesh
-from score_sde.train import Checkpoints
+from score_sde.train import Checkpoints, combine
 
 
 class First:
@@ -48,8 +50,37 @@ def restore_average(options: Options, experiment: Experiment) -> tuple[int, Mesh
     mesh = make_mesh()
     shapes = jax.eval_shape(experiment.init, jax.random.key(0))
     with Checkpoints(directory) as checkpoints:
-        step, params = checkpoints.restore_ema(shapes, mesh, options.step)
+        if options.sigma_rel is not None:
+            step, params = _recombined(options, options.sigma_rel, checkpoints, shapes, mesh)
+        else:
+            step, params = checkpoints.restore_ema(shapes, mesh, options.step)
     return step, mesh, params
+
+
+def _recombined(
+    options: Options, sigma_rel: float, checkpoints: Checkpoints, shapes: Any, mesh: Mesh
+) -> tuple[int, Any]:
+    """An average of another length, from those of the kept checkpoints."""
+    ema = options.config.ema
+    if ema.name != "power":
+        raise ConfigError(
+            f"--sigma_rel={sigma_rel}: needs a run with config.ema.name = 'power', this one has {ema.name!r}"
+        )
+    last = checkpoints.steps[-1] if options.step is None else options.step
+    if last not in checkpoints.steps:
+        raise FileNotFoundError(f"no checkpoint of step {last}; there are {list(checkpoints.steps)}")
+    steps = [step for step in checkpoints.steps if 0 < step <= last]
+    plan = combine(steps, ema.sigma_rel, last, sigma_rel)
+    say(
+        f"average of sigma_rel = {sigma_rel:g} from {len(steps)} checkpoints; its weights are off by "
+        f"{plan.error:.2g} of their size"
+    )
+    total: Any = None
+    for step, weight in zip(steps, plan.weights, strict=True):
+        part = checkpoints.restore_ema(shapes, mesh, step)[1]
+        part = jax.tree.map(lambda leaf, w=float(weight): w * leaf, part)
+        total = part if total is None else jax.tree.map(jnp.add, total, part)
+    return last, total
 
 
 def outside(experiment: Experiment, x: np.ndarray) -> np.ndarray:

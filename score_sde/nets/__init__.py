@@ -5,6 +5,7 @@ dictionary of float32 arrays with readable names.
 """
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,7 @@ class Net:
         params: Mapping[str, Any],
         x: Array,
         c_noise: Array | float,
-        cond: Array | None = None,
+        cond: Mapping[str, Array] | None = None,
         *,
         key: Array | None = None,
     ) -> Array:
@@ -88,7 +89,7 @@ class Net:
           params: as ``init`` returns them.
           x: ``(B, *S, C)`` float32.
           c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
-          cond: ``(B,)`` integer class labels, -1 for none; or None.
+          cond: conditions by name, each of B rows, or None; a network lists those that it takes.
           key: a random key for dropout; None for no dropout.
 
         Returns:
@@ -109,12 +110,12 @@ class Net:
 
 @functools.lru_cache(maxsize=64)
 def shapes(net: Net, shape: tuple[int, ...]) -> Any:
-    """The parameters of ``net`` for examples ``shape`` as ``jax.ShapeDtypeStruct``: nothing is allocated.
+    """``net.shapes(shape)``, remembered; not to be changed.
 
     Raises:
       ValueError: the network cannot work with the shape.
     """
-    return jax.eval_shape(lambda key: net.init(key, shape), jax.random.key(0))
+    return net.shapes(shape)
 
 
 def parameter_count(params: Any) -> int:
@@ -148,3 +149,16 @@ def check_spec(got: Any, want: Any) -> None:
         more = ["  ..."] if len(differing) > 10 else []
         lines = [f"{len(differing)} parameters differ:", *differing[:10], *more]
         raise ValueError("\n".join(lines))
+
+
+def digest(params: Any) -> str:
+    """SHA-256 of a tree of arrays: of each path and its little-endian float32 bytes, paths sorted."""
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
+    total = hashlib.sha256()
+    for path in sorted(flat):
+        total.update(path.encode())
+        total.update(np.ascontiguousarray(np.asarray(flat[path], "<f4")).tobytes())
+    return total.hexdigest()

@@ -1,7 +1,7 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -82,7 +82,9 @@ class NCSNpp(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Array | None = None, train: bool = False) -> Array:
+    def __call__(
+        self, x: Array, c_noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False
+    ) -> Array:
         """The raw network output F.
 
         Args:
@@ -90,7 +92,7 @@ class NCSNpp(nn.Module):
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is.  Released models take ``999 t`` (VP and
             sub-VP, positional), the level's index (discrete) or ``ln sigma`` (VE, fourier).
-          cond: ``(B,)`` integer class labels, or None.  A label outside
+          cond: None, or ``{"label": (B,)}``, integer class labels.  A label outside
             ``0 ... num_classes - 1``, by convention -1, means no label, as does None.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
@@ -100,7 +102,7 @@ class NCSNpp(nn.Module):
         Raises:
           ValueError: a field, or a shape, that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, None if cond is None else cond.shape)
+        check(self, x.shape, c_noise.shape, cond)
         low, high = self.input_range
         scale = 2 / (high - low)
         x = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
@@ -112,7 +114,7 @@ class NCSNpp(nn.Module):
         h = self._block(h.shape[-1], "mid_block_1")(h, time, train)
         return self._up(h, skips, time, train, channels=x.shape[-1]).astype(jnp.float32)
 
-    def _noise_level(self, c_noise: Array, cond: Array | None) -> Array | None:
+    def _noise_level(self, c_noise: Array, cond: Mapping[str, Array] | None) -> Array | None:
         """``(B, 4 nf)``, or None for an unconditional network."""
         if not self.conditional:
             return None
@@ -127,7 +129,7 @@ class NCSNpp(nn.Module):
         if self.num_classes:
             # A label outside the classes has an all-zero code, so it adds nothing: exactly the
             # network without a label.  There is no bias, for that reason.
-            labels = jnp.full(c_noise.shape, -1) if cond is None else cond
+            labels = (cond or {}).get("label", jnp.full(c_noise.shape, -1))
             code = jax.nn.one_hot(labels, self.num_classes, dtype=self.dtype)
             h = h + layers.Dense(width, bias=False, dtype=self.dtype, name="label")(code)
         return h
@@ -232,7 +234,7 @@ def check(
     net: NCSNpp,
     shape: tuple[int, ...],
     noise_shape: tuple[int, ...],
-    cond_shape: tuple[int, ...] | None = None,
+    cond: Mapping[str, Array] | None = None,
 ) -> None:
     """Refuse fields, or shapes of ``(x, c_noise, cond)``, that the network cannot work with.
 
@@ -280,10 +282,13 @@ def check(
         ),
         ("c_noise", noise_shape, f"of shape {batch}, one value per example", tuple(noise_shape) == batch),
     ]
-    if cond_shape is not None:
+    if cond is not None:
+        names, label = tuple(cond), cond.get("label")
+        given = None if label is None else tuple(label.shape)
         requirements += [
+            ("cond", names, "{'label': ...} or None", names == ("label",)),
             ("num_classes", net.num_classes, "positive when labels are given", net.num_classes > 0),
-            ("cond", cond_shape, f"of shape {batch}, one label per example", tuple(cond_shape) == batch),
+            ("cond['label']", given, f"of shape {batch}, one label per example", given == batch),
         ]
     for field, value, allowed, holds in requirements:
         if not holds:

@@ -50,12 +50,12 @@ def _window(x: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def max_pool(x: Array) -> Array:
     """Maximum over the 5 x ... x 5 neighbours that exist."""
-    return lax.reduce_window(x, jnp.asarray(-jnp.inf, x.dtype), lax.max, *_window(x), "SAME")
+    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, *_window(x), "SAME")
 
 
 def mean_pool(x: Array) -> Array:
     """Mean over 5 x ... x 5 neighbours, zeros beyond the border counted in."""
-    total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, *_window(x), "SAME")
+    total = lax.reduce_window(x, np.array(0, x.dtype), lax.add, *_window(x), "SAME")
     return total / 5 ** (x.ndim - 2)
 
 

@@ -123,6 +123,9 @@ class EDM(SDE):
     def sigma(self, t: Array) -> Array:
         return jnp.asarray(t)
 
+    def time_of(self, log_snr: Array) -> Array:
+        return jnp.clip(jnp.exp(-0.5 * log_snr), self.t_min, self.t_max)
+
     def diffusion(self, t: Array) -> Array:
         return jnp.sqrt(2.0 * t)
 

@@ -166,8 +166,8 @@ def _check_finite(pending: _Pending, log: Writes, step: int) -> None:
 def _agree_to_stop(stopped: threading.Event, dispatch: int) -> bool:
     """Whether to stop now; all processes give the same answer for the same ``dispatch``, counted from 1.
 
-    Alone, a process follows its own signals.  Several must not: one that left would leave the others waiting in
-    a collective.  The coordination service passes a SIGTERM on and names the dispatch at which all stop.
+    Alone, a process follows its own signals.  Several must not: one that left would leave the others waiting
+    in a collective.  The coordination service passes a SIGTERM on and names the dispatch at which all stop.
     """
     if jax.process_count() == 1:
         return stopped.is_set()

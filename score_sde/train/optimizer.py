@@ -10,8 +10,10 @@ import optax
 
 def adam(
     *,
+    batch_size: int = 1,
     learning_rate: float = 2e-4,
     warmup_steps: int = 5000,
+    warmup_images: int = 0,
     clip_norm: float = 1.0,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -22,9 +24,11 @@ def adam(
     """Adam after clipping of the global norm (arXiv:2011.13456, appendix H.1).
 
     Args:
+      batch_size: images an update.
       learning_rate: after warm-up.
       warmup_steps: the rate of update n (from 0) is ``learning_rate * min(n / warmup_steps, 1)``; the first
         update therefore changes nothing, as in the official code.
+      warmup_images: the same counted in training images, in place of steps; 0: count steps.
       clip_norm: larger gradients are scaled down to this norm; 0 clips nothing.
       weight_decay: decoupled (AdamW).
       decay_steps: a cosine takes the rate to zero at this update; 0 keeps it.
@@ -37,6 +41,7 @@ def adam(
             raise ValueError(f"{name} = {value}: must be positive")
     for name, value in (
         ("warmup_steps", warmup_steps),
+        ("warmup_images", warmup_images),
         ("clip_norm", clip_norm),
         ("weight_decay", weight_decay),
         ("decay_steps", decay_steps),
@@ -46,6 +51,8 @@ def adam(
     for name, value in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= value < 1:
             raise ValueError(f"{name} = {value}: must be in [0, 1)")
+    if warmup_images:
+        warmup_steps = max(1, round(warmup_images / batch_size))
     warm = optax.linear_schedule(0.0, learning_rate, warmup_steps) if warmup_steps else None
     rate = warm or optax.constant_schedule(learning_rate)
     if decay_steps:

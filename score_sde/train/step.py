@@ -10,6 +10,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.denoiser import Cond
 from score_sde.mesh import BATCH, replicated, state_shardings
 from score_sde.train.ema import Decay
 from score_sde.train.state import TrainState
@@ -24,22 +25,21 @@ class Objective:
     """What a step minimises, in functions.
 
     Attributes:
-      prepare: ``(raw, key) -> x0``: flip, dequantise and scale the raw batch.
+      prepare: ``(batch, key) -> (x0, cond)``: the raw batch flipped, dequantised and scaled, and what the
+        network is told about it.
       bind: ``(params, cond) -> denoiser``.
       loss: ``(denoiser, x0, key) -> (B,), aux``.
-      conditional: whether the batch's labels are handed to the network.
     """
 
-    prepare: Callable[[Array, Array], Array]
-    bind: Callable[[Any, Array | None], Callable[..., Array]]
+    prepare: Callable[[Batch, Array], tuple[Array, Cond]]
+    bind: Callable[[Any, Cond], Callable[..., Array]]
     loss: Callable[[Callable[..., Array], Array, Array], tuple[Array, dict[str, Array]]]
-    conditional: bool = False
 
     def __call__(self, params: Any, batch: Batch, key: Array) -> Array:
         """Mean loss of a raw batch: ``()``."""
         key_data, key_loss = jax.random.split(key)
-        x0 = self.prepare(batch["x"], key_data)
-        denoiser = self.bind(params, batch["label"] if self.conditional else None)
+        x0, cond = self.prepare(batch, key_data)
+        denoiser = self.bind(params, cond)
         per_example, _ = self.loss(denoiser, x0, key_loss)
         return jnp.mean(per_example)
 

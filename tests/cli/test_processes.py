@@ -1,4 +1,4 @@
-"""Several processes as one job: the same numbers, an agreed stop, and going on with another number of them."""
+"""Several processes as one job: the same numbers, an agreed stop, and going on in another number."""
 
 import json
 import os

@@ -13,7 +13,8 @@ from score_sde.config import ConfigError
 from score_sde.convert import CheckpointError, diffusers, safetensors
 from score_sde.convert.export import export
 from score_sde.data import Spec
-from score_sde.experiment import assemble, complete
+from score_sde.experiment import assemble
+from score_sde.schema import complete
 from tests.convert.torch_writer import Tensor, save_zip
 
 RECORDED = np.load(Path(__file__).parents[1] / "data/nets/diffusers_ddpm.npz")

@@ -10,8 +10,9 @@ import pytest
 
 from score_sde import convert
 from score_sde.convert import CheckpointError, edm
-from score_sde.experiment import assemble, complete
+from score_sde.experiment import assemble
 from score_sde.nets.official import from_torch_names
+from score_sde.schema import complete
 from tests.convert.official_names import state_dict
 from tests.convert.torch_writer import STUBS, Tensor, plain_bytes, stub
 

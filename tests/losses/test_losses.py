@@ -5,7 +5,7 @@ import pytest
 
 from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss, loss_by_level, square_error
-from score_sde.sde import DDPM, SDES, SMLD, VE, VP, SubVP
+from score_sde.sde import DDPM, EDM, SDES, SMLD, VE, VP, SubVP
 from tests.oracles import Gaussian
 
 ALL = [pytest.param(make(), id=name) for name, make in SDES.items()]
@@ -29,18 +29,8 @@ def sigma_label(sde, t):
 CONTINUOUS = {
     "vp": (VP(), "noise", LABELS["time_999"]()),
     "subvp": (SubVP(), "noise", LABELS["time_999"]()),
-    "ve": (VE(), "score_unscaled", sigma_label),
+    "ve": (VE(), "raw_score", sigma_label),
 }
-
-
-def predict_score_unscaled(sde, t):
-    """The recorded VE toy outputs the score itself."""
-    return jnp.ones_like(t), sde.sigma(t) ** 2, jnp.ones_like(t)
-
-
-@pytest.fixture(autouse=True)
-def _unscaled(monkeypatch):
-    monkeypatch.setitem(PREDICTIONS, "score_unscaled", lambda: predict_score_unscaled)
 
 
 @pytest.mark.parametrize("mean", [True, False])
@@ -70,7 +60,7 @@ def test_discrete_losses_match_the_official_code(name, fixture):
         denoiser = toy(sde, "noise", LABELS["index"]())
     else:  # SMLD: label 0 is the most noise
         sde, x0, t = SMLD(t_min=0.0), d["x_unit"], 1 - labels / 999
-        denoiser = toy(sde, "score_unscaled", LABELS["reverse_index"]())
+        denoiser = toy(sde, "raw_score", LABELS["reverse_index"]())
     t = jnp.asarray(t, jnp.float32)
     got = square_error(denoiser, sde, x0, t, d["z"], weight=WEIGHTS["noise"]())
     np.testing.assert_allclose(got, d[f"toy/{name}|disc_rm1"][:4], rtol=2e-4)
@@ -160,3 +150,14 @@ def test_loss_by_level_of_the_exact_denoiser_is_the_posterior_variance_at_each_l
     np.testing.assert_allclose(noise, (a / s)[:, None] ** 2 * clean, rtol=1e-5)
     few, _ = loss_by_level(DATA.denoise(sde), sde, x0[:5], keys[:5], levels)
     np.testing.assert_allclose(few, noise[:, :5], rtol=1e-5)  # whatever the batch
+
+
+def test_log_normal_times_have_the_stated_noise_levels():
+    # Quantiles of evenly spread numbers: mean and spread are exact up to the batch's cells.
+    for sde in (EDM(), VP()):
+        t = TIMES["log_normal"](p_mean=-0.8, p_std=0.7)(sde, jax.random.key(3), 4096)
+        level = -0.5 * np.asarray(sde.log_snr(t), np.float64)
+        assert level.mean() == pytest.approx(-0.8, abs=0.005)
+        assert level.std() == pytest.approx(0.7, abs=0.01)
+    with pytest.raises(ValueError, match="p_std = 0"):
+        TIMES["log_normal"](p_std=0.0)

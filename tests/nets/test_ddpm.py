@@ -8,7 +8,7 @@ import pytest
 from score_sde.nets import Net, layers
 from score_sde.nets.ddpm import DDPM
 from tests.nets.test_layers import initial, normals
-from tests.nets.test_ncsnpp import apply, arbitrary
+from tests.nets.test_ncsnpp import FAST, apply, arbitrary
 
 TINY = {"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,), "norm_num_groups": 4}
 SHAPE = (8, 8, 2)
@@ -41,6 +41,26 @@ def test_unconditional_has_no_layer_for_the_noise_level():
     assert "time" not in params["mid_block_0"]
     y = apply(net, params, normals(1, (1, *SHAPE)).repeat(2, 0), jnp.array([0.0, 500.0]))
     np.testing.assert_allclose(y[0], y[1], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_every_parameter_receives_a_gradient():
+    """In bfloat16, whose output stays close; all but the bias of the keys, which cancels in the softmax."""
+    options = {"up_attention": "block", "attention_head_dim": 4, "dropout": 0.0}
+    params = arbitrary(tiny(**options), SHAPE)
+    x, c_noise = normals(4, (2, *SHAPE)), jnp.array([1.0, 500.0])
+    half = tiny(**options, dtype="bfloat16")
+
+    def loss(params):
+        y = half(params, x, c_noise)
+        return jnp.mean(y**2), y
+
+    gradient, y = jax.jit(jax.grad(loss, has_aux=True)).lower(params).compile(FAST)(params)
+    want = apply(tiny(**options), params, x, c_noise)
+    assert 0 < np.abs(y - want).max() < 0.1 * np.abs(want).max()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        assert np.any(leaf) or name.endswith("key/bias"), name
 
 
 def test_heads_see_their_channels_only():

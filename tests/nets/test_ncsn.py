@@ -9,9 +9,11 @@ import pytest
 from score_sde.nets import NETS, Net, refinenet
 from score_sde.nets.ncsn import NCSN, NCSNv2
 from tests.nets.test_layers import initial, normals
-from tests.nets.test_ncsnpp import apply, arbitrary, lifted
+from tests.nets.test_ncsnpp import FAST, apply, arbitrary, lifted
 
 TINY = {"nf": 4, "ch_mult": (1, 2, 2), "dilations": (1, 1, 2), "refine_mult": (1, 1, 2)}
+
+POOLS = (refinenet.max_pool, refinenet.mean_pool)
 
 
 def tiny(kind=NCSNv2, **changes):
@@ -41,6 +43,14 @@ def test_pools_are_those_of_flax(shape):
     np.testing.assert_allclose(refinenet.max_pool(x), nn.max_pool(x, window, padding="SAME"))
     mean = nn.avg_pool(x, window, padding="SAME")
     np.testing.assert_allclose(refinenet.mean_pool(x), mean, atol=1e-6)
+
+
+def test_pools_have_gradients():
+    """The maximum's goes to the largest of the neighbours, the mean's to all of them."""
+    x = jnp.array([0.0, 3.0, 1.0, 2.0, -1.0]).reshape(1, 5, 1)
+    top, mean = (jax.jit(jax.grad(lambda x, p=p: p(x)[0, 2, 0]))(x) for p in POOLS)
+    np.testing.assert_allclose(top[0, :, 0], [0, 1, 0, 0, 0])
+    np.testing.assert_allclose(mean[0, :, 0], [0.2] * 5)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -118,6 +128,28 @@ def test_only_the_first_sees_the_noise_level():
         net = tiny(kind)
         y = apply(net, arbitrary(net, (8, 8, 2)), x, jnp.array([0.0, 3.0]))
         assert (np.abs(y[0] - y[1]).max() > 1e-3) == (kind is NCSN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [NCSN, NCSNv2])
+def test_every_parameter_receives_a_gradient(kind):
+    """In bfloat16, whose output stays close; a row of a level that is not there receives none."""
+    params = arbitrary(tiny(kind), (4, 4, 2))
+    x, c_noise = normals(10, (2, 4, 4, 2)), jnp.array([0.0, 7.0])
+    half = tiny(kind, dtype="bfloat16")
+
+    def loss(params):
+        y = half(params, x, c_noise)
+        return jnp.mean(y**2), y
+
+    run = jax.jit(jax.grad(loss, has_aux=True)).lower(params).compile(FAST)
+    gradient, y = run(params)
+    want = apply(tiny(kind), params, x, c_noise)
+    assert 0 < np.abs(y - want).max() < 0.1 * np.abs(want).max()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        seen = np.any(leaf.reshape(leaf.shape[0], -1), axis=1) if leaf.ndim == 2 else np.any(leaf)
+        rows = np.isin(np.arange(10), [0, 7]) if leaf.ndim == 2 else True
+        np.testing.assert_array_equal(seen, rows, jax.tree_util.keystr(path))
 
 
 def test_resolutions_of_the_published_sizes():

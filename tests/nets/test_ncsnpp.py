@@ -103,8 +103,10 @@ def test_three_axes():
 def test_examples_of_a_batch_do_not_meet(labelled):
     net, params = labelled
     x, c_noise, cond = normals(4, (2, 8, 8, 2)), jnp.array([10.0, 900.0]), jnp.array([0, 2])
-    together = apply(net, params, x, c_noise, cond)
-    alone = np.concatenate([apply(net, params, x[i : i + 1], c_noise[i], cond[i : i + 1]) for i in range(2)])
+    together = apply(net, params, x, c_noise, {"label": cond})
+    alone = np.concatenate(
+        [apply(net, params, x[i : i + 1], c_noise[i], {"label": cond[i : i + 1]}) for i in range(2)]
+    )
     np.testing.assert_allclose(together, alone, atol=2e-5)
 
 
@@ -192,7 +194,7 @@ def test_every_parameter_receives_a_gradient(options):
     net = tiny(**options)
     params = arbitrary(net, (4, 4, 1))
     x, c_noise = normals(10, (2, 4, 4, 1)), jnp.array([0.1, 0.7])
-    cond = jnp.array([0, 1]) if net.module.num_classes else None
+    cond = {"label": jnp.array([0, 1])} if net.module.num_classes else None
 
     def loss(params):
         return jnp.mean(net(params, x, c_noise, cond) ** 2)
@@ -320,13 +322,13 @@ def test_fields_are_checked(options, message):
     ],
 )
 def test_shapes_are_checked(shape, c_noise, cond, message):
-    labels = None if cond is None else jnp.zeros(cond, jnp.int32)
+    labels = None if cond is None else {"label": jnp.zeros(cond, jnp.int32)}
     with pytest.raises(ValueError, match=message):
         tiny()({}, jnp.zeros(shape), jnp.zeros(c_noise), labels)
 
 
 def test_labels_need_one_per_example():
-    with pytest.raises(ValueError, match=r"cond=\(3,\): must be of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"cond\['label'\]=\(3,\): must be of shape \(2,\)"):
         tiny(num_classes=2)({}, jnp.zeros((2, 8, 8, 1)), 0.0, jnp.zeros(3, jnp.int32))
 
 

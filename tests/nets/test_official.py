@@ -242,6 +242,7 @@ def test_the_largest_refinenet_is_named_as_its_levels_were():
     ("net", "convert", "message"),
     [
         (NETS["ncsn"](), from_flax_names, "NCSN: no such network was released"),
+        (NETS["ncsnpp"](nf=8, num_classes=2), from_torch_names, "label: the released network has no such"),
         (CLASSIFIERS["wideresnet"](), from_torch_names, "WideResNet: no such network was released"),
     ],
 )

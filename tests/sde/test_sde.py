@@ -27,6 +27,12 @@ class TestLaws:
         assert np.all(np.diff(log_snr) < 0)
         np.testing.assert_allclose(log_snr, 2 * np.log(sde.alpha(t) / sde.sigma(t)), rtol=1e-9, atol=1e-9)
 
+    def test_time_of_inverts_the_log_snr_and_stays_in_range(self, sde):
+        t = times(sde)
+        np.testing.assert_allclose(sde.time_of(sde.log_snr(t)), t, rtol=1e-6, atol=1e-9)
+        ends = sde.time_of(jnp.array([1e9, -1e9]))
+        np.testing.assert_allclose(ends, [sde.t_min, sde.t_max], atol=1e-9)
+
     def test_marginals_solve_the_moment_equations(self, sde):
         # d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2, by central differences.
         t = times(sde)

@@ -49,7 +49,7 @@ def bind(params, cond=None):
 
 
 OBJECTIVE = Objective(
-    prepare=lambda raw, key: raw / 8.0 - 1 + 0.01 * jax.random.normal(key, raw.shape),
+    prepare=lambda batch, key: (batch["x"] / 8.0 - 1 + 0.01 * jax.random.normal(key, batch["x"].shape), None),
     bind=bind,
     loss=DenoisingLoss(VP(), WEIGHTS["noise"](), low_discrepancy),
 )
@@ -124,7 +124,7 @@ def test_five_steps_equal_the_official_training_loop(fixture):
         return square_error(denoiser, VP(), *drawn, weight=WEIGHTS["noise"]()), {}
 
     objective = Objective(
-        prepare=lambda raw, key: raw,
+        prepare=lambda batch, key: (batch["x"], None),
         bind=lambda params, cond: Denoiser(params, VP(), net, ROW),
         loss=recorded,
     )
@@ -313,3 +313,25 @@ def test_missing_checkpoints_are_named(tmp_path):
 def test_impossible_optimizer_options_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         OPTIMIZERS["adam"](**options)
+
+
+def test_half_life_forgets_half_within_its_images():
+    decay = EMAS["half_life"](batch_size=50, half_life_images=1000, ramp_up=0.0)
+    kept = np.prod([float(decay(jnp.asarray(n))) for n in range(20)])
+    assert kept == pytest.approx(0.5, rel=1e-5)
+    ramped = EMAS["half_life"](batch_size=50, half_life_images=1000, ramp_up=0.1)
+    assert float(ramped(jnp.asarray(0))) == 0.0  # nothing is kept of the initial parameters
+    assert float(ramped(jnp.asarray(100))) == pytest.approx(0.5 ** (50 / 500), rel=1e-5)
+    assert float(ramped(jnp.asarray(1000))) == pytest.approx(0.5 ** (50 / 1000), rel=1e-5)
+
+
+def test_warm_up_counted_in_images_is_that_in_steps():
+    by_images = adam(learning_rate=0.5, warmup_images=400, batch_size=100)
+    by_steps = adam(learning_rate=0.5, warmup_steps=4)
+    params = {"w": jnp.ones(3)}
+    states = [by_images.init(params), by_steps.init(params)]
+    for n in range(6):
+        grads = {"w": jnp.full(3, 1.0 + n)}
+        (a, states[0]), (b, states[1]) = by_images.update(grads, states[0]), by_steps.update(grads, states[1])
+        np.testing.assert_array_equal(a["w"], b["w"])
+    assert float(a["w"][0]) == pytest.approx(-0.5, rel=0.2)

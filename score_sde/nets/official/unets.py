@@ -130,6 +130,8 @@ def _rows(
 ) -> list[Row]:
     """Rows from the name and class of every top-level layer of theirs."""
     order, shapes = traced(net, shape)
+    for name in shapes.keys() - {name for name, _ in order}:
+        raise ValueError(f"{name}: the released network has no such layer")
     rows = []
     for (ours, kind), (theirs, class_name) in zip(order, tops, strict=True):
         for path, leaf in flatten(shapes.get(ours, {}), "/").items():

@@ -1,0 +1,53 @@
+"""Handwritten digits on a laptop: EDM (arXiv:2206.00364) on scikit-learn's 1,797 images of 8x8 pixels.
+
+python run.py --config=configs/edm_digits.py --mode=train --workdir=runs/edm_digits
+"""
+
+from ml_collections import ConfigDict
+
+from score_sde.config import vary
+
+VARIANTS = {"": {}, "wide": {"model.nf": 64}}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The recipe, or one of its variants."""
+    config = ConfigDict()
+    config.seed = 0
+    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.sde = ConfigDict({"name": "edm", "t_min": 0.005, "t_max": 20.0})
+    config.model = ConfigDict(
+        {
+            "name": "ncsnpp",
+            "nf": 32,
+            "ch_mult": (1, 2),
+            "num_res_blocks": 1,
+            "attn_resolutions": (4,),
+            "dropout": 0.0,
+            "embedding_type": "fourier",
+            "fourier_scale": 1.0,
+        }
+    )
+    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.6, "label": "quarter_log_sigma"})
+    config.loss = ConfigDict({"weight": "edm", "sigma_data": 0.6, "times": "log_normal", "p_mean": -0.9})
+    config.optimizer = ConfigDict(
+        {"name": "adam", "learning_rate": 2e-3, "warmup_images": 6_400, "decay_steps": 1000}
+    )
+    config.ema = ConfigDict({"name": "half_life", "half_life_images": 9_000})
+    config.training = ConfigDict(
+        {
+            "steps": 1000,
+            "batch_size": 64,
+            "checkpoint_every_steps": 250,
+            "keep_every_steps": 0,
+            "log_every_steps": 50,
+            "eval_every_steps": 500,
+            "sample_every_steps": 500,
+            "sample_count": 100,
+        }
+    )
+    config.sampling = ConfigDict(
+        {"solver": "heun", "grid": "power", "steps": 18, "t_end": 0.005, "batch_size": 100}
+    )
+    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
+    return vary(config, VARIANTS, variant)

@@ -1,0 +1,49 @@
+"""Handwritten digits on a laptop: flow matching (arXiv:2210.02747) on 1,797 images of 8x8 pixels.
+
+python run.py --config=configs/flow_digits.py --mode=train --workdir=runs/flow_digits
+"""
+
+from ml_collections import ConfigDict
+
+from score_sde.config import vary
+
+VARIANTS = {"": {}, "wide": {"model.nf": 64}}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The recipe, or one of its variants."""
+    config = ConfigDict()
+    config.seed = 0
+    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.sde = ConfigDict({"name": "flow"})
+    config.model = ConfigDict(
+        {
+            "name": "ncsnpp",
+            "nf": 32,
+            "ch_mult": (1, 2),
+            "num_res_blocks": 1,
+            "attn_resolutions": (4,),
+            "dropout": 0.0,
+        }
+    )
+    config.denoiser = ConfigDict({"prediction": "velocity", "label": "time_999"})
+    config.loss = ConfigDict({"weight": "velocity", "times": "low_discrepancy"})
+    config.optimizer = ConfigDict(
+        {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}
+    )
+    config.ema = ConfigDict({"name": "warmup", "decay": 0.995})
+    config.training = ConfigDict(
+        {
+            "steps": 1000,
+            "batch_size": 64,
+            "checkpoint_every_steps": 250,
+            "keep_every_steps": 0,
+            "log_every_steps": 50,
+            "eval_every_steps": 500,
+            "sample_every_steps": 500,
+            "sample_count": 100,
+        }
+    )
+    config.sampling = ConfigDict({"solver": "heun", "steps": 30, "t_end": 1e-4, "batch_size": 100})
+    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
+    return vary(config, VARIANTS, variant)

@@ -1,0 +1,161 @@
+"""Small line charts, as SVG text or as a picture, without a plotting library."""
+
+import html
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+WIDTH, HEIGHT = 640, 360
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 16, 36, 48
+_COLOURS = ("#1f5fa8", "#c8501e", "#2e8b57", "#7d3c98", "#8d6e00", "#555555")
+
+_Mark = tuple[str, list[tuple[float, float]], str, str]  # kind, points in pixels, text, colour
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve.
+
+    Attributes:
+      x, y: ``(n,)`` numbers; a point that is not finite is left out.
+      error: ``(n,)`` half lengths of error bars, or None.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    error: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves against common axes.
+
+    Attributes:
+      log: logarithmic vertical axis, for positive values.
+      bars: draw columns down to the axis instead of curves.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    log: bool = False
+    bars: bool = False
+
+    def svg(self) -> str:
+        """An ``<svg>`` element."""
+        parts = [
+            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
+            'font-family="sans-serif" font-size="12" xmlns="http://www.w3.org/2000/svg">',
+            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        ]
+        for kind, points, text, colour in self._marks():
+            if kind == "line":
+                path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+                parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+            elif kind == "box":
+                (x, y), (right, low) = points
+                size = f'width="{right - x:.1f}" height="{max(low - y, 0):.1f}"'
+                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{colour}"/>')
+            else:
+                x, y = points[0]
+                anchor = {"left": "start", "right": "end", "centre": "middle"}[kind]
+                parts.append(
+                    f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" dominant-baseline="middle" '
+                    f'fill="{colour}">{html.escape(text)}</text>'
+                )
+        return "\n".join([*parts, "</svg>"])
+
+    def write_png(self, path: Path) -> None:
+        """The same as a picture."""
+        image = Image.new("RGB", (WIDTH, HEIGHT), "white")
+        draw = ImageDraw.Draw(image)
+        for kind, points, text, colour in self._marks():
+            if kind == "line":
+                draw.line(points, fill=colour, width=2)
+            elif kind == "box":
+                (x, y), (right, low) = points
+                draw.rectangle((x, y, right, max(low, y)), fill=colour)
+            else:
+                anchor = {"left": "lm", "right": "rm", "centre": "mm"}[kind]
+                draw.text(points[0], text, fill=colour, anchor=anchor)
+        image.save(path)
+
+    def _marks(self) -> list[_Mark]:
+        """What to draw."""
+        curves = [(line, *_finite(line, self.log)) for line in self.lines]
+        curves = [curve for curve in curves if len(curve[1])]
+        marks: list[_Mark] = [("left", [(_LEFT, _TOP / 2)], self.title, "#000000")]
+        marks.append(("centre", [((_LEFT + WIDTH) / 2, HEIGHT - 12)], self.x_label, "#333333"))
+        if not curves:
+            return [*marks, ("centre", [(WIDTH / 2, HEIGHT / 2)], "no data yet", "#777777")]
+        xs = np.concatenate([x for _, x, _, _ in curves])
+        ends = [y + s * e for _, _, y, e in curves for s in (-1, 1)]
+        ys = np.concatenate([*ends, [0.0]]) if self.bars else np.concatenate(ends)
+        if self.log:
+            ys = ys[ys > 0]
+        low_x, high_x = _widened(float(xs.min()), float(xs.max()), 0.5 / len(xs) if self.bars else 0.0)
+        low, high = float(ys.min()), float(ys.max())
+        low, high = (math.log10(low), math.log10(high)) if self.log else (low, high)
+        low, high = _widened(low, high, 0.0 if self.bars else 0.05)
+
+        def across(x: float) -> float:
+            return _LEFT + (x - low_x) / (high_x - low_x) * (WIDTH - _LEFT - _RIGHT)
+
+        def down(y: float) -> float:
+            y = math.log10(max(y, 1e-300)) if self.log else y
+            y = min(max(y, low), high)
+            return _TOP + (high - y) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+
+        bottom = HEIGHT - _BOTTOM
+        for tick in np.linspace(low, high, 5):
+            value = 10**tick if self.log else float(tick)
+            marks.append(("line", [(_LEFT, down(value)), (WIDTH - _RIGHT, down(value))], "", "#dddddd"))
+            marks.append(("right", [(_LEFT - 6, down(value))], f"{value:.3g}", "#333333"))
+        for tick in np.linspace(low_x, high_x, 5):
+            marks.append(("centre", [(across(float(tick)), bottom + 12)], f"{tick:.4g}", "#333333"))
+        marks.append(("left", [(4, _TOP - 12)], self.y_label, "#333333"))
+        for i, (line, x, y, error) in enumerate(curves):
+            colour = _COLOURS[i % len(_COLOURS)]
+            points = [(across(a), down(b)) for a, b in zip(x, y, strict=True)]
+            if self.bars:
+                half = (WIDTH - _LEFT - _RIGHT) / max(len(x), 1) / 2 * 0.9
+                marks += [("box", [(a - half, b), (a + half, bottom)], "", colour) for a, b in points]
+            else:
+                marks.append(("line", points, "", colour))
+                marks += [("box", [(a - 2, b - 2), (a + 2, b + 2)], "", colour) for a, b in points]
+            for a, b, e in zip(x, y, error, strict=True):
+                if e > 0:
+                    bar = [(across(a), down(b - e)), (across(a), down(b + e))]
+                    marks.append(("line", bar, "", colour))
+            if len(curves) > 1:
+                marks.append(("right", [(WIDTH - _RIGHT - 4, _TOP + 8 + 16 * i)], line.name, colour))
+        marks.append(("line", [(_LEFT, _TOP), (_LEFT, bottom), (WIDTH - _RIGHT, bottom)], "", "#333333"))
+        return marks
+
+
+def histogram(title: str, x_label: str, values: np.ndarray, bins: int = 30) -> Chart:
+    """Counts of values, of which those that are not finite are left out."""
+    values = np.asarray(values, np.float64)
+    counts, edges = np.histogram(values[np.isfinite(values)], bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    return Chart(title, x_label, "examples", (Line("", centres, counts.astype(float)),), bars=True)
+
+
+def _finite(line: Line, positive: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y = np.asarray(line.x, np.float64), np.asarray(line.y, np.float64)
+    error = np.zeros(len(x)) if line.error is None else np.nan_to_num(np.asarray(line.error, np.float64))
+    keep = np.isfinite(x) & np.isfinite(y) & ((y > 0) | (not positive))
+    return x[keep], y[keep], error[keep]
+
+
+def _widened(low: float, high: float, margin: float) -> tuple[float, float]:
+    width = high - low
+    if width <= 0:
+        width = abs(high) * 0.1 or 1.0
+        return low - width / 2, high + width / 2
+    return low - margin * width, high + margin * width

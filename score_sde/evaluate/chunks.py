@@ -1,0 +1,74 @@
+"""Features of generated samples in files, so that a killed evaluation goes on where it was."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from score_sde.evaluate.scores import Sampled
+
+
+class Chunks:
+    """Numbered .npz files in a directory whose name stands for all that the samples depend on.
+
+    Args:
+      directory: made if it is not there.
+      size: samples of a chunk; the last may have fewer.
+      shown: of so many first samples the values are kept beside the features.
+    """
+
+    def __init__(self, directory: Path, size: int, shown: int):
+        self.directory, self.size, self.shown = directory, size, shown
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def collect(
+        self,
+        count: int,
+        make: Callable[[int], np.ndarray],
+        extractor: Callable[[np.ndarray], Sampled],
+        *,
+        write: bool = True,
+        note: Callable[[int], None] | None = None,
+    ) -> tuple[Sampled, np.ndarray]:
+        """Features of samples ``0 .. count - 1``, and the first ``min(count, shown)`` samples themselves.
+
+        Args:
+          make: number of the first sample of a chunk to its ``size`` samples.
+          write: keep what is made; one process of several does.
+          note: called with the number of samples that are done.
+        """
+        features, logits, first = [], [], []
+        for start in range(0, count, self.size):
+            want = min(self.size, count - start)
+            chunk = self._read(start)
+            if chunk is None or len(chunk["features"]) < want:
+                samples = make(start)[:want]
+                sampled = extractor(samples)
+                chunk = {"features": sampled.features, "samples": samples[: max(self.shown - start, 0)]}
+                if sampled.logits is not None:
+                    chunk["logits"] = sampled.logits
+                if write:
+                    self._write(start, chunk)
+            features.append(chunk["features"][:want])
+            first.append(chunk["samples"][:want])
+            if "logits" in chunk:
+                logits.append(chunk["logits"][:want])
+            if note is not None:
+                note(start + want)
+        joined = Sampled(np.concatenate(features), np.concatenate(logits) if logits else None)
+        return joined, np.concatenate(first)
+
+    def _path(self, start: int) -> Path:
+        return self.directory / f"{start:08d}.npz"
+
+    def _read(self, start: int) -> dict[str, np.ndarray] | None:
+        if not self._path(start).is_file():
+            return None
+        with np.load(self._path(start), allow_pickle=False) as file:
+            return {name: file[name] for name in file}
+
+    def _write(self, start: int, chunk: dict[str, np.ndarray]) -> None:
+        fresh = self.directory / f"{start:08d}.tmp.npz"
+        np.savez(fresh, **chunk)  # type: ignore[arg-type]
+        os.replace(fresh, self._path(start))

@@ -1,0 +1,78 @@
+"""Inception Score: how sure a classifier is, and how many classes it sees.
+
+Salimans et al. 2016, arXiv:1606.03498, section 4: ``exp(E_x KL(p(y|x) || p(y)))``.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from score_sde.evaluate.scores import Reference, Sampled, Score, bootstrap
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Log-softmax of ``(N, K)`` in float64."""
+    shifted = np.asarray(logits, np.float64)
+    shifted = shifted - shifted.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def inception_scores(logits: np.ndarray, splits: int = 1, shuffle_seed: int | None = None) -> np.ndarray:
+    """The score of each of ``splits`` equal parts of ``(N, K)`` logits, ``(splits,)``.
+
+    Args:
+      shuffle_seed: of numpy's RandomState, which shuffles the examples first; None: as they are.
+
+    Raises:
+      ValueError: fewer examples than splits.
+    """
+    count = len(logits)
+    if not 1 <= splits <= count:
+        raise ValueError(f"evaluate.splits = {splits}: must be from 1 to the number of examples, {count}")
+    if shuffle_seed is not None:
+        order = np.random.RandomState(shuffle_seed).permutation(count)
+        logits = logits[order]
+    log_p = log_probabilities(logits)
+    borders = [i * count // splits for i in range(splits + 1)]
+    parts = [log_p[a:b] for a, b in itertools.pairwise(borders)]
+    return np.array([_score(part, np.ones(len(part))) for part in parts])
+
+
+def _score(log_p: np.ndarray, weights: np.ndarray) -> float:
+    p = np.exp(log_p)
+    total = weights.sum()
+    marginal = weights @ p / total
+    seen = marginal > 0  # a class that no example has contributes nothing
+    certainty = float(weights @ np.sum(p * log_p, axis=1) / total)
+    return float(np.exp(certainty - np.sum(marginal[seen] * np.log(marginal[seen]))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionScore:
+    """The score of all examples at once, and the mean over splits.
+
+    Attributes:
+      splits: number of parts of the second form.
+      bootstrap: resamplings for the error bar of the first form; 0: none.
+      seed: of the resampling.
+    """
+
+    splits: int = 10
+    bootstrap: int = 20
+    seed: int = 0
+
+    def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
+        """``{"inception_score": one split, "inception_score_<splits>": mean and deviation over splits}``."""
+        del reference  # the score knows no data
+        if sampled.logits is None:
+            raise ValueError(
+                "evaluate.metrics: 'inception_score' needs class scores, which these features have not"
+            )
+        log_p = log_probabilities(sampled.logits)
+        error = bootstrap(lambda w: _score(log_p, w), len(log_p), self.bootstrap, self.seed)
+        parts = inception_scores(sampled.logits, self.splits)
+        return {
+            "inception_score": Score(_score(log_p, np.ones(len(log_p))), error),
+            f"inception_score_{self.splits}": Score(float(parts.mean()), float(parts.std())),
+        }

@@ -1,0 +1,92 @@
+"""Features of the samples of a checkpoint, stored as they come."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from score_sde.evaluate import Sampled
+from score_sde.evaluate.chunks import Chunks
+from score_sde.evaluate.extractors import Extractor
+from score_sde.evaluate.protocol import Protocol
+from score_sde.experiment import Experiment
+from score_sde.flags import Options
+from score_sde.mesh import make_mesh, round_up
+from score_sde.modes.workdir import is_chief, outside, restore_average
+from score_sde.nets import digest
+from score_sde.progress import Progress
+from score_sde.sampling import Draw, compile_sample, generate
+
+SHOWN = 64  # samples whose values are kept beside their features
+
+
+class Generator:
+    """Samples of any checkpoint of a workdir; its program is compiled once."""
+
+    def __init__(self, options: Options, experiment: Experiment, extractor: Extractor, count: int):
+        self._options, self._experiment, self._extractor = options, experiment, extractor
+        self._count = count
+        self._mesh: Mesh = make_mesh()
+        self.seed = experiment.config.seed if options.seed is None else options.seed
+        self._size = round_up(min(experiment.config.sampling.batch_size, count), self._mesh)
+        self._draw: Draw = compile_sample(
+            experiment.bind, experiment.sde, experiment.solver, self._mesh, shape=experiment.spec.shape
+        )
+
+    def protocol(self) -> Protocol:
+        """How the features of the samples are made; refused where the extractor cannot take them."""
+        spec, count = self._experiment.spec, (1, *self._experiment.spec.shape)
+        dtype = outside(self._experiment, np.zeros(count, np.float32)).dtype
+        return self._extractor.protocol(spec.shape, dtype)
+
+    def features(self, step: int | None) -> tuple[int, str, Sampled, np.ndarray]:
+        """The step, the SHA-256 of its parameters, the features, and the first samples themselves."""
+        options = dataclasses.replace(self._options, step=step)
+        step, _, params = restore_average(options, self._experiment)
+        weights = digest(params)
+        chunks = Chunks(self._options.workdir / "evaluation" / self._name(weights), self._size, SHOWN)
+        title = f"sample (checkpoint {step})"
+        with Progress(self._count, title, "sample", quiet=not is_chief()) as progress:
+            sampled, first = chunks.collect(
+                self._count,
+                lambda start: self._samples(params, start),
+                self._extractor,
+                write=is_chief(),
+                note=progress.update,
+            )
+        return step, weights, sampled, first
+
+    def _samples(self, params: Any, start: int) -> np.ndarray:
+        stop, classes = start + self._size, self._experiment.spec.num_classes
+        labels = np.arange(stop) % classes if self._experiment.config.training.conditional else None
+        batches = generate(
+            self._draw,
+            params,
+            self._experiment.plan,
+            self._mesh,
+            seed=self.seed,
+            num_samples=stop,
+            batch_size=self._size,
+            labels=labels,
+            start=start,
+        )
+        return outside(self._experiment, np.concatenate(list(batches)))
+
+    def _name(self, weights: str) -> str:
+        """Of the directory: everything that decides what a sample and its features are."""
+        config = self._experiment.config.to_dict()
+        sections = ("sde", "model", "denoiser", "sampling", "data")
+        what = {
+            **{section: config[section] for section in sections},
+            "conditional": config["training"]["conditional"],
+            "parameters": weights,
+            "seed": self.seed,
+            "batch": self._size,  # the last bits of a sample depend on it
+            "jax": jax.__version__,
+            "protocol": dataclasses.asdict(self.protocol()),
+        }
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]

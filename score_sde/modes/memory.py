@@ -1,0 +1,55 @@
+"""Whether samples repeat training examples: the nearest of them, as numbers and as a picture."""
+
+from typing import Any
+
+import numpy as np
+
+from score_sde import pictures
+from score_sde.data import Spec
+from score_sde.evaluate.neighbours import nearest_examples
+from score_sde.flags import Options
+from score_sde.modes.examples import Examples
+from score_sde.modes.stats import of_split
+from score_sde.modes.workdir import is_chief, say
+
+_ROWS, _NEAREST, _BATCH = 8, 5, 1000
+
+
+def memorisation(options: Options, samples: np.ndarray) -> dict[str, Any]:
+    """Distances of samples to the training set, beside those of as many held-out examples.
+
+    Writes ``neighbours.png``: each row is a sample and its nearest training examples.  Without the data, an
+    empty result and a line that says so.
+
+    Args:
+      samples: the first few, as ``Examples`` gives them.
+    """
+    try:
+        train, held_out = of_split(options, "train"), of_split(options, "test")
+    except (ValueError, OSError, ImportError) as error:
+        say(f"no search for memorised examples, the data cannot be read: {error}")
+        return {}
+    if train.shape != samples.shape[1:] or train.dtype != samples.dtype:
+        return {}
+    near = nearest_examples(samples, train.batches(_BATCH), _NEAREST)
+    others = held_out.read(np.arange(min(len(samples), len(held_out))))
+    usual = nearest_examples(others, train.batches(_BATCH), 1)
+    if is_chief():
+        _draw(options, train, samples, near.number)
+    return {
+        "nearest_training_rms": float(near.distance[:, 0].mean()),
+        "nearest_training_rms_of_held_out": float(usual.distance[:, 0].mean()),
+        "exact_copies": int((near.distance[:, 0] < 1e-6).sum()),
+        "searched": len(samples),
+    }
+
+
+def _draw(options: Options, train: Examples, samples: np.ndarray, index: np.ndarray) -> None:
+    spec = Spec(train.shape, 256 if train.dtype == np.uint8 else None, 0)
+    if not pictures.is_picture(spec.shape, spec.levels):
+        return
+    rows = [
+        np.concatenate([samples[i : i + 1], train.read(index[i])]) for i in range(min(_ROWS, len(samples)))
+    ]
+    picture = pictures.grid(np.concatenate(rows), columns=1 + index.shape[1])
+    picture.save(options.workdir / "neighbours.png")

@@ -1,0 +1,106 @@
+"""Scores as JSON, Markdown and a picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from score_sde import pictures
+from score_sde.charts import Chart, Line
+from score_sde.evaluate import Score
+from score_sde.flags import Options
+from score_sde.modes.workdir import is_chief, say, write_report
+
+_SMALLER_IS_BETTER = ("fid", "cfd", "frechet", "kid")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one set of samples.
+
+    Attributes:
+      step: of the checkpoint; None for samples from files.
+      warnings: what the metrics said.
+      parameters: SHA-256 of the checkpoint's averaged parameters, or "".
+    """
+
+    step: int | None
+    scores: dict[str, Score]
+    warnings: list[str]
+    parameters: str = ""
+
+    def line(self) -> str:
+        """The scores in one line."""
+        return ", ".join(f"{name} {shown(score)}" for name, score in self.scores.items())
+
+
+def shown(score: Score) -> str:
+    """``12.34 +- 0.05``."""
+    return f"{score.value:.5g}" + ("" if score.error is None else f" +- {score.error:.2g}")
+
+
+def best(rows: list[Row], name: str) -> Row:
+    """The row with the best score of that name."""
+    pick = min if name.endswith(_SMALLER_IS_BETTER) else max
+    return pick(rows, key=lambda row: row.scores[name].value)
+
+
+def write_tables(
+    options: Options, features: str, rows: list[Row], what: dict[str, Any], first: np.ndarray
+) -> None:
+    """Write ``scores_<features>.json``, ``.md`` and ``.png`` into the workdir, or where ``--output`` says.
+
+    The picture is the first score by checkpoint, or for one set of samples the first of them.
+    """
+    names = list(rows[0].scores)
+    winner = best(rows, names[0])
+    report = {
+        **what,
+        "best_step": winner.step,
+        "rows": [
+            {
+                "step": row.step,
+                "parameters_sha256": row.parameters,
+                "scores": {name: score._asdict() for name, score in row.scores.items()},
+                "warnings": row.warnings,
+            }
+            for row in rows
+        ],
+    }
+    path = Path(options.output) if options.output is not None else options.workdir / f"scores_{features}.json"
+    path = path if path.suffix == ".json" else path / f"scores_{features}.json"
+    if is_chief():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_report(path, report)
+        path.with_suffix(".md").write_text(markdown(rows, what, winner), encoding="utf-8")
+        if len(rows) > 1:
+            _chart(rows, names[0]).write_png(path.with_suffix(".png"))
+        elif pictures.is_picture(first.shape[1:], 256 if first.dtype == np.uint8 else None):
+            pictures.grid(first).save(path.with_suffix(".png"))
+    if len(rows) > 1:
+        say(f"best checkpoint by {names[0]}: {winner.step} ({shown(winner.scores[names[0]])})")
+    else:
+        say(f"{winner.line()} ({what['count']} samples)")
+    say(f"details in {path}")
+
+
+def markdown(rows: list[Row], what: dict[str, Any], winner: Row) -> str:
+    """A table of scores, the best row in bold, and the protocol below it."""
+    names = list(rows[0].scores)
+    lines = ["| checkpoint | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        cells = [str(row.step) if row.step is not None else "-", *(shown(row.scores[n]) for n in names)]
+        if row is winner and len(rows) > 1:
+            cells = [f"**{cell}**" for cell in cells]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {key}: {value}" for key, value in what.items())]
+    warned = sorted({message for row in rows for message in row.warnings})
+    return "\n".join([*lines, *(f"- warning: {message}" for message in warned)]) + "\n"
+
+
+def _chart(rows: list[Row], name: str) -> Chart:
+    steps = np.array([row.step if row.step is not None else 0 for row in rows], np.float64)
+    value = np.array([row.scores[name].value for row in rows])
+    error = np.array([row.scores[name].error or 0.0 for row in rows])
+    return Chart(name, "training step", name, (Line(name, steps, value, error),))

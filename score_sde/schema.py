@@ -1,0 +1,166 @@
+"""The schema of a config: its sections, their fields and defaults."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from score_sde import nets
+from score_sde.config import ConfigError, check_fields, find, options
+from score_sde.sde import SDES
+from score_sde.train import EMAS, OPTIMIZERS
+
+# Sections whose entry ``name`` picks a member of a table; the other entries are the member's options.
+NAMED: dict[str, dict[str, Callable[..., Any]]] = {
+    "sde": SDES,
+    "model": nets.NETS,
+    "optimizer": OPTIMIZERS,
+    "ema": EMAS,
+}
+
+# Options of those members that are not fields: assembling fills them in from elsewhere in the config.
+GIVEN = ("batch_size", "augment_dim")
+
+# Every other section: its fields with their defaults.  A type stands for "not set": whoever takes the field
+# has a default of its own.
+FIELDS: dict[str, dict[str, Any]] = {
+    "data": {
+        "source": "digits",
+        "path": "",
+        "test_path": str,
+        "name": "",
+        "data_dir": str,
+        "train_split": "train",
+        "test_split": str,
+        "size": object,
+        "channels": int,
+        "resize": "crop",
+        "center_crop": int,
+        "held_out": 0.1,
+        "on_error": "raise",
+        "levels": int,
+        "key": "x",
+        "label_key": "label",
+        "channels_last": bool,
+        "low": -1.0,
+        "high": 1.0,
+        "dequantize": False,
+        "shift": 0.0,
+        "scale": 1.0,
+        "random_flip": False,
+        "augment_probability": 0.0,
+        "placement": "auto",
+        "num_workers": 0,
+    },
+    "denoiser": {"prediction": "noise", "label": "time_999", "sigma_data": 0.5},
+    "loss": {
+        "weight": "noise",
+        "times": "low_discrepancy",
+        "half_sum": False,
+        "sigma_data": 0.5,
+        "p_mean": -1.2,
+        "p_std": 1.2,
+    },
+    "training": {
+        "steps": 1_300_000,
+        "batch_size": 128,
+        "steps_per_dispatch": 1,
+        "checkpoint_every_steps": 10_000,
+        "keep_last": 2,
+        "keep_every_steps": 50_000,
+        "log_every_steps": 50,
+        "eval_every_steps": 5_000,
+        "eval_examples": 512,
+        "sample_every_steps": 50_000,
+        "sample_count": 64,
+        "conditional": False,
+        "label_dropout": 0.0,
+    },
+    "mesh": {"fsdp": 1, "cpu_devices": 0, "distributed": False},
+    "sampling": {
+        "solver": "pc",
+        "steps": 1000,
+        "t_end": 1e-3,
+        "grid": "uniform",
+        "rho": 7.0,
+        "batch_size": 64,
+        "denoise": True,
+        "predictor": "euler_maruyama",
+        "corrector": "none",
+        "corrector_steps": 1,
+        "snr": 0.16,
+        "norm": str,
+        "churn": 1.0,
+        "rtol": 1e-5,
+        "atol": 1e-5,
+        "method": "dopri5",
+        "max_steps": 4096,
+    },
+    "likelihood": {
+        "divergence": "hutchinson",
+        "probes": 1,
+        "kind": "rademacher",
+        "chunk": 64,
+        "rtol": 1e-5,
+        "atol": 1e-5,
+        "t_min": float,
+        "method": "dopri5",
+        "max_steps": 4096,
+        "batch_size": 64,
+        "dequantize": True,
+        "num_examples": int,
+    },
+    "evaluate": {
+        "batch_size": 128,
+        "levels": 20,
+        "metrics": ("frechet", "kid", "prdc"),
+        "features": "pixels",
+        "weights": str,
+        "resize": "tensorflow",
+        "reference": str,
+        "split": "train",
+        "keep_features": 10_000,
+        "bootstrap": 20,
+        "kid_subsets": 100,
+        "kid_subset_size": 1000,
+        "kid_seed": 2020,
+        "splits": 10,
+        "nearest": 5,
+    },
+    "classifier": {"widths": (32, 64), "steps": 1000, "batch_size": 128, "learning_rate": 2e-3},
+}
+
+
+def complete(config: Any) -> Any:
+    """The config with every field that exists, defaults filled in; what is misspelt is refused.
+
+    Raises:
+      ConfigError: an unknown section, field or name.
+    """
+    check_fields(config, ["seed", *NAMED, *FIELDS], "")
+    full: Any = ConfigDict({"seed": config.get("seed", 0)})
+    for section, table in NAMED.items():
+        spec = config.get(section, {})
+        make = find(table, spec.get("name", next(iter(table))), f"{section}.name")
+        defaults = options(make, given=GIVEN)
+        check_fields(spec, ["name", *defaults], section)
+        known = {k: _field(v) for k, v in defaults.items() if v is not inspect.Parameter.empty}
+        full[section] = ConfigDict({"name": next(iter(table)), **known})
+    for section, fields in FIELDS.items():
+        check_fields(config.get(section, {}), fields, section)
+        full[section] = ConfigDict({key: _field(default) for key, default in fields.items()})
+    for section in [*NAMED, *FIELDS]:
+        for key, value in config.get(section, {}).items():
+            try:
+                full[section][key] = value
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"config.{section}.{key} = {value!r}: {error}") from error
+    return full.lock()
+
+
+def _field(default: Any) -> Any:
+    """A default as a field: None and a type are placeholders, each of its own."""
+    if default is None:
+        return config_dict.placeholder(object)
+    return config_dict.placeholder(default) if isinstance(default, type) else default

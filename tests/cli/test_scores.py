@@ -1,0 +1,332 @@
+"""Scores, reference statistics and the classifier as a user meets them."""
+
+import base64
+import dataclasses
+import io
+import json
+import os
+import re
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from score_sde.charts import Chart, Line
+from score_sde.evaluate.chunks import Chunks
+from score_sde.evaluate.fid import frechet_distance
+from score_sde.evaluate.moments import Gaussian, Moments
+from score_sde.evaluate.neighbours import nearest_examples
+from score_sde.evaluate.scores import Sampled
+from score_sde.flags import Options
+from score_sde.modes.examples import Examples
+from score_sde.modes.score import title
+from score_sde.modes.weights import read_safetensors
+from score_sde.modes.workdir import restore_average
+from score_sde.train import Checkpoints, TrainState, combine
+from tests.cli.test_cli import DIGITS, message, run, train
+
+FEW = ("--config.evaluate.bootstrap=0", "--config.evaluate.kid_subsets=2", "--config.evaluate.batch_size=64")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    assert train(workdir, "--config.training.checkpoint_every_steps=2") == 0
+    return workdir
+
+
+def scores(path, row=0):
+    report = json.loads(path.read_text())
+    return {name: score["value"] for name, score in report["rows"][row]["scores"].items()}
+
+
+def pictures(folder, seed, count=12, side=8, shift=0):
+    folder.mkdir()
+    x = np.random.default_rng(seed).integers(0, 200, (count, side, side, 3)) + shift
+    for i, image in enumerate(x.astype(np.uint8)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return x.astype(np.uint8)
+
+
+# --- generate and score ----------------------------------------------------------------------------
+
+
+def test_a_killed_evaluation_goes_on_and_gives_the_same_number(trained):
+    words = ("--mode=evaluate", f"--workdir={trained}", "--num_samples=40", *FEW)
+    words += ("--config.sampling.batch_size=16",)
+    assert run(*words) == 0
+    whole = scores(trained / "scores_pixels.json")
+    (folder,) = (p for p in (trained / "evaluation").iterdir() if p.is_dir())
+    chunks = sorted(folder.iterdir())
+    assert [p.name for p in chunks] == ["00000000.npz", "00000016.npz", "00000032.npz"]
+    written = chunks[0].stat().st_mtime_ns
+    chunks[2].unlink()
+    (folder / "00000032.tmp.npz").write_bytes(b"half")  # what a kill leaves behind
+    assert run(*words) == 0
+    assert scores(trained / "scores_pixels.json") == whole
+    assert chunks[0].stat().st_mtime_ns == written
+    report = json.loads((trained / "scores_pixels.json").read_text())
+    assert report["count"] == 40
+    assert report["reference"]["count"] == 1497
+    assert report["searched"] == 40
+    assert report["nearest_training_rms"] > report["nearest_training_rms_of_held_out"] > 0
+    assert Image.open(trained / "neighbours.png").size[0] > 6 * 8
+    assert "| pixels_frechet |" in (trained / "scores_pixels.md").read_text()
+
+
+def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(trained, capsys):
+    small = ("--config.classifier.steps=200", "--config.classifier.widths=(8,64)")
+    words = ("--mode=classifier", f"--workdir={trained}", *small, "--config.classifier.batch_size=64")
+    assert run(*words) == 0
+    assert "held-out accuracy 0.9" in capsys.readouterr().out
+    words = ("--mode=evaluate", f"--workdir={trained}", "--num_samples=32", "--all_checkpoints", *FEW)
+    metrics = "--config.evaluate.metrics=('frechet','inception_score')"
+    assert run(*words, metrics, "--config.evaluate.features=classifier") == 0
+    report = json.loads((trained / "scores_classifier.json").read_text())
+    assert [row["step"] for row in report["rows"]] == [2, 4]
+    assert list(report["rows"][0]["scores"]) == ["cfd", "classifier_score", "classifier_score_10"]
+    values = [row["scores"]["cfd"]["value"] for row in report["rows"]]
+    assert report["best_step"] == [2, 4][int(np.argmin(values))]
+    assert any("32 examples for 64 feature dimensions" in w for w in report["rows"][0]["warnings"])
+    assert (trained / "scores_classifier.png").exists()
+    assert "fid" not in (trained / "scores_classifier.md").read_text()
+
+
+def test_only_inception_gives_a_fid():
+    assert title("frechet", "inception") == "fid"
+    assert [title("frechet", f) for f in ("classifier", "pixels")] == ["cfd", "pixels_frechet"]
+    assert title("inception_score_10", "classifier") == "classifier_score_10"
+
+
+def test_real_data_score_better_than_noise_and_against_themselves_zero(tmp_path):
+    reference = tmp_path / "digits.npz"
+    assert run(DIGITS, "--mode=stats", f"--output={reference}", f"--workdir={tmp_path}") == 0
+    from score_sde.data import Digits
+
+    train_x, test_x = (Examples(Digits(s), s) for s in ("train", "test"))
+    sets = {"same": train_x.read(np.arange(1497)), "held_out": test_x.read(np.arange(300))}
+    sets["noise"] = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1)).astype(np.uint8)
+    found = {}
+    for name, x in sets.items():
+        np.savez(tmp_path / f"{name}_samples.npz", samples=x)
+        words = (f"--samples={tmp_path / name}_samples.npz", f"--reference={reference}", *FEW)
+        output = tmp_path / f"{name}.json"
+        assert run("--mode=evaluate", *words, f"--output={output}", "--config.evaluate.nearest=3") == 0
+        found[name] = scores(output)
+    assert abs(found["same"]["pixels_frechet"]) < 1e-9
+    assert 0 < found["held_out"]["pixels_frechet"] < 0.1 * found["noise"]["pixels_frechet"]
+    assert found["held_out"]["pixels_precision"] > 0.8 > 0.1 > found["noise"]["pixels_precision"]
+
+
+def test_folder_against_folder_is_the_distance_of_their_pixels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a = pictures(tmp_path / "a", 0)
+    b = pictures(tmp_path / "b", 1, count=9, shift=40)
+    words = ("--samples=a", "--reference=b", "--config.evaluate.metrics=('frechet',)", *FEW)
+    assert run("--mode=evaluate", *words) == 0
+    one, two = (Moments.of(x.reshape(len(x), -1) / 255).gaussian for x in (a, b))
+    got = scores(tmp_path / "runs" / "evaluate" / "scores_pixels.json")
+    assert got == {"pixels_frechet": pytest.approx(frechet_distance(one, two), rel=1e-5)}
+    assert run("--mode=stats", "--samples=b", "--output=b.npz") == 0
+    words = ("--samples=a", "--reference=b.npz", "--config.evaluate.metrics=('frechet',)", *FEW)
+    assert run("--mode=evaluate", *words) == 0
+    assert scores(tmp_path / "runs" / "evaluate" / "scores_pixels.json") == got
+
+
+# --- mistakes --------------------------------------------------------------------------------------
+
+
+def test_bad_folders_are_named(tmp_path, capsys):
+    pictures(tmp_path / "a", 0)
+    words = ("--mode=evaluate", f"--samples={tmp_path / 'b'}", f"--reference={tmp_path / 'a'}")
+    assert "b'" in message(capsys, *words) or "no such" in message(capsys, *words)
+    pictures(tmp_path / "b", 1, count=1)
+    assert "holds one image, 0.png" in message(capsys, *words)
+    Image.new("RGB", (9, 8)).save(tmp_path / "b" / "wide.png")
+    error = message(capsys, *words)
+    assert "wide.png" in error
+    assert "8x9" in error
+    (tmp_path / "b" / "wide.png").unlink()
+    (tmp_path / "b" / "broken.png").write_bytes((tmp_path / "a" / "0.png").read_bytes()[:50])
+    assert "broken.png" in message(capsys, *words)
+    other = ("--mode=evaluate", f"--samples={tmp_path / 'a'}", f"--reference={tmp_path / 'c'}")
+    pictures(tmp_path / "c", 0, side=9)
+    assert "shape = '(9, 9, 3)' against '(8, 8, 3)'" in message(capsys, *other)
+    assert "name what to compare with" in message(capsys, *other[:2])
+
+
+def test_statistics_of_another_protocol_are_refused(tmp_path, capsys):
+    pictures(tmp_path / "a", 0)
+    words = ("--mode=evaluate", f"--samples={tmp_path / 'a'}", f"--reference={tmp_path / 'r.npz'}", *FEW)
+    words += ("--config.evaluate.metrics=('frechet',)",)
+    np.savez(tmp_path / "r.npz", mu=np.zeros(192), sigma=np.eye(192))
+    assert "has no protocol; it is taken for Inception statistics" in message(capsys, *words)
+    protocol = {"features": "pixels", "weights": "none", "resize": "none", "values": "float32"}
+    np.savez(
+        tmp_path / "r.npz",
+        mu=np.zeros(192),
+        sigma=np.eye(192),
+        protocol=json.dumps({**protocol, "shape": "(8, 8, 3)"}),
+    )
+    assert "values = 'float32' against 'uint8 0..255'" in message(capsys, *words)
+    np.savez(tmp_path / "r.npz", mu=np.zeros(192), sigma=np.eye(191))
+    assert "(192,) and sigma of shape (191, 191) do not fit" in message(capsys, *words)
+    (tmp_path / "r.npz").write_bytes(b"PK not a zip")
+    assert "r.npz" in message(capsys, *words)
+
+
+def test_mistakes_of_the_flags_are_named(trained, capsys, tmp_path):
+    evaluate = ("--mode=evaluate", f"--workdir={trained}")
+    assert "--num_samples=N" in message(capsys, *evaluate, "--all_checkpoints")
+    assert "leave out --num_samples" in message(capsys, *evaluate, "--samples=x", "--num_samples=3")
+    assert "needs at least 2" in message(capsys, *evaluate, "--num_samples=1")
+    few = (*evaluate, "--num_samples=20")
+    assert "did you mean 'frechet'" in message(capsys, *few, "--config.evaluate.metrics=('frechett',)")
+    assert "metrics is empty" in message(capsys, *few, "--config.evaluate.metrics=()")
+    assert "is not one of: pixels, classifier" in message(capsys, *few, "--config.evaluate.features=vgg")
+    inception = (*few, "--config.evaluate.features=inception")
+    assert "95628359 bytes, SHA-256 6726825d0af5" in message(capsys, *inception)
+    assert "no such file" in message(capsys, *inception, "--config.evaluate.weights=/nonexistent/x.npz")
+    (tmp_path / "x.bin").write_bytes(b"")
+    error = message(capsys, *inception, f"--config.evaluate.weights={tmp_path / 'x.bin'}")
+    assert "cannot read '.bin'" in error
+    classifier = f"--config.evaluate.weights={tmp_path / 'c.npz'}"
+    words = (*few, "--config.evaluate.features=classifier", classifier)
+    assert "train one on the data with --mode=classifier" in message(capsys, *words)
+    np.savez(tmp_path / "c.npz", a=np.ones(3))
+    assert "not a classifier of --mode=classifier" in message(capsys, *words)
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def test_chunks_extend_to_more_samples_without_making_the_first_again(tmp_path):
+    made = []
+
+    def make(start):
+        made.append(start)
+        return np.arange(start, start + 4, dtype=np.float32)[:, None]
+
+    chunks = Chunks(tmp_path / "c", 4, shown=5)
+    for count in (6, 6, 10):
+        sampled, first = chunks.collect(count, make, lambda x: Sampled(2 * x))
+        np.testing.assert_array_equal(sampled.features[:, 0], 2 * np.arange(count))
+        np.testing.assert_array_equal(first[:, 0], np.arange(5))
+    assert made == [0, 4, 4, 8]  # the second chunk was cut at 6
+
+
+def test_nearest_examples_are_found_across_batches():
+    data = np.random.default_rng(0).normal(size=(50, 2, 3))
+    samples = data[[41, 7]] + 1e-3
+    near = nearest_examples(samples, [data[:20], data[20:21], data[21:]], 3)
+    np.testing.assert_array_equal(near.number[:, 0], [41, 7])
+    np.testing.assert_allclose(near.distance[:, 0], 1e-3, rtol=1e-6)
+    every = np.sqrt(((samples[:, None] - data[None]) ** 2).mean(axis=(2, 3)))
+    np.testing.assert_allclose(near.distance, np.sort(every, axis=1)[:, :3], rtol=1e-6)
+
+
+def test_pytorch_fid_statistics_are_taken_for_inception(tmp_path):
+    from score_sde.evaluate.protocol import Protocol
+    from score_sde.evaluate.reference import load_reference
+
+    np.savez(tmp_path / "r.npz", mu=np.arange(3.0), sigma=np.eye(3))
+    protocol = Protocol("inception", "ab", "tensorflow", "uint8 0..255", "any")
+    reference, about = load_reference(tmp_path / "r.npz", protocol)
+    assert frechet_distance(reference.gaussian, Gaussian(np.zeros(3), np.eye(3))) == pytest.approx(5)
+    assert reference.features is None
+    assert "unknown" in about["protocol"]
+
+
+def test_safetensors_hold_what_was_written(tmp_path):
+    arrays = {"a": np.arange(6, dtype="<f4").reshape(2, 3), "b": np.array([7], "<i8")}
+    header, data = {"__metadata__": {"x": "y"}}, b""
+    for name, array in arrays.items():
+        kind = {"<f4": "F32", "<i8": "I64"}[array.dtype.str]
+        stop = len(data) + array.nbytes
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(data), stop]}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    read = read_safetensors(tmp_path / "x.safetensors")
+    assert os.path.getsize(tmp_path / "x.safetensors") == 8 + len(text) + len(data)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+# --- the report ------------------------------------------------------------------------------------
+
+
+def test_a_report_holds_everything_it_shows(trained, capsys):
+    with open(trained / "metrics.jsonl", "a") as log:
+        log.write('{"step": 4, "lo')  # a kill may cut the last line
+    words = ("--config.evaluate.levels=3", "--config.evaluate.batch_size=64")
+    assert run("--mode=evaluate", f"--workdir={trained}", *words) == 0
+    bits = np.linspace(1.9, 2.4, 21)
+    np.savez(trained / "likelihood.npz", nats=bits, bits_per_dim=bits)
+    whole = {"bits_per_dim": 2.15, "bits_per_dim_standard_error": 0.03, "examples": 21, "step": 4}
+    (trained / "likelihood.json").write_text(json.dumps(whole))
+    result = json.loads((trained / "scores_pixels.json").read_text())
+    assert run("--mode=report", f"--workdir={trained}") == 0
+    page = (trained / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
+    names = [f"<th>{name}</th>" for name in result["rows"][0]["scores"]]
+    for shown in ("2.1500 +- 0.0300 bits/dim on 21 examples", *names, "step 4", "evaluate, 4"):
+        assert shown in page
+    pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page)]
+    sizes = [Image.open(io.BytesIO(data)).size for data in pictures]
+    assert len(sizes) == 1 + 1 + 1  # grid, neighbours, denoising
+    svg = [ElementTree.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+    assert len(svg) >= 4
+    assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={trained}", "--output=x.pdf")
+
+
+def test_curves_are_drawn_where_the_numbers_are(tmp_path):
+    x = np.arange(5.0)
+    chart = Chart(
+        "t", "x <", "y", (Line("a", x, 10.0**x), Line("b", x[:2], np.array([np.nan, 1e4]))), log=True
+    )
+    tree = ElementTree.fromstring(chart.svg())
+    lines = [
+        np.array([[float(v) for v in point.split(",")] for point in node.attrib["points"].split()])
+        for node in tree.iter("{http://www.w3.org/2000/svg}polyline")
+        if node.attrib["stroke"].startswith("#1f")
+    ]
+    (curve,) = (line for line in lines if len(line) == 5)
+    np.testing.assert_allclose(np.diff(curve, n=2, axis=0), 0, atol=0.21)  # powers on a log axis: a line
+    assert (np.diff(curve[:, 0]) > 0).all()
+    assert (np.diff(curve[:, 1]) < 0).all()  # up on the page is down in its coordinates
+    chart.write_png(tmp_path / "c.png")
+    pixels = np.asarray(Image.open(tmp_path / "c.png"))
+    for column, row in curve[1:-1].round().astype(int):  # the axes cover the ends
+        assert tuple(pixels[row, column]) == (0x1F, 0x5F, 0xA8)
+    assert "no data yet" in Chart("t", "x", "y", ()).svg()
+
+
+def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):
+    def trees(value):
+        return {"a": jnp.full((3,), value), "b": {"c": jnp.full((2, 2), -value)}}
+
+    with Checkpoints(tmp_path / "checkpoints", keep_last=9, keep_every_steps=1) as checkpoints:
+        for step, value in ((10, 1.0), (20, 3.0), (30, 4.0)):
+            state = TrainState(jnp.asarray(step), trees(0.0), trees(value), {"m": jnp.zeros(1)})
+            checkpoints.save(step, state)
+        checkpoints.wait()
+    config = ConfigDict({"ema": {"name": "power", "sigma_rel": 0.1}})
+    options = Options("sample", tmp_path, config, {}, sigma_rel=0.2)
+    experiment = SimpleNamespace(init=lambda key: trees(0.0))
+    for step, values in ((None, [1, 3, 4]), (20, [1, 3])):
+        used = [10, 20, 30][: len(values)]
+        last, _, params = restore_average(dataclasses.replace(options, step=step), experiment)
+        expected = combine(used, 0.1, used[-1], 0.2).weights @ values
+        assert last == used[-1]
+        np.testing.assert_allclose(params["a"], expected, rtol=1e-5)
+        np.testing.assert_allclose(params["b"]["c"], -expected, rtol=1e-5)
+    same = restore_average(dataclasses.replace(options, sigma_rel=0.1), experiment)[2]
+    np.testing.assert_allclose(same["a"], 4.0, rtol=1e-5)
+    config.ema.name = "constant"
+    with pytest.raises(ValueError, match="needs a run with config.ema.name = 'power', this one has 'cons"):
+        restore_average(options, experiment)

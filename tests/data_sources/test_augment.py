@@ -1,0 +1,68 @@
+"""Augmentation: what the labels say is what happened."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde.data import AUGMENT_DIM, augment
+from score_sde.data.augment import _resample, _turn
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """One image of a few waves that mirror at the border, ``(32, 32, 2)``."""
+    row, column = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
+    waves = [np.cos(np.pi * (row + 0.5) / 32 * 2), np.cos(np.pi * (column + 0.5) / 32 * 3)]
+    return jnp.asarray(np.stack([waves[0] + 0.5 * waves[1], waves[0] * waves[1]], -1), jnp.float32)
+
+
+def inner(image):
+    return np.asarray(image)[4:-4, 4:-4]
+
+
+@pytest.mark.parametrize(
+    ("inverse", "shift", "expected"),
+    [
+        (np.eye(2), (0, 0), lambda image: image),
+        (_turn(jnp.pi / 2), (0, 0), lambda image: np.rot90(image, -1)),
+        (np.diag([-1.0, 1.0]), (0, 0), lambda image: image[::-1]),
+        (np.eye(2), (3, -2), lambda image: np.roll(image, (3, -2), (0, 1))),
+    ],
+    ids=["identity", "quarter turn", "mirror", "shift"],
+)
+def test_resampling_is_exact_where_pixels_meet_pixels(smooth, inverse, shift, expected):
+    got = _resample(smooth, jnp.asarray(inverse, jnp.float32), jnp.asarray(shift, jnp.float32))
+    wanted = inner(expected(np.asarray(smooth)))
+    other = inner(expected(np.asarray(smooth)).transpose(1, 0, 2))
+    assert np.abs(inner(got) - wanted).max() < 0.02 < np.abs(inner(got) - other).max()
+
+
+def test_without_probability_only_flips_and_labels_that_say_so(smooth):
+    x = jnp.stack([smooth] * 64)
+    images, labels = augment(x, jax.random.key(0), 0.0)
+    assert labels.shape == (64, AUGMENT_DIM)
+    flipped = np.asarray(labels[:, 0]).astype(bool)
+    assert 16 < flipped.sum() < 48
+    np.testing.assert_array_equal(labels[:, 1:], 0)
+    np.testing.assert_array_equal(images[~flipped], x[~flipped])
+    np.testing.assert_array_equal(images[flipped], x[flipped][:, :, ::-1])
+
+
+def test_each_transformation_acts_with_its_probability(smooth):
+    _, labels = jax.jit(augment)(jnp.stack([smooth[:4, :4]] * 4000), jax.random.key(1), 0.12)
+    groups = [[2], [3, 4], [5, 6], [7, 8]]
+    share = [np.mean(np.any(np.asarray(labels)[:, g] != 0, axis=1)) for g in groups]
+    np.testing.assert_allclose(share, 0.12, atol=5 * np.sqrt(0.12 * 0.88 / 4000))
+    assert np.mean(labels[:, 1]) == pytest.approx(0.06, abs=0.02)
+    scale = np.asarray(labels)[:, 2]
+    assert np.std(scale[scale != 0]) == pytest.approx(1.0, abs=0.15)
+
+
+def test_an_image_does_not_depend_on_its_neighbours(smooth):
+    x = jnp.stack([smooth, smooth[::-1]])
+    images, labels = augment(x, jax.random.key(2), 1.0)
+    others, same = augment(jnp.stack([smooth, 0 * smooth]), jax.random.key(2), 1.0)
+    np.testing.assert_array_equal(labels, same)
+    np.testing.assert_allclose(images[0], others[0], atol=1e-6)
+    assert float(jnp.abs(images[0] - smooth).max()) > 0.1

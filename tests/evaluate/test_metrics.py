@@ -1,0 +1,204 @@
+"""The metrics against other people's implementations, closed forms, and each other."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from score_sde.evaluate.fid import Frechet, frechet_distance, symmetric_root
+from score_sde.evaluate.inception_score import InceptionScore, inception_scores
+from score_sde.evaluate.kid import ESTIMATORS, KernelDistance, squared_mmd
+from score_sde.evaluate.moments import Gaussian, Moments, moments_of
+from score_sde.evaluate.prdc import PRDC, prdc_terms
+from score_sde.evaluate.scores import Reference, Sampled, bootstrap
+
+
+def normals(seed, *shape):
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
+
+
+@pytest.fixture(scope="module")
+def features():
+    return normals(300, 1500, 64).astype(np.float32), (1.2 * normals(301, 1500, 64) + 0.1).astype(np.float32)
+
+
+def reference(y):
+    return Reference(Moments.of(y).gaussian, len(y), y)
+
+
+# --- recorded: pytorch-fid and torch-fidelity (tests/data/README.md) -------------------------------
+
+
+@pytest.mark.parametrize("name", ["d8", "d64", "d64_rank16"])
+def test_frechet_distance_is_that_of_pytorch_fid(fixture, name):
+    recorded = fixture("metrics")
+    a, b = (Gaussian(recorded[f"{name}|mu{i}"], recorded[f"{name}|sigma{i}"]) for i in (1, 2))
+    assert frechet_distance(a, b) == pytest.approx(float(recorded[f"{name}|fid"]), rel=1e-6)
+    assert frechet_distance(b, a) == pytest.approx(float(recorded[f"{name}|fid"]), rel=1e-6)
+    assert abs(frechet_distance(a, a)) < 1e-10 * np.trace(a.covariance)
+
+
+@pytest.mark.parametrize(("name", "count"), [("feat", 1500), ("feat_small", 40)])
+def test_frechet_distance_of_features_is_that_of_pytorch_fid(fixture, features, name, count):
+    x, y = (f[:count] for f in features)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score = Frechet(bootstrap=0)(Sampled(x), reference(y))["frechet"]
+    assert score.value == pytest.approx(float(fixture("metrics")[name]), rel=1e-6)
+    assert score.error is None
+
+
+def test_kernel_distance_is_that_of_torch_fidelity(fixture, features):
+    x, y = features
+    recorded = fixture("metrics")
+    score = KernelDistance(kid_subsets=10, kid_subset_size=200)(Sampled(x), reference(y))["kid"]
+    assert score.value == pytest.approx(float(recorded["kid_mean"]), rel=1e-6)
+    assert score.error == pytest.approx(float(recorded["kid_std"]), rel=1e-6)
+    for estimator in ESTIMATORS:
+        value = squared_mmd(x[:400], y[:400], estimator)
+        assert value == pytest.approx(float(recorded[f"mmd2_{estimator}"]), rel=1e-6)
+
+
+def test_inception_score_is_that_of_torch_fidelity(fixture):
+    logits, recorded = (2 * normals(302, 1000, 50)).astype(np.float32), fixture("metrics")
+    for splits, seed in ((1, None), (10, None), (10, 2020)):
+        parts = inception_scores(logits, splits, seed)
+        want = recorded[f"is_splits{splits}_shuffle{int(seed is not None)}"]
+        np.testing.assert_allclose([parts.mean(), parts.std()], want, rtol=1e-6, atol=1e-12)
+    scores = InceptionScore(splits=10)(Sampled(logits, logits), reference(logits))
+    assert scores["inception_score"].value == pytest.approx(recorded["is_splits1_shuffle0"][0], rel=1e-6)
+    assert scores["inception_score_10"] == pytest.approx(recorded["is_splits10_shuffle0"], rel=1e-6)
+
+
+def test_precision_and_recall_are_those_of_torch_fidelity(fixture, features):
+    x, y = (f[:500] for f in features)  # the recording takes the narrow set as the generated one
+    scores = PRDC(nearest=3)(Sampled(x), reference(y))
+    want = fixture("metrics")["precision_recall_k3"]
+    assert [scores["precision"].value, scores["recall"].value] == pytest.approx(want, abs=1e-6)
+
+
+# --- closed forms ----------------------------------------------------------------------------------
+
+
+def test_frechet_distance_of_commuting_gaussians():
+    rotation = np.linalg.qr(normals(0, 5, 5))[0]
+    s, r = np.array([3.0, 2.0, 1.0, 0.5, 0.0]), np.array([1.0, 2.0, 0.0, 0.1, 0.0])
+    a = Gaussian(np.zeros(5), rotation @ np.diag(s**2) @ rotation.T)
+    b = Gaussian(np.arange(5.0), rotation @ np.diag(r**2) @ rotation.T)
+    assert frechet_distance(a, b) == pytest.approx(30 + np.sum((s - r) ** 2), rel=1e-12)
+
+
+def test_symmetric_root_squares_to_its_argument():
+    factor = normals(1, 20, 6)
+    matrix = factor @ factor.T  # rank 6
+    root = symmetric_root(matrix)
+    np.testing.assert_allclose(root @ root, matrix, atol=1e-12)
+    assert np.linalg.matrix_rank(root) == 6
+
+
+def test_inception_score_of_sure_and_unsure_classifiers():
+    sure = 1e4 * np.eye(10)[np.arange(200) % 10]
+    assert inception_scores(sure) == pytest.approx([10.0])
+    assert inception_scores(sure[:1].repeat(20, axis=0)) == pytest.approx([1.0])
+    assert inception_scores(np.zeros((20, 10)), 2) == pytest.approx([1.0, 1.0])
+
+
+def test_precision_recall_density_coverage_by_hand():
+    real, fake = np.array([[0.0], [1.0], [3.0]]), np.array([[0.5], [1.5], [9.0]])
+    terms = prdc_terms(fake, real, 1)  # radii 1, 1, 2 of the reference, 1, 1, 7.5 of the generated
+    np.testing.assert_array_equal(terms.precision, [1, 1, 0])
+    np.testing.assert_array_equal(terms.density, [2, 2, 0])
+    np.testing.assert_array_equal(terms.recall, [1, 1, 1])
+    np.testing.assert_array_equal(terms.coverage, [1, 1, 1])
+    np.testing.assert_array_equal(prdc_terms(real + 100, real, 1).coverage, [0, 0, 0])
+
+
+def test_coverage_and_density_of_equal_laws():
+    # Naeem et al. 2020, lemma 2: E coverage = 1 - (N-1)...(N-k) / (2N-1)...(2N-k), whatever the law.
+    count, k, rounds = 40, 3, 300
+    terms = [prdc_terms(normals(2 * i, count, 4), normals(2 * i + 1, count, 4), k) for i in range(rounds)]
+    expected = 1 - math.prod((count - j) / (2 * count - j) for j in range(1, k + 1))
+    coverage = np.array([t.coverage.mean() for t in terms])
+    density = np.array([t.density.mean() for t in terms])
+    assert abs(coverage.mean() - expected) < 4 * coverage.std() / math.sqrt(rounds)
+    assert abs(density.mean() - 1) < 4 * density.std() / math.sqrt(rounds)
+
+
+# --- laws ------------------------------------------------------------------------------------------
+
+
+def test_identical_sets_are_at_distance_zero(features):
+    x = features[0][:300]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert abs(Frechet(bootstrap=0)(Sampled(x), reference(x))["frechet"].value) < 1e-10
+    assert squared_mmd(x, x, "biased") == pytest.approx(0, abs=1e-12)
+    assert [s.value for s in list(PRDC()(Sampled(x), reference(x)).values())[:2]] == [1.0, 1.0]
+    assert PRDC()(Sampled(x), reference(x))["coverage"].value == 1.0
+
+
+def test_streamed_moments_are_those_of_all_at_once(features):
+    x = 1e3 + features[0].astype(np.float64)  # far from zero: sums of squares would lose digits
+    cut = [x[:1], x[1:700], x[700:701], x[701:]]
+    streamed, whole = moments_of(cut), Moments.of(x)
+    assert streamed.count == 1500
+    np.testing.assert_allclose(streamed.mean, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(streamed.covariance, np.cov(x, rowvar=False), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(whole.covariance, np.cov(x, rowvar=False), rtol=1e-10, atol=1e-12)
+    pair = Moments.of(x[:700]), Moments.of(x[700:])
+    np.testing.assert_allclose(pair[0].merge(pair[1]).scatter, pair[1].merge(pair[0]).scatter, rtol=1e-10)
+    doubled = Moments.of(np.concatenate([x[:50], x[:10]]))
+    weighted = Moments.of(x[:50], np.where(np.arange(50) < 10, 2.0, 1.0))
+    np.testing.assert_allclose(weighted.covariance, doubled.covariance, rtol=1e-10, atol=1e-12)
+
+
+def test_bootstrap_of_a_mean_is_its_standard_error():
+    x = normals(3, 400)
+    error = bootstrap(lambda w: float(w @ x / 400), 400, 2000, seed=0)
+    assert error == pytest.approx(x.std() / 20, rel=0.06)  # 2000 rounds: 1.6 %
+    assert bootstrap(lambda w: 0.0, 400, 0, seed=0) is None
+
+
+def test_bootstrap_of_the_frechet_distance_matches_fresh_samples(features):
+    y = reference(features[1][:, :4])
+    score = Frechet(bootstrap=100)(Sampled(normals(4, 400, 4) * 0.7), y)["frechet"]
+    fresh = [Frechet(bootstrap=0)(Sampled(normals(s, 400, 4) * 0.7), y)["frechet"].value for s in range(60)]
+    assert score.error == pytest.approx(np.std(fresh), rel=0.35)  # 100 and 60 draws: 7 % and 9 %
+
+
+# --- mistakes --------------------------------------------------------------------------------------
+
+
+def test_few_examples_and_constant_features_warn(features):
+    x, y = features
+    with pytest.warns(UserWarning, match=r"generated examples are 40 examples for 64 feature dimensions"):
+        Frechet(bootstrap=0)(Sampled(x[:40]), reference(y))
+    flat = np.concatenate([x[:, :8], np.ones((1500, 2), np.float32)], axis=1)
+    with pytest.warns(UserWarning, match=r"reference examples has rank 8 in 10 dimensions"):
+        Frechet(bootstrap=0)(Sampled(normals(0, 500, 10)), reference(flat))
+
+
+def test_mistakes_are_named(features):
+    x, y = features[0], reference(features[1])
+    moments_only = Reference(y.gaussian)
+    with pytest.raises(ValueError, match="only a mean and a covariance"):
+        KernelDistance()(Sampled(x), moments_only)
+    with pytest.raises(ValueError, match="'prdc' compares examples"):
+        PRDC()(Sampled(x), moments_only)
+    with pytest.raises(ValueError, match=r"nearest = 5: must be at least 1 and below .* 5"):
+        PRDC()(Sampled(x[:5]), y)
+    with pytest.raises(ValueError, match="at least 2 examples, there is 1"):
+        Frechet()(Sampled(x[:1]), y)
+    with pytest.raises(ValueError, match="of 64 and of 63 dimensions"):
+        Frechet()(Sampled(x[:, :63]), y)
+    with pytest.raises(ValueError, match="example 3 are not finite"):
+        Moments.of(np.where(np.arange(5)[:, None] == 3, np.nan, x[:5]))
+    with pytest.raises(ValueError, match="needs class scores"):
+        InceptionScore()(Sampled(x), y)
+    with pytest.raises(ValueError, match="splits = 10: must be from 1"):
+        InceptionScore()(Sampled(x[:5], x[:5]), y)
+    with pytest.raises(ValueError, match="there are no features"):
+        moments_of([])
+    with pytest.raises(ValueError, match="u_statistic"):
+        squared_mmd(x[:5], x[:6], "u_statistic")
