@@ -21,6 +21,7 @@ from score_sde.experiment import assemble
 from score_sde.flags import parse
 from score_sde.mesh import make_mesh
 from score_sde.nets import parameter_count
+from score_sde.nets.official import to_flax_names, to_torch_names
 from score_sde.train import Checkpoints
 from tests.conftest import ROOT
 from tests.convert.official_names import state_dict
@@ -134,13 +135,15 @@ QUICK = ("vp/cifar10_ddpmpp_continuous", "ve/cifar10_ncsnpp")
     [pytest.param(r, marks=[] if r.name in QUICK else pytest.mark.slow, id=r.name) for r in recipes.RECIPES],
 )
 def test_the_words_of_a_recipe_make_its_network(recipe, monkeypatch):
-    """Our parameters under that config have the signature of the released ones."""
+    """Our parameters under that config, by their released names, have the signature of the file."""
     monkeypatch.chdir(ROOT)
     config = parsed(*recipe.words.split())
     shape = (recipe.size, recipe.size, 3)
     experiment = assemble(config, Spec(shape, 256, 0))
-    tree = jax.eval_shape(experiment.init, jax.random.key(0))
-    assert recipes.signature([leaf.shape for leaf in jax.tree.leaves(tree)]) == recipe.signature
+    tree = experiment.net.shapes(shape)
+    empty = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), tree)
+    released = to_torch_names(empty, experiment.net, shape)
+    assert recipes.signature([array.shape for array in released.values()]) == recipe.signature
     if recipe.name == "cifar10_k_ve":
         # As many as EDM's published NCSN++ of this width has, with its frequencies and no augmentation.
         assert parameter_count(tree) == 56_397_827 - 9 * 256 + 128
@@ -333,6 +336,24 @@ def test_msgpack_files_of_both_families(tmp_path):
         assert (release.moments is None) == ("params" in extra)
         if release.moments is not None:
             np.testing.assert_array_equal(release.moments[1]["Conv_0"]["bias"], [3, 3])
+
+
+def test_a_file_of_the_jax_version_arrives_whole(tiny, tmp_path):
+    _, trees = tiny
+    experiment = assemble(parsed(*TINY), Spec((8, 8, 1), 17, 0))
+    raw, average, first, second = (to_flax_names(tree, experiment.net, (8, 8, 1)) for tree in trees)
+    states = jax.tree.map(lambda a, b: {"grad_ema": a, "grad_sq_ema": b}, first, second)
+    tree = {
+        "step": np.asarray(7),
+        "optimizer": {"target": raw, "state": {"step": np.asarray(7), "param_states": states}},
+        "params_ema": average,
+    }
+    (tmp_path / "checkpoint_1").write_bytes(msgpack.packb(packed(tree)))
+    state = convert.load(tmp_path / "checkpoint_1", parsed(*TINY)).state
+    adam = next(s for s in jax.tree.leaves(state.opt_state, is_leaf=is_adam) if is_adam(s))
+    for got, want in zip((state.params, state.ema, adam.mu, adam.nu), trees, strict=True):
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, got, want)))
+    assert int(state.step) == int(adam.count) == 7
 
 
 def test_flax_itself_writes_what_is_read(tmp_path, monkeypatch):
