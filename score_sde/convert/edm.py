@@ -14,8 +14,9 @@ from score_sde.config import frozen
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.inert import Record
 from score_sde.convert.release import Arrays, Release
-from score_sde.data import Spec
+from score_sde.data import AUGMENT_DIM, Spec
 from score_sde.nets import Net
+from score_sde.nets.edm_names import from_edm_names
 
 # The scalings by section of the config: table 1 of the paper in our terms.
 PROCESSES: dict[str, dict[str, Any]] = {
@@ -23,7 +24,7 @@ PROCESSES: dict[str, dict[str, Any]] = {
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "edm", "label": "quarter_log_sigma"},
         "loss": {"weight": "edm"},
-        "sampling": {"solver": "ode", "t_end": 0.002},
+        "sampling": {"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002},
     },
     # c_in x = alpha x: the network sees the VP process itself, and the label is 999 t.
     "VPPrecond": {
@@ -49,18 +50,79 @@ class Model(NamedTuple):
 
     Attributes:
       name: in ``NETS``.
-      fields: our field of ``config.model`` for each of their arguments; others must have no effect.
+      fields: for each of their arguments, its default and our fields of ``config.model`` for a value; a value
+        that the network does not have here is a ``KeyError``.
       rename: as in ``Release``.
     """
 
     name: str
-    fields: Mapping[str, str]
+    fields: Mapping[str, tuple[Any, Callable[[Any], dict[str, Any]]]]
     rename: Callable[[Arrays, Net, tuple[int, ...]], dict[str, Any]]
 
 
-MODELS: dict[str, Model] = {}
+def _as(ours: str) -> Callable[[Any], dict[str, Any]]:
+    return lambda value: {ours: frozen(value)}
+
+
+def _only(*allowed: Any) -> Callable[[Any], dict[str, Any]]:
+    """An argument that is the same here at these values, and has no field."""
+    return lambda value: {known: {} for known in allowed}[value]
+
+
+_SHARED = {
+    "channel_mult_emb": (4, _only(4)),
+    "label_dropout": (0, _only(0)),
+}
+MODELS: dict[str, Model] = {
+    "SongUNet": Model(
+        "songunet",
+        {
+            "model_channels": (128, _as("nf")),
+            "channel_mult": ((1, 2, 2, 2), _as("ch_mult")),
+            "num_blocks": (4, _as("num_res_blocks")),
+            "attn_resolutions": ((16,), _as("attn_resolutions")),
+            "dropout": (0.10, _as("dropout")),
+            "embedding_type": ("positional", _as("embedding_type")),
+            "encoder_type": (
+                "standard",
+                lambda value: {"progressive_input": {"standard": "none", "residual": "residual"}[value]},
+            ),
+            "decoder_type": ("standard", _only("standard")),
+            "resample_filter": (
+                (1, 1),
+                lambda value: {"fir": {(1, 1): False, (1, 3, 3, 1): True}[frozen(value)]},
+            ),
+            "channel_mult_noise": (1, _only(1, 2)),  # one for positional embeddings, two for Fourier ones
+            **_SHARED,
+        },
+        from_edm_names,
+    ),
+    "DhariwalUNet": Model(
+        "adm",
+        {
+            "model_channels": (192, _as("nf")),
+            "channel_mult": ((1, 2, 3, 4), _as("ch_mult")),
+            "num_blocks": (3, _as("num_res_blocks")),
+            "attn_resolutions": ((32, 16, 8), _as("attn_resolutions")),
+            "dropout": (0.10, _as("dropout")),
+            **_SHARED,
+        },
+        from_edm_names,
+    ),
+}
 # Arguments that are said elsewhere, or change nothing in the released networks.
-_ELSEWHERE = {"img_resolution", "img_channels", "model_type", "use_fp16", "label_dim", "augment_dim"}
+_ELSEWHERE = {
+    "img_resolution",
+    "img_channels",
+    "model_type",
+    "use_fp16",
+    "label_dim",
+    "augment_dim",
+    "sigma_min",
+    "sigma_max",
+    "sigma_data",
+}
+_AUGMENT = 0.12  # how often the published recipe augments; a snapshot says only that it was augmented
 
 
 def is_snapshot(saved: Any) -> bool:
@@ -94,9 +156,10 @@ def read(saved: Mapping[str, Any]) -> Release:
         average=dict(_tensors(network, "")),
         config={
             **sections,
-            "data": {"source": "folder", "random_flip": True, **sections.get("data", {})},
+            "data": {"source": "folder", **_augmentation(made), **sections.get("data", {})},
             "model": {"name": model.name, **sections.get("model", {}), **_fields(made, model)},
             "sde": sections["sde"] | _range(network),
+            "denoiser": sections["denoiser"] | {"sigma_data": float(network.state.get("sigma_data", 0.5))},
             "training": {"conditional": classes > 0},
         },
         spec=Spec((size, size, made["img_channels"]), 256, classes),
@@ -107,7 +170,21 @@ def _fields(made: Mapping[str, Any], model: Model) -> dict[str, Any]:
     unknown = [name for name in made if name not in model.fields and name not in _ELSEWHERE]
     if unknown:
         raise CheckpointError(f"its network was made with {unknown[0]} = {made[unknown[0]]!r}: not ours")
-    return {ours: frozen(made[theirs]) for theirs, ours in model.fields.items() if theirs in made}
+    fields: dict[str, Any] = {}
+    for name, (default, translate) in model.fields.items():
+        try:
+            fields |= translate(made.get(name, default))
+        except KeyError:
+            raise CheckpointError(f"its network was made with {name} = {made[name]!r}: not ours") from None
+    return fields
+
+
+def _augmentation(made: Mapping[str, Any]) -> dict[str, Any]:
+    """A network that is told of augmentations goes on with them; nine numbers describe them."""
+    width = made.get("augment_dim", 0)
+    if width not in (0, AUGMENT_DIM):
+        raise CheckpointError(f"its network was made with augment_dim = {width}; known is {AUGMENT_DIM}")
+    return {"augment_probability": _AUGMENT} if width else {"random_flip": True}
 
 
 def _range(network: Record) -> dict[str, float]:

@@ -11,9 +11,8 @@ import pytest
 from score_sde import convert
 from score_sde.convert import CheckpointError, edm
 from score_sde.experiment import assemble
-from score_sde.nets.official import from_torch_names
+from score_sde.nets.edm_names import to_edm_names
 from score_sde.schema import complete
-from tests.convert.official_names import state_dict
 from tests.convert.torch_writer import STUBS, Tensor, plain_bytes, stub
 
 PERSISTENCE = ("torch_utils.persistence", "_reconstruct_persistent_obj")
@@ -77,33 +76,65 @@ def snapshot(tensors, precond="EDMPrecond", model_type="SongUNet", **made):
     return {"ema": network, "loss_fn": loss, "augment_pipe": None, "dataset_kwargs": CLASSES[EASY](path="x")}
 
 
-def rename(arrays, net, shape):
-    return from_torch_names({name.removeprefix("model."): a for name, a in arrays.items()}, net, shape)
+SIZES = {
+    "model_channels": 8,
+    "channel_mult": [1, 2],
+    "num_blocks": 1,
+    "attn_resolutions": [4],
+    "dropout": 0.0,
+}
+MODELS = {
+    "SongUNet": (
+        SIZES
+        | {"embedding_type": "fourier", "encoder_type": "residual", "decoder_type": "standard"}
+        | {"channel_mult_noise": 2, "resample_filter": [1, 3, 3, 1], "augment_dim": 9, "label_dim": 3},
+        {
+            "name": "songunet",
+            "nf": 8,
+            "ch_mult": (1, 2),
+            "num_res_blocks": 1,
+            "attn_resolutions": (4,),
+            "embedding_type": "fourier",
+            "progressive_input": "residual",
+            "fir": True,
+            "dropout": 0.0,
+        },
+    ),
+    "DhariwalUNet": (
+        SIZES,
+        {
+            "name": "adm",
+            "nf": 8,
+            "ch_mult": (1, 2),
+            "num_res_blocks": 1,
+            "attn_resolutions": (4,),
+            "dropout": 0.0,
+        },
+    ),
+}
 
 
-@pytest.fixture
-def known(monkeypatch):
-    """A network of ours under the name of one of theirs."""
-    fields = {"model_channels": "nf", "channel_mult": "ch_mult", "num_blocks": "num_res_blocks"}
-    monkeypatch.setitem(edm.MODELS, "SongUNet", edm.Model("ncsnpp", fields, rename))
-
-
-SIZES = {"model_channels": 4, "channel_mult": [1, 2], "num_blocks": 1}
-
-
-def test_a_snapshot_becomes_an_experiment(known, tmp_path):
-    config = complete({"model": {"nf": 4, "ch_mult": (1, 2), "num_res_blocks": 1}})
-    spec = edm.Spec((8, 8, 1), 256, 0)
-    experiment = assemble(config, spec)
-    want = experiment.init(jax.random.key(0))
-    data = plain_bytes(snapshot(state_dict(experiment.net, spec.shape, want), **SIZES), STUBS | CLASSES)
-    (tmp_path / "network-snapshot-000100.pkl").write_bytes(data)
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
+    made, fields = MODELS[kind]
+    labels, augmented = made.get("label_dim", 0), "augment_dim" in made
+    spec = edm.Spec((8, 8, 1), 256, labels)
+    config = {"model": fields, "training": {"conditional": labels > 0}}
+    wanted = assemble(complete({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
+    params = jax.tree.map(np.asarray, wanted.init(jax.random.key(0)))
+    theirs = to_edm_names(params, wanted.net, spec.shape)
+    theirs = {name.removeprefix("model."): array for name, array in theirs.items()}  # of the network within
+    (tmp_path / "network-snapshot-000100.pkl").write_bytes(
+        plain_bytes(snapshot(theirs, model_type=kind, **made), STUBS | CLASSES)
+    )
     model = convert.load(tmp_path / "network-snapshot-000100.pkl")
-    assert model.what == "an EDM snapshot (EDMPrecond of SongUNet)"
+    assert model.what == f"an EDM snapshot (EDMPrecond of {kind})"
     assert model.experiment.spec == spec
+    assert model.experiment.net == wanted.net
     assert (model.experiment.sde.t_min, model.experiment.sde.t_max) == (0.002, 80.0)
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, model.state.ema, want)))
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, model.state.params, want)))
+    for tree in (model.state.ema, model.state.params):
+        assert jax.tree.structure(tree) == jax.tree.structure(params)
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, tree, params)))
 
 
 @pytest.mark.parametrize("scaling", edm.PROCESSES)
@@ -146,18 +177,24 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
     ("change", "message"),
     [
         ({"precond": "iDDPMPrecond"}, "a snapshot of a iDDPMPrecond; known are EDMPrecond, .*no process"),
-        ({"model_type": "DhariwalUNet"}, "a network of type DhariwalUNet, which is not here"),
-        ({"encoder_type": "residual"}, "made with encoder_type = 'residual'"),
+        (
+            {"model_type": "OtherUNet"},
+            "a network of type OtherUNet, which is not here; .*: SongUNet",
+        ),
+        ({"encoder_type": "skip"}, "made with encoder_type = 'skip'"),
+        ({"resample_filter": [1, 2, 1]}, r"made with resample_filter = \[1, 2, 1\]"),
+        ({"width": 3}, "made with width = 3: not ours"),
+        ({"augment_dim": 5}, "augment_dim = 5; known is 9"),
     ],
 )
-def test_what_is_not_here_is_named(change, message, known, tmp_path):
+def test_what_is_not_here_is_named(change, message, tmp_path):
     value = snapshot({"a.weight": np.zeros(3, np.float32)}, **SIZES | change)
     (tmp_path / "x.pkl").write_bytes(plain_bytes(value, STUBS | CLASSES))
     with pytest.raises(CheckpointError, match=message):
         convert.read(tmp_path / "x.pkl")
 
 
-def test_the_source_within_is_not_run(tmp_path, known):
+def test_the_source_within_is_not_run(tmp_path):
     """The standard library would call the function of the name, which runs the source."""
     data = plain_bytes(snapshot({"a": np.zeros(1, np.float32)}), STUBS | CLASSES)
     assert b"the source was run" in data
