@@ -4,6 +4,7 @@ from score_sde.solvers.across import across, dynamic_threshold, threshold
 from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.solvers.adaptive_sde import AdaptiveSDE
 from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
+from score_sde.solvers.corrected import Corrected
 from score_sde.solvers.grids import GRIDS, Grid
 from score_sde.solvers.hooks import Hooks
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
@@ -21,6 +22,7 @@ SOLVERS = {
     **SINGLESTEP,
     **STOCHASTIC,
     "adaptive_sde": AdaptiveSDE,
+    "corrected": Corrected,
     "legacy_pc": LegacyPC,
     "legacy_ode": LegacyODE,
 }

@@ -360,6 +360,27 @@ def test_restarts_remove_an_error_of_the_first_pass():
     assert spread[4] == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.parametrize("table", ["dpmpp_2m", "heun"])
+def test_langevin_moves_mend_a_predictor_that_starts_wrong(table):
+    # Langevin's step looks at norms: exact in many dimensions.  The start is half as wide as it should be.
+    sde, size, count = VP(), 512, 64
+    data = Gaussian(np.full(size, 0.5), np.full(size, 0.4))
+    times = GRIDS["log_snr"](sde)(1.0, 0.05, 40)
+    noise = noise_of(sample_keys(0, jnp.arange(count)), (size,))
+    plain = SOLVERS[table](denoise=False)
+    mended = SOLVERS["corrected"](table=table, corrector_steps=2, snr=0.15, denoise=False)
+    widths = []
+    for solver in (plain, mended):
+        run = jax.jit(
+            lambda plan, solver=solver: solver.run(data.denoise(sde), sde, 0.5 * noise(0), plan, noise)
+        )
+        widths.append(float(np.std(run(solver.plan(sde, times)))))
+    at = marginals(sde, times[-1:])
+    want = np.sqrt((at.alpha[0] * 0.4) ** 2 + at.sigma[0] ** 2)
+    assert widths[0] == pytest.approx(0.5 * want, rel=0.05)
+    assert widths[1] == pytest.approx(want, rel=0.05)
+
+
 # --- grids and mistakes ----------------------------------------------------------------------------
 
 
@@ -397,6 +418,7 @@ def test_grids_have_the_spacing_that_they_promise():
         (lambda: SOLVERS["dpm_2s"](stages="grid", eta=1.0), "stages = 'grid'"),
         (lambda: SOLVERS["restart"](restart_min=2.0, restart_max=1.0), "restart_min < restart_max"),
         (lambda: AdaptiveSDE(sde_rtol=0.0), "sde_rtol"),
+        (lambda: SOLVERS["corrected"](table="dpmp_2m"), "did you mean 'dpmpp_2m'"),
         (lambda: Hooks(keep=-1), "keep >= 0"),
         (lambda: GRIDS["list"]((1.0, 0.5))(1.0, 0.5, 2), "3 decreasing times"),
         (lambda: GRIDS["edm"](EDM())(80.0, 0.1, 5), "below t_min"),
