@@ -51,7 +51,7 @@ MEANING = {
         "prediction": "what the network predicts: `noise`, `score` (times sigma), `raw_score`, `x0`, "
         "`v`, `velocity`, `edm` or `scaled_noise`",
         "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`, `log_half_sigma`, "
-        "`vp_time`; `index` and "
+        "`vp_time`, `iddpm_index`; `index` and "
         "`reverse_index` for discrete processes",
         "sigma_data": "`edm`: standard deviation of the data",
     },

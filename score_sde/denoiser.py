@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from score_sde.arrays import expand
@@ -185,12 +186,41 @@ def reverse_index(sde: Any, t: Array) -> Array:
     return jnp.round((1.0 - t) * (sde.steps - 1))
 
 
+@dataclass(frozen=True)
+class IDDPMIndex:
+    """The level of iDDPM's cosine schedule nearest to ``sigma / alpha`` (arXiv:2206.00364, table 1).
+
+    ``steps - 1 - argmin_j |u_j - sigma / alpha|``: 0 = least noise; -1 next to no noise at all.
+    """
+
+    c_1: float = 0.001
+    c_2: float = 0.008
+    steps: int = 1000
+
+    @property
+    def levels(self) -> np.ndarray:
+        """``u_0 > u_1 > ... > u_steps = 0``."""
+        kept = np.sin(0.5 * np.pi * np.arange(self.steps + 1) / (self.steps * (self.c_2 + 1.0))) ** 2
+        levels = np.zeros(self.steps + 1)
+        for j in range(self.steps, 0, -1):
+            ratio = max(kept[j - 1] / kept[j], self.c_1)
+            levels[j - 1] = np.sqrt((levels[j] ** 2 + 1.0) / ratio - 1.0)
+        return levels
+
+    def __call__(self, sde: SDE, t: Array) -> Array:
+        level = jnp.exp(-0.5 * sde.log_snr(t))[..., None]
+        levels = jnp.asarray(self.levels, level.dtype).reshape((1,) * (level.ndim - 1) + (-1,))
+        nearest = jnp.argmin(jnp.abs(levels - level), axis=-1)
+        return (self.steps - 1 - nearest).astype(level.dtype)
+
+
 LABELS: dict[str, Callable[..., Callable[[SDE, Array], Array]]] = {
     "time_999": lambda: time_999,
     "log_sigma": lambda: log_sigma,
     "quarter_log_sigma": lambda: quarter_log_sigma,
     "log_half_sigma": lambda: log_half_sigma,
     "vp_time": lambda: vp_time,
+    "iddpm_index": IDDPMIndex,
     "index": lambda: index,
     "reverse_index": lambda: reverse_index,
 }

@@ -13,7 +13,7 @@ from score_sde.denoiser import (
     score_from,
     velocity_from,
 )
-from score_sde.sde import DDPM, SDES, SMLD, VE, VP
+from score_sde.sde import DDPM, EDM, SDES, SMLD, VE, VP
 from tests.oracles import Gaussian, Mixture
 
 ALL = [pytest.param(make(), id=name) for name, make in SDES.items()]
@@ -125,3 +125,19 @@ def test_time_may_be_a_scalar_and_condition_and_key_reach_the_network():
     assert seen["key"] == "dropout"
     np.testing.assert_array_equal(seen["c_noise"], [499.5, 499.5])
     np.testing.assert_array_equal(seen["cond"]["label"], [3, 4])
+
+
+@pytest.mark.usefixtures("x64")
+def test_index_of_iddpm_is_the_nearest_level():
+    """Telescoped, ``u_j^2 + 1 = kept_M / kept_j`` wherever no step is clipped (arXiv:2102.09672, eq. 17)."""
+    levels = LABELS["iddpm_index"]().levels
+    j = np.array([999, 500, 100, 40])
+    kept = np.sin(0.5 * np.pi * np.append(j, 1000) / 1008) ** 2
+    np.testing.assert_allclose(levels[j], np.sqrt(kept[-1] / kept[:-1] - 1), rtol=1e-10)
+    assert levels[1000] == 0
+    # Only the last step, from u_1 with kept_0 = 0, is clipped.
+    assert levels[0] == pytest.approx(np.sqrt((levels[1] ** 2 + 1) / 0.001 - 1))
+    near = levels[j] + 0.4 * (levels[j - 1] - levels[j])
+    far = levels[j] + 0.6 * (levels[j - 1] - levels[j])
+    np.testing.assert_array_equal(LABELS["iddpm_index"]()(EDM(), near), 999 - j)
+    np.testing.assert_array_equal(LABELS["iddpm_index"]()(EDM(), far), 999 - j + 1)

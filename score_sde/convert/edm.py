@@ -42,6 +42,14 @@ PROCESSES: dict[str, dict[str, Any]] = {
         "loss": {"weight": "noise"},
         "sampling": {"solver": "ode", "t_end": 1e-5},
     },
+    # Trained at 1000 levels; the other half of the output is a variance, which nothing reads.
+    "iDDPMPrecond": {
+        "model": {"out_channels": 6},
+        "sde": {"name": "edm"},
+        "denoiser": {"prediction": "scaled_noise", "label": "iddpm_index"},
+        "loss": {"weight": "noise"},
+        "sampling": {"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002},
+    },
 }
 
 
@@ -138,10 +146,7 @@ def read(saved: Mapping[str, Any]) -> Release:
     """
     network: Record = saved["ema"]
     if network.name not in PROCESSES:
-        raise CheckpointError(
-            f"a snapshot of a {network.name}; known are {', '.join(PROCESSES)}"
-            + (" (iDDPM levels are no process here)" if network.name == "iDDPMPrecond" else "")
-        )
+        raise CheckpointError(f"a snapshot of a {network.name}; known are {', '.join(PROCESSES)}")
     made = _arguments(network)
     kind = made.get("model_type", "DhariwalUNet")
     if kind not in MODELS:
@@ -153,7 +158,7 @@ def read(saved: Mapping[str, Any]) -> Release:
     return Release(
         what=f"an EDM snapshot ({network.name} of {kind})",
         rename=model.rename,
-        average=dict(_tensors(network, "")),
+        average={name: x for name, x in _tensors(network, "") if name != "u"},  # iDDPM's noise levels
         config={
             **sections,
             "data": {"source": "folder", **_augmentation(made), **sections.get("data", {})},
