@@ -80,8 +80,10 @@ def test_every_config_trains_two_shrunk_steps(path):
     for _ in range(2):
         state, metrics = step(state, next(batches))
     assert bool(metrics["finite"])
-    # At the start the network predicts zero, so the noise error is one (times D/2 where the recipe sums).
+    # At the start the network predicts zero, so the error is the target's square: one for the noise, a third
+    # more for a velocity, which has the data in it (times D/2 where the recipe sums).
     scale = 0.5 * np.prod(experiment.spec.shape) if config.loss.get("half_sum") else 1.0
+    scale *= 4 / 3 if config.loss.weight == "velocity" else 1.0
     assert float(metrics["loss"]) / scale == pytest.approx(1.0, abs=0.2)
     moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before, state.params)), strict=True)]
     assert max(moved) > 0

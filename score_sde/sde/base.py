@@ -51,21 +51,23 @@ class SDE(abc.ABC):
         """Log signal-to-noise ratio ``2 log(alpha / sigma)``, strictly decreasing; elementwise."""
         return 2.0 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
-    def time_of(self, log_snr: Array) -> Array:
-        """The time in ``[t_min, t_max]`` at which the log signal-to-noise ratio is ``log_snr``; elementwise.
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        """The time at which the log signal-to-noise ratio is ``log_snr``; elementwise, by bisection.
 
-        By bisection, to the last digits of float32; a value that the process never has gives the nearer end.
+        A value that the process does not have between ``low``, by default ``t_min``, and ``t_max`` gives the
+        nearer end.
         """
 
         def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            low, high = ends
-            middle = 0.5 * (low + high)
+            near, far = ends
+            middle = 0.5 * (near + far)
             later = self.log_snr(middle) > log_snr
-            return jnp.where(later, middle, low), jnp.where(later, high, middle)
+            return jnp.where(later, middle, near), jnp.where(later, far, middle)
 
-        ends = (jnp.full_like(log_snr, self.t_min), jnp.full_like(log_snr, self.t_max))
-        low, high = jax.lax.fori_loop(0, 48, halve, ends)
-        return 0.5 * (low + high)
+        first = self.t_min if low is None else low
+        ends = (jnp.full_like(log_snr, first), jnp.full_like(log_snr, self.t_max))
+        near, far = jax.lax.fori_loop(0, 60, halve, ends)
+        return 0.5 * (near + far)
 
     def alpha_slope(self, t: Array) -> Array:
         """``d alpha / dt``; elementwise."""

@@ -123,8 +123,8 @@ class EDM(SDE):
     def sigma(self, t: Array) -> Array:
         return jnp.asarray(t)
 
-    def time_of(self, log_snr: Array) -> Array:
-        return jnp.clip(jnp.exp(-0.5 * log_snr), self.t_min, self.t_max)
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        return jnp.clip(jnp.exp(-0.5 * log_snr), self.t_min if low is None else low, self.t_max)
 
     def diffusion(self, t: Array) -> Array:
         return jnp.sqrt(2.0 * t)

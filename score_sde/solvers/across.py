@@ -1,30 +1,11 @@
 """Wrappers of a denoiser that a sampler may want: another process's path, and thresholds."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from score_sde.arrays import expand
 from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
-
-
-def time_of_log_snr(sde: SDE, log_snr: Array, low: float, high: float) -> Array:
-    """The time in ``[low, high]`` with that log-SNR, elementwise; the nearer end for values beyond.
-
-    By bisection, to the last bits of the interval.
-    """
-    shape = jnp.shape(log_snr)
-    ends = jnp.full(shape, low, jnp.result_type(log_snr)), jnp.full(shape, high, jnp.result_type(log_snr))
-
-    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        near, far = ends
-        middle = 0.5 * (near + far)
-        above = sde.log_snr(middle) > log_snr
-        return jnp.where(above, middle, near), jnp.where(above, far, middle)
-
-    near, far = jax.lax.fori_loop(0, 60, halve, ends)
-    return 0.5 * (near + far)
 
 
 def across(denoise: Denoise, trained: SDE, sampled: SDE, *, levels: int = 0) -> Denoise:
@@ -40,11 +21,11 @@ def across(denoise: Denoise, trained: SDE, sampled: SDE, *, levels: int = 0) -> 
       levels: round ``u`` to the levels ``0 ... levels - 1`` of a discrete model, as EDM does with released
         networks; 0: no rounding, the model is told a time between its levels.
     """
-    low, high = (0.0 if levels else trained.t_min), trained.t_max
+    low = 0.0 if levels else trained.t_min
 
     def denoise_sampled(x: Array, t: Array) -> Array:
         t = jnp.asarray(t, x.dtype)
-        u = time_of_log_snr(trained, sampled.log_snr(t), low, high)
+        u = trained.time_of(sampled.log_snr(t), low)
         if levels:
             u = jnp.round(u * (levels - 1)) / (levels - 1)
         # Beyond the trained range the level is the nearest one, the scale still that of x.

@@ -126,6 +126,7 @@ def train(
             before = done
             state, metrics = step(state, next(batches))
             pending.add(before, metrics)
+            note = "" if dispatch == 0 else note
             done += steps_per_dispatch
             if before // log_every_steps != done // log_every_steps or done >= steps:
                 means = pending.drain()

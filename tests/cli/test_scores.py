@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import io
 import json
-import os
 import re
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -24,7 +23,6 @@ from score_sde.evaluate.scores import Sampled
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
-from score_sde.modes.weights import read_safetensors
 from score_sde.modes.workdir import restore_average
 from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
@@ -239,22 +237,6 @@ def test_pytorch_fid_statistics_are_taken_for_inception(tmp_path):
     assert frechet_distance(reference.gaussian, Gaussian(np.zeros(3), np.eye(3))) == pytest.approx(5)
     assert reference.features is None
     assert "unknown" in about["protocol"]
-
-
-def test_safetensors_hold_what_was_written(tmp_path):
-    arrays = {"a": np.arange(6, dtype="<f4").reshape(2, 3), "b": np.array([7], "<i8")}
-    header, data = {"__metadata__": {"x": "y"}}, b""
-    for name, array in arrays.items():
-        kind = {"<f4": "F32", "<i8": "I64"}[array.dtype.str]
-        stop = len(data) + array.nbytes
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [len(data), stop]}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
-    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
-    read = read_safetensors(tmp_path / "x.safetensors")
-    assert os.path.getsize(tmp_path / "x.safetensors") == 8 + len(text) + len(data)
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
 
 
 # --- the report ------------------------------------------------------------------------------------

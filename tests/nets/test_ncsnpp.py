@@ -113,7 +113,7 @@ def test_examples_of_a_batch_do_not_meet(labelled):
 def test_labels(labelled):
     net, params = labelled
     x, c_noise = normals(5, (1, 8, 8, 2)).repeat(5, 0), jnp.full(5, 10.0)
-    y = apply(net, params, x, c_noise, jnp.array([0, 1, 2, -1, -1]))
+    y = apply(net, params, x, c_noise, {"label": jnp.array([0, 1, 2, -1, -1])})
     np.testing.assert_allclose(y[3], y[4], atol=1e-5)
     np.testing.assert_allclose(y[3:], apply(net, params, x, c_noise)[3:], atol=1e-5)
     for i in range(4):

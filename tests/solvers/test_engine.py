@@ -12,9 +12,10 @@ import pytest
 
 from score_sde.config import ConfigError, build, load_file, options
 from score_sde.data import Spec
-from score_sde.experiment import assemble, complete
+from score_sde.experiment import assemble
 from score_sde.mesh import make_mesh
 from score_sde.sampling import compile_sample, generate, sample, sample_keys, sample_with_hooks
+from score_sde.schema import complete
 from score_sde.sde import DDPM, EDM, VE, VP, Cosine, Flow
 from score_sde.solvers import (
     GRIDS,
@@ -27,7 +28,6 @@ from score_sde.solvers import (
     noise_of,
     threshold,
 )
-from score_sde.solvers.across import time_of_log_snr
 from score_sde.solvers.base import marginals
 from score_sde.solvers.predictors import ancestral
 from score_sde.solvers.quadrature import lagrange_integrals
@@ -300,7 +300,7 @@ def test_a_discrete_model_is_asked_for_its_levels_only():
 @pytest.mark.parametrize("sde", [VP(), EDM(), Cosine(), DDPM()], ids=lambda s: type(s).__name__)
 def test_times_are_found_from_their_log_snr(sde):
     t = jnp.linspace(0.1, 0.9, 7) * sde.t_max
-    np.testing.assert_allclose(time_of_log_snr(sde, sde.log_snr(t), 0.0, sde.t_max), t, rtol=1e-4)
+    np.testing.assert_allclose(sde.time_of(sde.log_snr(t), 0.0), t, rtol=1e-4)
 
 
 def test_thresholds():
