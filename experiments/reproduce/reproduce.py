@@ -4,10 +4,11 @@
         --checkpoint=checkpoint_8.pth --data=DIR --weights=pt_inception-2015-12-05-6726825d.pth
 
 Imports the checkpoint, samples from it with the official samplers (predictor-corrector, and the
-probability-flow ODE), scores them against the training images of DIR, and measures bits/dim of its test images,
-dequantised anew in every pass.  Every part leaves its result in the workdir and is not repeated: after a kill the
-same command goes on, in the middle of a set of samples too.  All devices are used; of several processes start each
-with the same words and --coordinator, --num_processes and --process_id of run.py behind them.
+probability-flow ODE), scores them against the training images of DIR, and measures bits/dim of its test
+images, dequantised anew in every pass. Every part leaves its result in the workdir and is not repeated:
+after a kill the same command goes on, in the middle of a set of samples too. All devices are used; of
+several processes start each with the same words and --coordinator, --num_processes and --process_id of
+run.py behind them.
 """
 
 import argparse
