@@ -33,6 +33,7 @@ class Progress:
         self._since, self._first = time.monotonic(), start
         self._started = self._said = self._since
         self._moving, self._quiet, self._note = False, quiet, ""
+        self._shown: int | None = None
         self._bar = None
         if sys.stderr.isatty() and not quiet:
             self._bar = bars.Progress(
@@ -61,7 +62,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and not self._quiet and self._said > self._started:
+        elif kind is None and not self._quiet and self._said > self._started and self._shown != self.done:
             self._line()
 
     @property
@@ -94,7 +95,7 @@ class Progress:
         return "" if self.rate is None else f"{self.rate:.3g} {self._unit}/s"
 
     def _line(self) -> None:
-        self._said = time.monotonic()
+        self._said, self._shown = time.monotonic(), self.done
         parts = [f"{self._what} {self.done}/{self.total}", self._speed()]
         if self.rate is not None and self.done < self.total:
             parts.append(f"{duration((self.total - self.done) / self.rate)} left")
