@@ -45,5 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.ema = ConfigDict({"name": "constant", "decay": 0.9999})
     config.training = ConfigDict({"steps": 2_400_000, "batch_size": 64, "checkpoint_every_steps": 5_000})
-    config.sampling = ConfigDict({"solver": "pc", "steps": 999, "t_end": 0.0, "predictor": "ancestral"})
+    config.sampling = ConfigDict(
+        {"solver": "pc", "steps": 999, "t_end": 0.0, "predictor": "ancestral", "corrector": "none"}
+    )
     return vary(config, VARIANTS, variant)
