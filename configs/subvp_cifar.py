@@ -33,7 +33,7 @@ VARIANTS = {
     "ncsnpp": NCSNPP,  # subvp/cifar10_ncsnpp_continuous
     "ncsnpp_deep": NCSNPP | DEEP,  # subvp/cifar10_ncsnpp_deep_continuous
     "ddpm": DDPM,  # subvp/cifar10_ddpm_continuous
-    "reduced": {  # ten minutes on two CPU cores
+    "reduced": {  # meant for about ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),
         "model.num_res_blocks": 1,

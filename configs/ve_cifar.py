@@ -81,7 +81,7 @@ VARIANTS = {
         "optimizer.learning_rate": 1e-4,
         "ema.decay": 0.999,
     },
-    "reduced": {  # ten minutes on two CPU cores
+    "reduced": {  # meant for about ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),
         "model.num_res_blocks": 1,

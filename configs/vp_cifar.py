@@ -46,7 +46,7 @@ VARIANTS = {
     "ddpm": DDPM,  # vp/ddpm/cifar10_continuous
     "ddpm_discrete": DDPM | DISCRETE,  # vp/ddpm/cifar10
     "ddpm_unconditional": DDPM | DISCRETE | {"model.conditional": False},  # vp/ddpm/cifar10_unconditional
-    "reduced": {  # ten minutes on two CPU cores
+    "reduced": {  # meant for about ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),
         "model.num_res_blocks": 1,
