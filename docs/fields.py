@@ -57,7 +57,10 @@ MEANING = {
     },
     "loss": {
         "weight": "`noise`, `likelihood`, `velocity`, `uniform` or `edm`",
-        "times": "density of training times: `low_discrepancy`, `uniform`; `levels` for discrete processes",
+        "times": "training times: `low_discrepancy`, `uniform`, `antithetic`, `importance`, `log_normal`; "
+        "`levels` for discrete processes",
+        "spread": "`importance`: how the times of a batch relate: `low_discrepancy`, `independent` or "
+        "`antithetic`",
         "half_sum": "half the sum over the dimensions, not their mean, as in the published VE recipes",
         "sigma_data": "`edm`: standard deviation of the data",
         "p_mean": "`log_normal`: mean of log(sigma / alpha)",
@@ -160,6 +163,14 @@ MEANING = {
         "kid_seed": "kid: of the draw of subsets",
         "splits": "inception_score: parts of the second form",
         "nearest": "prdc: balls reach to this nearest neighbour",
+    },
+    "dequantiser": {
+        "width": "channels of its convolutions",
+        "couplings": "affine layers, each of which moves every other pixel",
+        "steps": "updates",
+        "batch_size": "examples an update",
+        "learning_rate": "of Adam, after a warm-up, falling along a cosine",
+        "ema": "decay of the average of its parameters",
     },
     "classifier": {
         "widths": "channels of each stage; the last is the number of features",

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -16,12 +16,14 @@ from score_sde import likelihood, nets
 from score_sde.config import ConfigError, build, find, options
 from score_sde.data import AUGMENT_DIM, SOURCES, Scaling, Source, Spec, augment, random_flip
 from score_sde.denoiser import LABELS, PREDICTIONS, Cond, Denoiser, Precondition
-from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
+from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss, Trained, VariationalLoss
 from score_sde.schema import NAMED
 from score_sde.sde import SDE
 from score_sde.solvers import GRIDS, SOLVERS, Plan, Solver
 from score_sde.train import Objective
 from score_sde.train.ema import Decay
+
+_OF_TIME = ("time_999", "index", "reverse_index")  # labels that say the time and not the noise level
 
 
 def _only_set(section: ConfigDict) -> dict[str, Any]:
@@ -37,6 +39,8 @@ class Experiment:
       config: complete.
       spec: what one example of the data is.
       scaling: raw data to the model's range and back.
+      learns: whether the process is learned; its schedule is then among the parameters, and everything but
+        training must ``settle`` first.
     """
 
     config: Any
@@ -44,23 +48,43 @@ class Experiment:
     sde: SDE
     net: nets.Net
     precondition: Precondition
-    loss: DenoisingLoss
+    loss: DenoisingLoss | VariationalLoss
     optimizer: optax.GradientTransformation
     ema: Decay
     solver: Solver
     plan: Plan
     divergence: likelihood.Hutchinson | likelihood.Exact
     scaling: Scaling
+    learns: bool = False
 
     def init(self, key: Array) -> Any:
-        """Fresh network parameters."""
-        return self.net.init(key, self.spec.shape)
+        """Fresh parameters: the network's, or ``{"network", "schedule"}`` where the process is learned."""
+        network = self.net.init(key, self.spec.shape)
+        return {"network": network, "schedule": self.sde.learnt()} if self.learns else network
+
+    def settle(self, params: Any) -> "Experiment":
+        """The experiment whose process is what training has made of it; itself, where that is given."""
+        if not self.learns:
+            return self
+        sde = self.sde.settled(jax.device_get(params["schedule"]))
+        return replace(self, sde=sde, plan=_plan(self.config, sde, self.solver))
+
+    def given(self, params: Any) -> tuple["Experiment", Any]:
+        """The same with a process that is given, in the config too, and the network's parameters alone."""
+        if not self.learns:
+            return self, params
+        settled = self.settle(params)
+        config = settled.config.copy_and_resolve_references()
+        with config.ignore_type():
+            config.sde.update(asdict(settled.sde))
+        return assemble(config, self.spec), params["network"]
 
     def bind(self, params: Any, cond: Cond = None) -> Denoiser:
         """The denoiser of some parameters under some conditions; a model without labels ignores them."""
         if cond is not None and not self.config.training.conditional:
             cond = {name: value for name, value in cond.items() if name != "label"} or None
-        return Denoiser(params, self.sde, self.net, self.precondition, cond)
+        network = params["network"] if self.learns else params
+        return Denoiser(network, self.sde, self.net, self.precondition, cond)
 
     def prepare(self, batch: dict[str, Array], key: Array) -> tuple[Array, Cond]:
         """A raw training batch as the model sees it, flipped, scaled and augmented; and its conditions."""
@@ -82,7 +106,13 @@ class Experiment:
     @property
     def objective(self) -> Objective:
         """What a training step minimises."""
-        return Objective(self.prepare, self.bind, self.loss)
+        if not self.learns:
+            return Objective(self.prepare, self.bind, self.loss)
+
+        def bind(params: Any, cond: Cond) -> Trained:
+            return Trained(self.bind(params, cond), params["schedule"])
+
+        return Objective(self.prepare, bind, self.loss)
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -137,6 +167,11 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         raise ConfigError(
             f"config.data.random_flip is on, but an example has shape {spec.shape}: only images flip"
         )
+    if sde.learnt() is not None and scaling.levels is not None and not scaling.dequantize:
+        raise ConfigError(
+            f"config.sde.name = {config.sde.name!r}: integer data have no bounded density; it needs "
+            "data.dequantize = True"
+        )
     _check_augmentation(config, spec)
     if "augment_dim" in options(_member(config, "model")):
         model["augment_dim"] = AUGMENT_DIM if config.data.augment_probability else 0
@@ -156,16 +191,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
     solver = build(
         find(SOLVERS, config.sampling.solver, "sampling.solver"), _only_set(config.sampling), "sampling"
     )
-    make_grid = find(GRIDS, config.sampling.grid, "sampling.grid")
-    given = {"sde": sde} if "sde" in options(make_grid) else {}
-    grid = build(make_grid, config.sampling, "sampling", **given)
-    start, end, steps = sde.t_max, config.sampling.t_end, config.sampling.steps
-    if not 0 <= end < start:
-        raise ConfigError(f"config.sampling.t_end = {end}: must be in [0, {start})")
-    try:
-        plan = solver.plan(sde, grid(start, end, steps))
-    except ValueError as error:
-        raise ConfigError(f"config.sampling: {error}") from error
+    start = sde.t_max
     t_min = config.likelihood.t_min
     if t_min is not None and not 0 < t_min < start:
         raise ConfigError(f"config.likelihood.t_min = {t_min}: must be in (0, {start})")
@@ -180,19 +206,54 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         sde=sde,
         net=net,
         precondition=Precondition(build(prediction, config.denoiser, "denoiser"), labels),
-        loss=DenoisingLoss(
-            sde,
-            build(find(WEIGHTS, config.loss.weight, "loss.weight"), config.loss, "loss"),
-            build(find(TIMES, config.loss.times, "loss.times"), config.loss, "loss"),
-            config.loss.half_sum,
-        ),
+        loss=_loss(config, sde),
         optimizer=_with_batch_size(config, "optimizer"),
         ema=_with_batch_size(config, "ema"),
         solver=solver,
-        plan=plan,
+        plan=_plan(config, sde, solver),
         divergence=divergence,
         scaling=scaling,
+        learns=sde.learnt() is not None,
     )
+
+
+def _loss(config: Any, sde: SDE) -> DenoisingLoss | VariationalLoss:
+    weight = build(find(WEIGHTS, config.loss.weight, "loss.weight"), config.loss, "loss")
+    times = build(find(TIMES, config.loss.times, "loss.times"), config.loss, "loss")
+    if config.loss.times == "importance":
+        ends = [float(sde.log_snr(jnp.float32(t))) for t in (sde.t_min, sde.t_max)]
+        if not all(math.isfinite(end) for end in ends):
+            raise ConfigError(
+                f"config.loss.times = 'importance': the log-SNR of sde.name = {config.sde.name!r} is "
+                f"infinite at t_min = {sde.t_min} or t_max = {sde.t_max}; move that time"
+            )
+    if sde.learnt() is None:
+        return DenoisingLoss(sde, weight, times, config.loss.half_sum)
+    if config.loss.weight != "likelihood" or config.loss.times != "importance" or config.loss.half_sum:
+        raise ConfigError(
+            f"config.sde.name = {config.sde.name!r} is trained on the variational bound: it needs "
+            "loss.weight = 'likelihood', loss.times = 'importance' and loss.half_sum = False"
+        )
+    if config.denoiser.label in _OF_TIME or config.denoiser.prediction == "velocity":
+        raise ConfigError(
+            f"config.denoiser: label = {config.denoiser.label!r}, prediction = "
+            f"{config.denoiser.prediction!r}: a learned process needs a label other than "
+            f"{', '.join(_OF_TIME)} and a prediction other than 'velocity', which change with the schedule"
+        )
+    return VariationalLoss(config.loss.spread)
+
+
+def _plan(config: Any, sde: SDE, solver: Solver) -> Plan:
+    make_grid = find(GRIDS, config.sampling.grid, "sampling.grid")
+    given = {"sde": sde} if "sde" in options(make_grid) else {}
+    grid = build(make_grid, config.sampling, "sampling", **given)
+    start, end, steps = sde.t_max, config.sampling.t_end, config.sampling.steps
+    if not 0 <= end < start:
+        raise ConfigError(f"config.sampling.t_end = {end}: must be in [0, {start})")
+    try:
+        return solver.plan(sde, grid(start, end, steps))
+    except ValueError as error:
+        raise ConfigError(f"config.sampling: {error}") from error
 
 
 def _member(config: Any, section: str) -> Callable[..., Any]:

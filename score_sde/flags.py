@@ -19,6 +19,7 @@ MODES = (
     "evaluate",
     "stats",
     "classifier",
+    "dequantiser",
     "report",
     "import",
     "export",

@@ -57,6 +57,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "loss": {
         "weight": "noise",
         "times": "low_discrepancy",
+        "spread": "low_discrepancy",
         "half_sum": False,
         "sigma_data": 0.5,
         "p_mean": -1.2,
@@ -154,6 +155,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         "kid_seed": 2020,
         "splits": 10,
         "nearest": 5,
+    },
+    "dequantiser": {
+        "width": 32,
+        "couplings": 4,
+        "steps": 1000,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "ema": 0.99,
     },
     "classifier": {"widths": (32, 64), "steps": 1000, "batch_size": 128, "learning_rate": 2e-3},
 }

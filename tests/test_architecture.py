@@ -19,7 +19,7 @@ LAYERS = [
     {"sde"},
     {"denoiser"},
     {"likelihood", "losses", "nets", "solvers"},
-    {"sampling"},
+    {"dequantise", "sampling"},
     {"evaluate", "train"},
     {"schema"},
     {"experiment"},

@@ -82,9 +82,17 @@ class Scaling:
             return self.low + width * (level / (self.levels - 1))
         if key is None:
             raise ValueError("data.dequantize = True: encode needs a key")
-        cell = jax.random.bits(key, raw.shape, jnp.uint16) >> (16 - _NOISE_BITS)
-        noise = (cell.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
-        return self.low + width * ((level + noise) / self.levels)
+        return self.place(raw, self.noise(key, raw.shape))
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Uniform dequantisation noise in (0, 1), float32."""
+        cell = jax.random.bits(key, shape, jnp.uint16) >> (16 - _NOISE_BITS)
+        return (cell.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
+
+    def place(self, raw: Array | np.ndarray, noise: Array) -> Array:
+        """Integer data with noise in [0, 1) to the model's range, ``low + (high - low) (k + u) / levels``."""
+        level = jnp.asarray(raw).astype(jnp.float32)
+        return self.low + (self.high - self.low) * ((level + noise) / self.levels)
 
     def decode(self, x: Array | np.ndarray) -> Array:
         """The model's range to raw data of the same shape.

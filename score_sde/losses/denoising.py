@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.arrays import mean_dims
-from score_sde.losses.times import Times
+from score_sde.losses.times import Times, correction_of
 from score_sde.losses.weights import Weight
 from score_sde.sde import SDE
 
@@ -47,7 +47,7 @@ class DenoisingLoss:
     Attributes:
       sde: the process.
       weight: weight of the square error of ``x0`` as a function of time.
-      times: density of the training time.
+      times: density of the training time; corrected for where it is not part of the objective.
       half_sum: report half the sum over the dimensions instead of their mean, the reduction of the
         published VE recipes.  It changes the size of the gradient, hence what clipping does.
     """
@@ -63,6 +63,7 @@ class DenoisingLoss:
         t = self.times(self.sde, key_t, x0.shape[0])
         noise = jax.random.normal(key_noise, x0.shape)
         loss = square_error(denoiser, self.sde, x0, t, noise, weight=self.weight, key=key_net)
+        loss = loss * correction_of(self.times, self.sde, t)
         if self.half_sum:
             loss = loss * (0.5 * math.prod(x0.shape[1:]))
         return loss, {"log_snr": self.sde.log_snr(t), "t": t}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from score_sde.flags import Options
 from score_sde.modes.classifier import classifier
+from score_sde.modes.dequantiser import dequantiser
 from score_sde.modes.evaluate import evaluate
 from score_sde.modes.exchange import export_checkpoint, import_checkpoint
 from score_sde.modes.likelihood import likelihood
@@ -21,6 +22,7 @@ MODES: dict[str, Callable[[Options], int]] = {
     "export": export_checkpoint,
     "stats": stats,
     "classifier": classifier,
+    "dequantiser": dequantiser,
     "report": report,
 }
 

@@ -1,6 +1,7 @@
 """``--mode=train``."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +91,16 @@ def train(options: Options) -> int:
 def _held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
     """Loss by noise level on the first held-out examples."""
     config = experiment.config
-    times = level_times(experiment.sde, 10)
-    measure = measure_levels(experiment.bind, experiment.sde, mesh)
+    measure = _once(lambda now: measure_levels(now.bind, now.sde, mesh))
     some = First(source, min(len(source), config.training.eval_examples))
 
     def act(step: int, state: TrainState) -> dict[str, Any]:
-        levels = measure(
+        now = experiment.settle(state.ema)
+        levels = measure(now)(
             state.ema,
             some,
             experiment.scaling,
-            times=times,
+            times=level_times(now.sde, 10),
             batch_size=config.evaluate.batch_size,
             seed=config.seed,
         )
@@ -116,17 +117,16 @@ def _held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
 def _grids(experiment: Experiment, workdir: Path, mesh: Any) -> Every:
     """Sample grids of the averaged parameters, always from the same noise."""
     config = experiment.config
-    draw = compile_sample(
-        experiment.bind, experiment.sde, experiment.solver, mesh, shape=experiment.spec.shape
-    )
+    draw = _once(lambda now: compile_sample(now.bind, now.sde, now.solver, mesh, shape=experiment.spec.shape))
     count = config.training.sample_count
     labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None
 
     def act(step: int, state: TrainState) -> dict[str, Any]:
+        now = experiment.settle(state.ema)
         batches = generate(
-            draw,
+            draw(now),
             state.ema,
-            experiment.plan,
+            now.plan,
             mesh,
             seed=config.seed,
             num_samples=count,
@@ -142,6 +142,19 @@ def _grids(experiment: Experiment, workdir: Path, mesh: Any) -> Every:
         return {}
 
     return Every(config.training.sample_every_steps, act, at_end=True)
+
+
+def _once(compile: Callable[[Experiment], Any]) -> Callable[[Experiment], Any]:
+    """``compile`` with its last result kept while the process is the same: always, unless it is learned."""
+    last: dict[Any, Any] = {}
+
+    def compiled(now: Experiment) -> Any:
+        if now.sde not in last:
+            last.clear()
+            last[now.sde] = compile(now)
+        return last[now.sde]
+
+    return compiled
 
 
 class NoLog:

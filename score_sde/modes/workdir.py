@@ -33,13 +33,17 @@ class First:
 
 
 def from_workdir(options: Options) -> Experiment:
-    """The experiment that a workdir remembers; the data need not be there."""
+    """The experiment that a workdir remembers; the data need not be there.
+
+    Of a learned process the schedule is that of the chosen checkpoint.
+    """
     if "spec" not in options.saved:
         raise FileNotFoundError(
             f"--workdir={options.workdir}: holds no trained model; run --mode=train first"
         )
     spec = dict(options.saved["spec"])
-    return assemble(options.config, Spec(**{**spec, "shape": tuple(spec["shape"])}))
+    experiment = assemble(options.config, Spec(**{**spec, "shape": tuple(spec["shape"])}))
+    return experiment.settle(restore_average(options, experiment)[2]) if experiment.learns else experiment
 
 
 def restore_average(options: Options, experiment: Experiment) -> tuple[int, Mesh, Any]:

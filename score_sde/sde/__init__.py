@@ -3,6 +3,7 @@
 from score_sde.sde.base import SDE
 from score_sde.sde.discrete import DDPM, SMLD
 from score_sde.sde.gaussian import EDM, VE, VP, Cosine, Flow, SubVP
+from score_sde.sde.learned import Learned
 
 SDES = {
     "vp": VP,
@@ -13,6 +14,7 @@ SDES = {
     "flow": Flow,
     "ddpm": DDPM,
     "smld": SMLD,
+    "learned": Learned,
 }
 
-__all__ = ["DDPM", "EDM", "SDE", "SDES", "SMLD", "VE", "VP", "Cosine", "Flow", "SubVP"]
+__all__ = ["DDPM", "EDM", "SDE", "SDES", "SMLD", "VE", "VP", "Cosine", "Flow", "Learned", "SubVP"]

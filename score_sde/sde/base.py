@@ -87,6 +87,10 @@ class SDE(abc.ABC):
         square = 2.0 * sigma * (self.sigma_slope(t) - self.drift(t) * sigma)
         return jnp.sqrt(square)
 
+    def learnt(self) -> dict[str, Array] | None:
+        """What training finds out about the process, to start from; None: nothing, it is given."""
+        return None
+
     def perturb(self, x0: Array, t: Array, noise: Array) -> Array:
         """Sample ``x_t`` given ``x0``: ``(B, *D), () | (B,), (B, *D) -> (B, *D)``."""
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * noise

@@ -6,6 +6,7 @@
 import math
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -40,6 +41,13 @@ class _LinearBeta(SDE):
         # log(exp(.)) loses the digits of a decay near zero; the derivative of the exponent does not.
         return -0.5 * (self.beta_min + t * (self.beta_max - self.beta_min))
 
+    def _time_of_decay(self, decay: Array, low: float | None) -> Array:
+        """The time at which ``-2 log alpha`` is ``decay``: the positive root of a parabola, clipped."""
+        slope = self.beta_max - self.beta_min
+        # (sqrt(b^2 + 2 s y) - b) / s without the cancellation at small y
+        t = 2.0 * decay / (jnp.sqrt(self.beta_min**2 + 2.0 * slope * decay) + self.beta_min)
+        return jnp.clip(t, self.t_min if low is None else low, self.t_max)
+
     @property
     def prior_sigma(self) -> float:
         return 1.0  # the stationary law
@@ -59,6 +67,9 @@ class VP(_LinearBeta):
         # alpha^2 / (1 - alpha^2) = 1 / expm1(-2 log alpha)
         return -jnp.log(jnp.expm1(-2.0 * self.log_alpha(t)))
 
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        return self._time_of_decay(jax.nn.softplus(-log_snr), low)
+
     def diffusion(self, t: Array) -> Array:
         return jnp.sqrt(self.beta_min + t * (self.beta_max - self.beta_min))
 
@@ -69,6 +80,10 @@ class SubVP(_LinearBeta):
 
     def sigma(self, t: Array) -> Array:
         return -jnp.expm1(2.0 * self.log_alpha(t))
+
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        # alpha / (1 - alpha^2) = r is r = 1 / (2 sinh y) with y = -log alpha
+        return self._time_of_decay(2.0 * jnp.arcsinh(0.5 * jnp.exp(jnp.minimum(-0.5 * log_snr, 80.0))), low)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +116,10 @@ class VE(SDE):
 
     def log_snr(self, t: Array) -> Array:
         return -2.0 * (math.log(self.sigma_min) + t * self.log_ratio)
+
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        t = (-0.5 * log_snr - math.log(self.sigma_min)) / self.log_ratio
+        return jnp.clip(t, self.t_min if low is None else low, self.t_max)
 
     @property
     def prior_sigma(self) -> float:
@@ -152,6 +171,10 @@ class Cosine(SDE):
     def sigma(self, t: Array) -> Array:
         return jnp.sin(0.5 * jnp.pi * t)
 
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        t = jnp.arctan(jnp.exp(-0.5 * log_snr)) * (2.0 / jnp.pi)
+        return jnp.clip(t, self.t_min if low is None else low, self.t_max)
+
     @property
     def prior_sigma(self) -> float:
         return 1.0
@@ -174,6 +197,9 @@ class Flow(SDE):
 
     def sigma(self, t: Array) -> Array:
         return jnp.asarray(t)
+
+    def time_of(self, log_snr: Array, low: float | None = None) -> Array:
+        return jnp.clip(jax.nn.sigmoid(-0.5 * log_snr), self.t_min if low is None else low, self.t_max)
 
     @property
     def prior_sigma(self) -> float:

@@ -56,7 +56,7 @@ class _Pending:
         self.metrics.append(metrics)
 
     def drain(self) -> dict[str, float | list[float]]:
-        """Means since the last drain.
+        """Means since the last drain, and the standard deviation of the loss from step to step.
 
         Raises:
           FloatingPointError: a loss or gradient was not finite, naming the first such step.
@@ -77,6 +77,9 @@ class _Pending:
             name: float(np.mean([np.mean(metrics[name], dtype=np.float64) for metrics in host]))
             for name in names
         }
+        if host:
+            losses = np.concatenate([np.atleast_1d(metrics["loss"]) for metrics in host])
+            means["loss_deviation"] = float(np.std(losses, dtype=np.float64))
         self.steps.clear()
         self.metrics.clear()
         return means

@@ -27,21 +27,22 @@ class Objective:
     Attributes:
       prepare: ``(batch, key) -> (x0, cond)``: the raw batch flipped, dequantised and scaled, and what the
         network is told about it.
-      bind: ``(params, cond) -> denoiser``.
-      loss: ``(denoiser, x0, key) -> (B,), aux``.
+      bind: ``(params, cond) -> denoiser``, or whatever else the loss is about.
+      loss: ``(denoiser, x0, key) -> (B,), aux``; what is scalar in ``aux`` is logged.
     """
 
     prepare: Callable[[Batch, Array], tuple[Array, Cond]]
-    bind: Callable[[Any, Cond], Callable[..., Array]]
-    loss: Callable[[Callable[..., Array], Array, Array], tuple[Array, dict[str, Array]]]
+    bind: Callable[[Any, Cond], Any]
+    loss: Callable[[Any, Array, Array], tuple[Array, dict[str, Array]]]
 
-    def __call__(self, params: Any, batch: Batch, key: Array) -> Array:
-        """Mean loss of a raw batch: ``()``."""
+    def __call__(self, params: Any, batch: Batch, key: Array) -> tuple[Array, Metrics]:
+        """Mean loss of a raw batch, ``()``, and its variance over the examples with other scalars."""
         key_data, key_loss = jax.random.split(key)
         x0, cond = self.prepare(batch, key_data)
         denoiser = self.bind(params, cond)
-        per_example, _ = self.loss(denoiser, x0, key_loss)
-        return jnp.mean(per_example)
+        per_example, aux = self.loss(denoiser, x0, key_loss)
+        scalars = {name: value for name, value in aux.items() if value.ndim == 0}
+        return jnp.mean(per_example), {"loss_variance": jnp.var(per_example), **scalars}
 
 
 def make_step(
@@ -58,14 +59,14 @@ def make_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, grads = jax.value_and_grad(objective)(state.params, batch, key)
+        (loss, scalars), grads = jax.value_and_grad(objective, has_aux=True)(state.params, batch, key)
         norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         keep = ema_decay(state.step)
         ema = jax.tree.map(lambda e, p: e + (1.0 - keep) * (p - e), state.ema, params)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        metrics = {"loss": loss, "grad_norm": norm, "finite": finite}
+        metrics = {"loss": loss, **scalars, "grad_norm": norm, "finite": finite}
         return TrainState(state.step + 1, params, ema, opt_state), metrics
 
     return step

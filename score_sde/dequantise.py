@@ -1,0 +1,132 @@
+"""Dequantisation: a density of the noise ``u`` on [0, 1)^D that makes integers ``k`` into ``k + u``.
+
+For any such density ``q(u | k)`` the bound ``log P(k) >= E_q[log p(k + u) - log q(u | k)]`` holds.  Uniform
+noise (Theis et al. 2016, arXiv:1511.01844) has ``log q = 0``.  A learned density (Flow++, Ho et al. 2019,
+arXiv:1902.00275, section 3.1) is made for the model ``p`` at hand and tightens the bound.
+
+The learned density is a flow.  A logistic variable, ``logit`` of a uniform one, goes through affine couplings
+(arXiv:1605.08803) and back through the sigmoid:
+
+    w = logit(v),  y = flow(w; k),  u = v + sigmoid(y) - sigmoid(w)
+    log q(u | k) = log f(w) - log |dy/dw| - log f(y),   f the logistic density
+
+Written so, a flow that is the identity gives ``u = v`` and ``log q = 0`` to the last bit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from score_sde.arrays import sum_dims
+from score_sde.data import Scaling
+from score_sde.nets.dequantiser import CouplingNet
+
+
+class Dequantiser(Protocol):
+    """A density of the noise and its sampler."""
+
+    def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
+        """Integers ``(B, *D)`` to noise ``u`` in [0, 1), ``(B, *D)``, and ``log q(u | k)``, nats ``(B,)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Noise that does not look at the data; ``params`` is not used."""
+
+    scaling: Scaling
+
+    def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
+        """``log q`` is zero."""
+        return self.scaling.noise(key, levels.shape), jnp.zeros(levels.shape[:1])
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """The flow above; couplings move the pixels of one colour of a checkerboard, then of the other.
+
+    Attributes:
+      scaling: of integer data.
+      net: says how far, given the data and the other pixels.
+    """
+
+    scaling: Scaling
+    net: CouplingNet
+
+    def __post_init__(self) -> None:
+        if self.scaling.levels is None:
+            raise ValueError("a dequantiser is for integer data; these are continuous")
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """Fresh parameters, with which the density is uniform."""
+        return self.net.init(key, shape)
+
+    def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
+        """See ``Dequantiser``; differentiable in ``params``."""
+        v = self.scaling.noise(key, levels.shape)
+        x = levels.astype(jnp.float32) * (2.0 / (self.scaling.levels - 1)) - 1.0
+        w = jnp.log(v) - jnp.log1p(-v)
+        y, log_slope = self.flow(params, x, w)
+        log_q = sum_dims(_log_logistic(w) - _log_logistic(y)) - log_slope
+        u = v + (jax.nn.sigmoid(y) - jax.nn.sigmoid(w))
+        return jnp.clip(u, 0.0, 1.0 - 2.0**-24), log_q
+
+    def flow(self, params: Any, x: Array, w: Array) -> tuple[Array, Array]:
+        """``y`` and ``log |dy/dw|`` ``(B,)``; ``x``: levels on [-1, 1], ``(B, *D)`` like ``w`` and ``y``."""
+        log_slope = jnp.zeros(x.shape[:1])
+        parity = jnp.asarray(np.sum(np.indices(x.shape[1:]), axis=0) % 2, jnp.float32)[None]
+        for i in range(self.net.couplings):
+            moved = parity if i % 2 == 0 else 1.0 - parity
+            seen = (1.0 - moved) * (2.0 * jax.nn.sigmoid(w) - 1.0)
+            shift, log_scale = self.net(params, x, seen, i)
+            shift, log_scale = moved * shift, moved * log_scale
+            w = w * jnp.exp(log_scale) + shift
+            log_slope += sum_dims(log_scale)
+        return w, log_slope
+
+
+def _log_logistic(y: Array) -> Array:
+    return jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y)
+
+
+def encode(
+    dequantiser: Dequantiser, params: Any, scaling: Scaling, raw: Array, key: Array
+) -> tuple[Array, Array]:
+    """Integer data to the model's range, and ``log q``: ``(B, *D) -> (B, *D), (B,)``.
+
+    The bound on ``log P(raw)`` is ``log p(x) + D scaling.log_volume() - log q``.
+    """
+    u, log_q = dequantiser.draw(params, raw, key)
+    return scaling.place(raw, u), log_q
+
+
+@dataclass(frozen=True)
+class DequantiserLoss:
+    """Nats per dimension of the bound with the model fixed: what training a dequantiser minimises.
+
+    Attributes:
+      dequantiser: whose parameters are trained.
+      scaling: of integer data.
+      bound: ``(x0, key, cond) -> (B,)``: an estimate of ``-log p(x0)`` in nats per dimension.
+    """
+
+    dequantiser: Dequantiser
+    scaling: Scaling
+    bound: Callable[[Array, Array, Any], Array]
+
+    def __call__(self, model: Any, raw: Array, key: Array) -> tuple[Array, dict[str, Array]]:
+        """Per-example loss ``(B,)``.
+
+        Args:
+          model: parameters and conditions.
+        """
+        params, cond = model
+        key_draw, key_bound = jax.random.split(key)
+        x0, log_q = encode(self.dequantiser, params, self.scaling, raw, key_draw)
+        log_q = log_q / (x0.size / x0.shape[0])
+        return self.bound(x0, key_bound, cond) + log_q, {"log_q_nats_per_dim": jnp.mean(log_q)}
