@@ -7,7 +7,13 @@ from ml_collections import ConfigDict
 
 from score_sde.config import vary
 
-VARIANTS = {"": {}, "wide": {"model.nf": 64}}
+# For likelihood: the bound, with times drawn in proportion to its weight (arXiv:2101.09258).
+ML = {"loss": {"weight": "likelihood", "times": "importance"}, "sde.t_min": 1e-2}
+VARIANTS = {
+    "": {},
+    "wide": {"model.nf": 64},
+    "ml": ML,
+}
 
 
 def get_config(variant: str = "") -> ConfigDict:

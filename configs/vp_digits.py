@@ -7,7 +7,15 @@ from ml_collections import ConfigDict
 
 from score_sde.config import vary
 
-VARIANTS = {"": {}, "wide": {"model.nf": 64}}
+# For likelihood: the bound, with times drawn in proportion to its weight (arXiv:2101.09258).
+ML = {"loss": {"weight": "likelihood", "times": "importance"}}
+VARIANTS = {
+    "": {},
+    "wide": {"model.nf": 64},
+    "ml": ML,
+    # The noise schedule is learned with it (arXiv:2107.00630).
+    "learned": ML | {"sde": {"name": "learned"}, "denoiser.label": "vp_time"},
+}
 
 
 def get_config(variant: str = "") -> ConfigDict:

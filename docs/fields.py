@@ -144,6 +144,7 @@ MEANING = {
         "max_steps": "after so many steps an example is given up, which is an error",
         "batch_size": "examples computed together, over all devices",
         "dequantize": "add uniform noise to integer data",
+        "dequantiser": "integer data: `uniform` noise, or `learned` by `--mode=dequantiser`",
         "num_examples": "only so many held-out examples; none: all",
     },
     "evaluate": {

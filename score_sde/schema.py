@@ -137,6 +137,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "max_steps": 4096,
         "batch_size": 64,
         "dequantize": True,
+        "dequantiser": "uniform",
         "num_examples": int,
     },
     "evaluate": {

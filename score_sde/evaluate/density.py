@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from score_sde.data import Scaling, Source
 from score_sde.denoiser import Cond
-from score_sde.evaluate.batches import Note, encoded_batches, to_host
+from score_sde.evaluate.batches import Encode, Note, encoded_batches, to_host
 from score_sde.likelihood import LogProb, bits_per_dim
 from score_sde.mesh import BATCH
 
@@ -58,12 +58,14 @@ def measure_density(
     batch_size: int,
     seed: int,
     note: Note | None = None,
+    encode: Encode | None = None,
 ) -> Density:
     """Measure every example of ``source``; the last batch is filled up and cut, nothing is dropped.
 
     Args:
       log_prob: ``(params, keys, x, cond) -> LogProb``; each device runs its own examples.
       note: called with the count done and a text, after each batch.
+      encode: a dequantiser, see ``encoded_batches``; its ``log_q`` is subtracted.
 
     Raises:
       FloatingPointError: an example could not be integrated in ``max_steps``.
@@ -83,9 +85,10 @@ def measure_density(
     evaluations: list[np.ndarray] = []
     done = 0
     volume = size * scaling.log_volume()  # from the model's units to the data's
-    for batch in encoded_batches(source, scaling, mesh, batch_size=batch_size, seed=seed):
+    for batch in encoded_batches(source, scaling, mesh, batch_size=batch_size, seed=seed, encode=encode):
         result = to_host(compiled(params, batch.keys, batch.x, batch.cond))
-        nats.append(np.asarray(result.nats, np.float64)[batch.mask] + volume)
+        log_p = np.asarray(result.nats, np.float64) - to_host(batch.log_q)
+        nats.append(log_p[batch.mask] + volume)
         evaluations.append(result.evaluations[batch.mask])
         if not np.all(np.isfinite(nats[-1])):
             first = done + int(np.argmin(np.isfinite(nats[-1])))

@@ -1,4 +1,4 @@
-"""The variational bound in nats per dimension, as something to minimise (arXiv:2107.00630, eq. 11 and 17).
+"""The variational bound in nats per dimension, as something to minimise (arXiv:2107.00630, section 5).
 
     -log p(x0) <= KL(q(x_1 | x0) | prior) - E log p(x0 | x_0) + 1/2 int E |noise error|^2 (-d log_snr)
 
@@ -103,7 +103,7 @@ def diffusion_term(given: _Given, interior: _Interior) -> Array:
     """``_diffusion``, whose gradient in the interior is that of its square: ``2 term d(term)``.
 
     The mean does not depend on the interior of the schedule, the mean square does: minimising it minimises
-    the variance (arXiv:2107.00630, appendix I.2).  Network and ends get the gradient of the term itself, in
+    the variance (arXiv:2107.00630, appendix I).  Network and ends get the gradient of the term itself, in
     the same backward pass.
     """
     return _diffusion(given, interior)

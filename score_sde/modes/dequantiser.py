@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.config import ConfigError
+from score_sde.config import ConfigError, nearest
 from score_sde.data import Batches, Source, eval_batches, random_flip
 from score_sde.denoiser import Cond
-from score_sde.dequantise import Coupled, DequantiserLoss, Uniform
+from score_sde.dequantise import Coupled, DequantiserLoss, Uniform, encode
+from score_sde.evaluate.batches import Encode
 from score_sde.experiment import Experiment, open_source
 from score_sde.flags import Options
 from score_sde.losses import variational_bound
@@ -112,12 +113,22 @@ def dequantiser(options: Options) -> int:
     return 0
 
 
-def load_dequantiser(workdir: Path, experiment: Experiment, mesh: Any) -> tuple[Coupled, Any]:
-    """The dequantiser of a workdir and its averaged parameters.
+DEQUANTISERS = ("uniform", "learned")
+
+
+def encoder(workdir: Path, name: str, experiment: Experiment, mesh: Any) -> Encode | None:
+    """The dequantiser of a workdir as ``(raw, key) -> x, log_q``; None for the uniform one.
 
     Raises:
-      FileNotFoundError: none has been trained.
+      ConfigError: neither name. FileNotFoundError: none has been trained.
     """
+    if name not in DEQUANTISERS:
+        raise ConfigError(
+            f"config.likelihood.dequantiser = {name!r} is not one of: {', '.join(DEQUANTISERS)}"
+            f"{nearest(name, DEQUANTISERS)}"
+        )
+    if name == "uniform":
+        return None
     if not (workdir / _ABOUT).is_file():
         raise FileNotFoundError(
             f"--workdir={workdir}: holds no learned dequantiser; run --mode=dequantiser first"
@@ -126,7 +137,8 @@ def load_dequantiser(workdir: Path, experiment: Experiment, mesh: Any) -> tuple[
     coupled = Coupled(experiment.scaling, CouplingNet(about["width"], about["couplings"]))
     shapes = jax.eval_shape(lambda key: coupled.init(key, experiment.spec.shape), jax.random.key(0))
     with Checkpoints(workdir / _FOLDER / "checkpoints") as checkpoints:
-        return coupled, checkpoints.restore_ema(shapes, mesh)[1]
+        params = checkpoints.restore_ema(shapes, mesh)[1]
+    return functools.partial(encode, coupled, params, experiment.scaling)
 
 
 def _objective(experiment: Experiment, which: Coupled | Uniform, fixed: Any) -> Objective:

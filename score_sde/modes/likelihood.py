@@ -10,6 +10,7 @@ from score_sde.evaluate import measure_density
 from score_sde.experiment import open_source
 from score_sde.flags import Options
 from score_sde.likelihood import LogProb, log_prob
+from score_sde.modes.dequantiser import encoder
 from score_sde.modes.workdir import (
     First,
     from_workdir,
@@ -29,6 +30,7 @@ def likelihood(options: Options) -> int:
         options.config.data.dequantize = True
     experiment = from_workdir(options)
     step, mesh, params = restore_average(options, experiment)
+    encode = encoder(options.workdir, config.dequantiser, experiment, mesh)
     source = open_source(options.config, "test")
     if config.num_examples is not None:
         source = First(source, min(config.num_examples, len(source)))
@@ -57,6 +59,7 @@ def likelihood(options: Options) -> int:
             batch_size=config.batch_size,
             seed=seed,
             note=progress.update,
+            encode=encode,
         )
     integer = experiment.scaling.levels is not None
     report = {
@@ -66,6 +69,7 @@ def likelihood(options: Options) -> int:
         "evaluations_mean": float(np.mean(result.evaluations)),
         "evaluations_max": int(np.max(result.evaluations)),
         "dequantized": bool(experiment.scaling.dequantize),
+        "dequantiser": config.dequantiser,
         "levels": experiment.scaling.levels,
         "t_min": experiment.sde.t_min if config.t_min is None else config.t_min,
         "divergence": repr(experiment.divergence),

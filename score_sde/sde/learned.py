@@ -63,7 +63,7 @@ class ByLevel(SDE):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(SDE):
-    """Variance-preserving, with a log-SNR that training finds (arXiv:2107.00630, section 4 and appendix H).
+    """Variance-preserving, with a log-SNR that training finds (arXiv:2107.00630).
 
     Attributes:
       log_snr_max: at t = 0; where training starts from.
