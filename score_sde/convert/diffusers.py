@@ -1,4 +1,4 @@
-"""Folders of the library diffusers: unconditional ``UNet2DModel`` networks, both ways.
+"""Folders of the library diffusers: ``UNet2DModel`` networks, both ways.
 
 A folder has ``config.json`` and the weights, itself or in ``unet/``; beside them
 ``scheduler/scheduler_config.json`` says which process the network was trained for.  Two kinds of network are
@@ -28,12 +28,13 @@ BLOCKS = {
     ),
 }
 ACTIVATIONS = {"silu": "swish", "swish": "swish", "relu": "relu"}
+SCALE_SHIFT = {"default": False, "scale_shift": True}
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 # Fields of theirs that ours have no counterpart for, with the one value that can be read.
 FIXED: dict[str, Any] = {
     "class_embed_type": None,
-    "num_class_embeds": None,
-    "resnet_time_scale_shift": "default",
+    "time_embedding_dim": None,
+    "mid_block_type": "UNetMidBlock2D",
     "attn_norm_num_groups": None,
     "add_attention": True,
     "downsample_type": "conv",
@@ -56,6 +57,7 @@ def read(folder: Path) -> Release:
     model = model_of(about)
     tensors = safetensors.read(file)[0] if file.suffix == ".safetensors" else torch_files.read(file)
     size, channels = about.get("sample_size"), about["in_channels"]
+    classes = about.get("num_class_embeds") or 0
     if size is None:
         raise CheckpointError("config.json has no sample_size, the size of the images")
     height, width = (size, size) if isinstance(size, int) else size
@@ -70,8 +72,9 @@ def read(folder: Path) -> Release:
         config={
             "model": {**model, "attn_resolutions": attention},
             **process_of(_json(scheduler) if scheduler else {}, model["name"]),
+            "training": {"conditional": classes > 0},
         },
-        spec=Spec((height, width, channels), 256, 0),
+        spec=Spec((height, width, channels), 256, classes),
     )
 
 
@@ -127,9 +130,13 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
             f"config.json: time_embedding_type = {embedding!r} and mid_block_scale_factor = {scale} with "
             f"{down[0]}: not ours"
         )
+    shift = about.get("resnet_time_scale_shift", "default")
+    if shift not in SCALE_SHIFT or (name != "ddpm" and SCALE_SHIFT[shift]):
+        raise CheckpointError(f"config.json: resnet_time_scale_shift = {shift!r} with {down[0]}: not ours")
     if name != "ddpm":
         return common
     return common | {
+        "scale_shift": SCALE_SHIFT[shift],
         "up_attention": "block",
         "downsample_padding": about.get("downsample_padding", 1),
         "flip_sin_to_cos": about.get("flip_sin_to_cos", True),

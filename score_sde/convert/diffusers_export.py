@@ -13,7 +13,7 @@ from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS,
 from score_sde.experiment import Experiment
 from score_sde.nets.diffusers_names import to_diffusers_names
 
-_DEFAULTS = {"num_train_timesteps": None, "time_embedding_dim": None}
+_DEFAULTS = {"num_train_timesteps": None}
 
 
 def write(folder: Path, experiment: Experiment, params: Any) -> None:
@@ -85,8 +85,9 @@ def _model(experiment: Experiment) -> dict[str, Any]:
         "freq_shift": _integer(module.freq_shift) if ddpm else 0,
         "in_channels": channels,
         "layers_per_block": module.num_res_blocks,
+        "num_class_embeds": module.num_classes or None,
+        "resnet_time_scale_shift": "scale_shift" if getattr(module, "scale_shift", False) else "default",
         "mid_block_scale_factor": 1 if ddpm else math.sqrt(2),
-        "mid_block_type": "UNetMidBlock2D",
         "norm_eps": getattr(module, "norm_eps", 1e-6),
         "norm_num_groups": groups if groups else None,
         "out_channels": channels,
