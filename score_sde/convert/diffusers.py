@@ -29,6 +29,7 @@ BLOCKS = {
 }
 ACTIVATIONS = {"silu": "swish", "swish": "swish", "relu": "relu"}
 SCALE_SHIFT = {"default": False, "scale_shift": True}
+VARIANCES = {"fixed_small": "ancestral", "fixed_large": "ancestral_large"}
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 # Fields of theirs that ours have no counterpart for, with the one value that can be read.
 FIXED: dict[str, Any] = {
@@ -198,7 +199,7 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
         # From level to level, and from the last to the data.
         "sampling": {
             "solver": "pc",
-            "predictor": "ancestral",
+            "predictor": VARIANCES.get(scheduler.get("variance_type", "fixed_small"), "ancestral"),
             "steps": steps - 1,
             "t_end": 0.0,
             "batch_size": 16,

@@ -9,7 +9,7 @@ from typing import Any
 
 from score_sde.config import ConfigError
 from score_sde.convert import safetensors
-from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, WEIGHTS
+from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
 from score_sde.experiment import Experiment
 from score_sde.nets.diffusers_names import to_diffusers_names
 
@@ -102,6 +102,7 @@ def _integer(value: float) -> float | int:
 
 
 def _scheduler(config: Any) -> dict[str, Any]:
+    names = {ours: theirs for theirs, ours in VARIANCES.items()}
     predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     asked = (config.model.name == "ddpm", config.sde.name, config.denoiser.label, config.denoiser.prediction)
     if asked[:3] == (True, "ddpm", "index") and asked[3] in predictions:
@@ -114,7 +115,7 @@ def _scheduler(config: Any) -> dict[str, Any]:
             "beta_end": config.sde.beta_max / steps,
             "prediction_type": predictions[asked[3]],
             "trained_betas": None,
-            "variance_type": "fixed_large",
+            "variance_type": names.get(config.sampling.predictor, "fixed_small"),
             "clip_sample": True,
         }
     if asked == (False, "ve", "log_sigma", "score"):

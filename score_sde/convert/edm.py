@@ -17,6 +17,7 @@ from score_sde.convert.release import Arrays, Release
 from score_sde.data import AUGMENT_DIM, Spec
 from score_sde.nets import Net
 from score_sde.nets.edm_names import from_edm_names
+from score_sde.solvers.grids import Power
 
 # The scalings by section of the config: table 1 of the paper in our terms.
 PROCESSES: dict[str, dict[str, Any]] = {
@@ -48,7 +49,7 @@ PROCESSES: dict[str, dict[str, Any]] = {
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "scaled_noise", "label": "iddpm_index"},
         "loss": {"weight": "noise"},
-        "sampling": {"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002},
+        "sampling": {"solver": "heun"},
     },
 }
 
@@ -167,10 +168,11 @@ def read(saved: Mapping[str, Any]) -> Release:
         rename=model.rename,
         average={name: x for name, x in _tensors(network, "") if name != "u"},  # iDDPM's noise levels
         config={
-            **sections,
+            **sections,  # of which some get more fields
             "data": {"source": "folder", **_augmentation(made), **sections.get("data", {})},
             "model": {"name": model.name, **sections.get("model", {}), **_fields(made, model)},
             "sde": sections["sde"] | _range(network, made),
+            "sampling": sections["sampling"] | _levels(network),
             "denoiser": sections["denoiser"] | {"sigma_data": float(network.state.get("sigma_data", 0.5))},
             "training": {"conditional": classes > 0, "label_dropout": _label_dropout(made)},
         },
@@ -209,6 +211,8 @@ def _range(network: Record, made: Mapping[str, Any]) -> dict[str, float]:
     if network.name == "VPPrecond":
         start = float(made.get("beta_min", 0.1))
         return {"beta_min": start, "beta_max": start + float(made.get("beta_d", 19.9))}
+    if network.name == "iDDPMPrecond":
+        return {"t_max": _levels(network)["times"][0]}
     if network.name != "EDMPrecond":
         return {}
     limits = {"t_min": network.state.get("sigma_min"), "t_max": network.state.get("sigma_max")}
@@ -217,6 +221,19 @@ def _range(network: Record, made: Mapping[str, Any]) -> dict[str, float]:
         for name, value in limits.items()
         if isinstance(value, int | float) and 0 < value < float("inf")
     }
+
+
+def _levels(network: Record) -> dict[str, Any]:
+    """EDM's grid of 18 levels, each rounded to one of those that a discrete network knows."""
+    if network.name != "iDDPMPrecond":
+        return {}
+    known = network.state.get("_buffers", {}).get("u")
+    if known is None or np.size(known) < 2:
+        raise CheckpointError("an iDDPMPrecond without its noise levels, the buffer u")
+    known = np.ravel(np.asarray(known, np.float64))
+    wanted = Power(7.0)(min(80.0, known[0]), max(0.002, known[-2]), 17)
+    times = known[np.abs(wanted[:, None] - known[None, :]).argmin(axis=1)]
+    return {"grid": "list", "times": tuple(times.tolist()), "steps": 17, "t_end": times[-1].item()}
 
 
 def _arguments(network: Record) -> dict[str, Any]:

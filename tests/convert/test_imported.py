@@ -47,7 +47,7 @@ CASES = {
     "ncsn": ("ve_cifar.py:ncsn", ["model.nf=8", "sampling.corrector_steps=3"]),
 }
 # The official code integrates the ODE of the continuous process whatever a network was trained on.
-CONTINUOUS = {"ddpm": ["sde.name=vp", "denoiser.label=time_999"]}
+CONTINUOUS = {"ddpm": ["sde.name=vp", "denoiser.label=time_999", "loss.times=uniform"]}
 WITH_ODE = ("vp", "subvp", "ve", "ddpm")
 FAST = {"xla_backend_optimization_level": 0}  # each program runs once: compile it cheaply
 
