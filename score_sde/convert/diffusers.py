@@ -57,6 +57,8 @@ def read(folder: Path) -> Release:
         raise CheckpointError(f"no weights in {unet.name}/: expected {' or '.join(WEIGHTS)}")
     model = model_of(about)
     tensors = safetensors.read(file)[0] if file.suffix == ".safetensors" else torch_files.read(file)
+    if not isinstance(tensors, dict):
+        raise CheckpointError(f"{file.name} holds a {type(tensors).__name__}, not tensors by name")
     size, channels = about.get("sample_size"), about["in_channels"]
     classes = about.get("num_class_embeds") or 0
     if size is None:
@@ -100,6 +102,9 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
     kind = about.get("_class_name")
     if kind != "UNet2DModel":
         raise CheckpointError(f"config.json: _class_name = {kind!r}; only 'UNet2DModel' can be read")
+    for field in ("in_channels", "out_channels", "block_out_channels", "down_block_types", "up_block_types"):
+        if not about.get(field):
+            raise CheckpointError(f"config.json: {field} = {about.get(field)!r}: damaged")
     for field, value in FIXED.items():
         if about.get(field, value) != value:
             raise CheckpointError(f"config.json: {field} = {about[field]!r}; only {value!r} can be read")
