@@ -191,7 +191,7 @@ MEANING = {
         "batch_size": "examples computed together, over all devices",
     },
     "outliers": {
-        "scores": "`likelihood`, `typicality`, `complexity`",
+        "scores": "`typicality`, `likelihood`, `complexity`; the first chooses what the picture shows",
         "foreign": "without `--samples`: what held-out examples are turned into: `constant`, `noise`, "
         "`shuffled`, `rotated`, `inverted`",
         "num_examples": "so many training and held-out examples",

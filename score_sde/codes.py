@@ -67,8 +67,17 @@ class Adaptive:
         def field(t: Array, x: Array) -> Array:
             return velocity_from(sde, denoise(x, t), x, t)
 
-        tolerances = {"rtol": self.rtol, "atol": self.atol, "max_steps": self.max_steps}
-        return Carried(*ode.integrate(field, x, start, end, method=self.method, **tolerances))
+        solution = ode.integrate(
+            field,
+            x,
+            start,
+            end,
+            rtol=self.rtol,
+            atol=self.atol,
+            max_steps=self.max_steps,
+            method=self.method,
+        )
+        return Carried(solution.y, solution.evaluations)
 
 
 @dataclass(frozen=True, kw_only=True)

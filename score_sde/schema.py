@@ -184,7 +184,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
     },
     "outliers": {
-        "scores": ("likelihood", "typicality", "complexity"),
+        "scores": ("typicality", "likelihood", "complexity"),
         "foreign": ("constant", "noise", "rotated"),
         "num_examples": 300,
     },

@@ -32,7 +32,8 @@ def layer_shapes(denoiser: Denoiser, shape: tuple[int, ...]) -> dict[str, tuple[
 
 
 def choose_layer(shapes: dict[str, tuple[int, ...]], name: str = "") -> str:
-    """The layer that is named, or the last of those with the fewest positions: where a U-Net turns up again.
+    """The layer that is named, or of those before the output the last with the fewest positions: where a
+    U-Net turns up again.
 
     Args:
       shapes: as of ``layer_shapes``.
@@ -44,8 +45,8 @@ def choose_layer(shapes: dict[str, tuple[int, ...]], name: str = "") -> str:
         raise ValueError(f"layer = {name!r} is not one of: {', '.join(shapes)}")
     if name:
         return name
-    positions = {layer: math.prod(shape[:-1]) for layer, shape in shapes.items()}
-    return [layer for layer in shapes if positions[layer] == min(positions.values())][-1]
+    positions = {layer: math.prod(shapes[layer][:-1]) for layer in list(shapes)[:-1]}
+    return [layer for layer in positions if positions[layer] == min(positions.values())][-1]
 
 
 def noisy_features(

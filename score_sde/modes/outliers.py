@@ -94,7 +94,7 @@ def outliers(options: Options) -> int:
         np.savez(output.with_suffix(".npz"), **everything)
         _chart(everything, spec).write_png(output)
         if drawable(spec):
-            _draw(measured, spec, names[-1]).save(output.with_name(f"{output.stem}_examples.png"))
+            _draw(measured, spec, names[0]).save(output.with_name(f"{output.stem}_examples.png"))
     say(f"densities in {output}; details in {output.with_suffix('.json')}")
     return 0
 

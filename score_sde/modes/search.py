@@ -32,8 +32,8 @@ def search(options: Options) -> int:
         raise ConfigError(
             f"config.search.nearest = {config.nearest}: must be below {len(inputs)}, the number of examples"
         )
-    shown_by_default = ",".join(str(i) for i in range(min(_ROWS, len(inputs))))
-    picked = Picked(options.images or shown_by_default, inputs, options.config.data)
+    words = ",".join(str(i) for i in range(min(_ROWS, len(inputs))))
+    picked = Picked(words if options.images is None else options.images, inputs, options.config.data)
     if "file" in names and np.any(picked.numbers < 0):
         raise ConfigError("config.search.features = 'file': --images can only name numbers of examples")
     levels = [float(level) for level in np.atleast_1d(config.log_snr)]
@@ -126,7 +126,7 @@ def _say_table(scores: dict[str, dict[int, Score]], count: int) -> None:
     say(f"share of the nearest with the same label, each of {count} examples searching the others")
     say(f"{'features':>12} " + " ".join(f"{f'at {k}':>17}" for k in ks))
     for name, by_k in scores.items():
-        cells = [f"{by_k[k].value:9.4f} +-{by_k[k].error or 0.0:6.4f}" for k in ks]
+        cells = [f"{score.value:9.4f} +-{score.error:6.4f}" for score in by_k.values()]
         say(f"{name:>12} " + " ".join(cells))
 
 

@@ -73,7 +73,8 @@ def test_encode_decode_and_interpolate(trained, tmp_path):
     held_out = Digits("test").read(np.arange(18))
     np.testing.assert_array_equal(label, held_out["label"])
     assert code.shape == (18, 8, 8, 1)
-    assert summary["round_trip_rms_max"] == pytest.approx(rms.max()) < 0.05
+    assert summary["round_trip_rms_max"] == pytest.approx(rms.max())
+    assert rms.max() < 0.03
     assert Image.open(tmp_path / "codes.png").size[0] > 12 * 8
 
     # a level is 2 / 17 wide, so that codes at this tolerance decode to the very levels
@@ -159,7 +160,8 @@ def test_several_noise_levels_are_chosen_from_by_the_labels_of_the_training_spli
     assert run(*words, "--config.search.draws=1", "--config.search.num_examples=20") == 0
     result = report(trained / "search.json")
     tried = {float(level): score["5"]["value"] for level, score in result["log_snr_tried"].items()}
-    assert result["log_snr"] == max(tried, key=tried.get) == 2.0
+    assert result["log_snr"] == max(tried, key=tried.get)
+    assert set(tried) == {-8.0, 2.0}
     assert "on the training split" in capsys.readouterr().out
 
 
