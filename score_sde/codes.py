@@ -46,7 +46,7 @@ class Adaptive:
 
     Attributes:
       rtol, atol: tolerances on the root mean square over the dimensions of one example.
-      method: ``dopri5`` or ``tsit5``.
+      method: one of ``ode.METHODS``.
       max_steps: after so many steps an example is given up as NaN.
     """
 
@@ -67,16 +67,8 @@ class Adaptive:
         def field(t: Array, x: Array) -> Array:
             return velocity_from(sde, denoise(x, t), x, t)
 
-        solution = ode.integrate(
-            field,
-            x,
-            start,
-            end,
-            rtol=self.rtol,
-            atol=self.atol,
-            max_steps=self.max_steps,
-            method=self.method,
-        )
+        accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
+        solution = ode.integrate_each(field, x, start, end, accuracy)
         return Carried(solution.y, solution.evaluations)
 
 
