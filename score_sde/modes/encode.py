@@ -24,7 +24,7 @@ def encode(options: Options) -> int:
     coder = Coder(options)
     experiment, config = coder.experiment, coder.experiment.config.codes
     inputs = open_inputs(options, experiment.spec, config.split, config.num_examples)
-    result = coder.run(coder.round_trip, inputs, "encode", keep="round trip")
+    result = coder.run(coder.round_trip, inputs, "encode", keep=["round trip", inputs.name, len(inputs)])
     result["label"] = np.asarray(coder.told(labels_of(inputs)))  # type: ignore[arg-type]
     report = {"step": coder.step, "source": inputs.name, **_summary(result), **about(coder)}
     if is_chief():

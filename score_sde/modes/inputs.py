@@ -84,7 +84,7 @@ def open_files(path: str, spec: Spec, data: Any, count: int | None = None) -> In
     """A folder of pictures, brought to the model's size, or a .npz or .npy of examples.
 
     Args:
-      data: the data section of the config, of which ``resize`` and ``on_error`` count.
+      data: the data section of the config, of which ``resize``, ``on_error`` and ``channels_last`` count.
 
     Raises:
       ValueError: what is wrong, with the name of the path.
@@ -112,7 +112,7 @@ def open_files(path: str, spec: Spec, data: Any, count: int | None = None) -> In
                 held_out=0.0,
                 levels=levels,
                 key=array_key(place),
-                channels_last=True if spec.levels is None else None,
+                channels_last=data.channels_last,
             )
         return Inputs(source, spec, path, count)
     except ValueError as error:
@@ -123,12 +123,15 @@ class Picked:
     """The examples that ``--images`` names: numbers in the inputs, or files of pictures.
 
     Attributes:
+      name: None, as they are no set of their own.
       titles: of each.
       numbers: in the inputs, ``(n,)``; -1 for a file.
 
     Raises:
       ConfigError: a number that the inputs do not have, or a file that cannot be used.
     """
+
+    name = None
 
     def __init__(self, words: str, inputs: Inputs, data: Any):
         self.spec, self.titles = inputs.spec, [word.strip() for word in words.split(",") if word.strip()]

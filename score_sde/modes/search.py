@@ -113,7 +113,10 @@ def _choose(options: Options, coder: Coder, levels: list[float]) -> tuple[float,
 
 def _look_up(make: Vectors, vectors: np.ndarray, picked: Picked, config: Any) -> Neighbours:
     """Neighbours of the queries: numbered ones have a vector, files get one."""
-    queries = vectors[picked.numbers] if np.all(picked.numbers >= 0) else make(picked)
+    known = picked.numbers >= 0
+    queries = vectors[picked.numbers]
+    if not known.all():
+        queries = np.where(known[:, None], queries, make(picked))
     return Index(vectors, config.metric).search(queries, config.nearest)
 
 

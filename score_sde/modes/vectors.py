@@ -10,21 +10,23 @@ from jax import Array
 from score_sde.config import ConfigError
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
-from score_sde.evaluate.parts import Readable
 from score_sde.flags import Options
 from score_sde.modes.coder import Coder
 from score_sde.modes.encode import shown
+from score_sde.modes.inputs import Inputs, Picked
 from score_sde.modes.weights import EXTRACTORS
 from score_sde.modes.workdir import drawable
 
-Vectors = Callable[[Readable], np.ndarray]  # examples to (N, d)
+Examples = Inputs | Picked
+Vectors = Callable[[Examples], np.ndarray]  # examples to (N, d)
 
 
 def of_codes(options: Options, coder: Coder, log_snr: float) -> Vectors:
     """Codes, flattened."""
 
-    def vectors(examples: Readable) -> np.ndarray:
-        code = coder.run(coder.encode_unlabelled, examples, "codes", keep="unlabelled codes")["code"]
+    def vectors(examples: Examples) -> np.ndarray:
+        keep = _keep(examples, "unlabelled codes")
+        code = coder.run(coder.encode_unlabelled, examples, "codes", keep=keep)["code"]
         return code.reshape(len(code), -1)
 
     return vectors
@@ -49,8 +51,8 @@ def of_network(options: Options, coder: Coder, log_snr: float) -> Vectors:
         maps = noisy_features(denoiser, x0, log_snr, layer, seed=seed, draws=config.draws)
         return {"features": pooled(maps, config.cells)}
 
-    def vectors(examples: Readable) -> np.ndarray:
-        keep = ["features", log_snr, layer, config.cells, config.draws, seed]
+    def vectors(examples: Examples) -> np.ndarray:
+        keep = _keep(examples, "features", log_snr, layer, config.cells, config.draws, seed)
         title = f"features at log-SNR {log_snr:g}"
         return coder.run(features, examples, title, batch_size=config.batch_size, keep=keep)["features"]
 
@@ -60,7 +62,7 @@ def of_network(options: Options, coder: Coder, log_snr: float) -> Vectors:
 def of_pixels(options: Options, coder: Coder, log_snr: float) -> Vectors:
     """The values of the examples themselves."""
 
-    def vectors(examples: Readable) -> np.ndarray:
+    def vectors(examples: Examples) -> np.ndarray:
         x = np.concatenate(list(_batches(examples, 1024)))
         return x.reshape(len(x), -1).astype(np.float32)
 
@@ -74,7 +76,7 @@ def of_extractor(make: Callable[[Options], Extractor]) -> Callable[[Options, Cod
         extractor, spec = make(options), coder.experiment.spec
         extractor.protocol(spec.shape, spec.dtype)  # refuses what it cannot take
 
-        def vectors(examples: Readable) -> np.ndarray:
+        def vectors(examples: Examples) -> np.ndarray:
             batches = _batches(examples, options.config.search.batch_size)
             raw = (shown(spec, x) if drawable(spec) else x for x in batches)
             return np.concatenate([extractor(x).features for x in raw])
@@ -103,7 +105,7 @@ def of_file(options: Options, coder: Coder, log_snr: float) -> Vectors:
     except Exception as error:
         raise ConfigError(f"config.search.file = {name!r}: {error}") from error
 
-    def vectors(examples: Readable) -> np.ndarray:
+    def vectors(examples: Examples) -> np.ndarray:
         if len(known) != len(examples):
             raise ConfigError(
                 f"config.search.file = {name!r}: holds {len(known)} vectors for {len(examples)} examples"
@@ -113,7 +115,12 @@ def of_file(options: Options, coder: Coder, log_snr: float) -> Vectors:
     return vectors
 
 
-def _batches(examples: Readable, size: int) -> Any:
+def _keep(examples: Examples, *what: Any) -> list[Any] | None:
+    """Under what results are kept; those of single pictures are not."""
+    return None if examples.name is None else [*what, examples.name, len(examples)]
+
+
+def _batches(examples: Examples, size: int) -> Any:
     for start in range(0, len(examples), size):
         yield examples.read(np.arange(start, min(start + size, len(examples))))["x"]
 
