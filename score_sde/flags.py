@@ -21,6 +21,11 @@ MODES = (
     "classifier",
     "dequantiser",
     "report",
+    "encode",
+    "decode",
+    "interpolate",
+    "search",
+    "outliers",
     "import",
     "export",
 )
@@ -43,7 +48,15 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_string(
         "samples",
         None,
-        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.",
+        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.  "
+        "encode, interpolate, search, outliers: such examples, to use instead of the data's.  decode: the "
+        ".npz of encode, or a .npy of codes.",
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "images",
+        None,
+        "interpolate, search: pictures, with commas between: files, or numbers of examples.",
         flag_values=own,
     )
     flags.DEFINE_string(
@@ -61,7 +74,8 @@ def _define() -> flags.FlagValues:
         None,
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
         "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
-        "workdir.  export: a .safetensors file, or a directory for diffusers.",
+        "workdir.  encode: the .npz of codes.  decode, interpolate: as sample.  search, outliers: the .png.  "
+        "export: a .safetensors file, or a directory for diffusers.",
         flag_values=own,
     )
     flags.DEFINE_string(
@@ -79,7 +93,11 @@ def _define() -> flags.FlagValues:
         flag_values=own,
     )
     flags.DEFINE_integer(
-        "label", None, "sample: the class, for a model trained with labels.", 0, flag_values=own
+        "label",
+        None,
+        "sample, encode, decode, interpolate: the class, for a model trained with labels.",
+        0,
+        flag_values=own,
     )
     flags.DEFINE_integer(
         "seed",
@@ -116,6 +134,7 @@ class Options:
     saved: dict
     num_samples: int | None = None
     samples: str | None = None
+    images: str | None = None
     reference: str | None = None
     all_checkpoints: bool = False
     config_given: bool = False
@@ -221,6 +240,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         saved=saved,
         num_samples=own.num_samples,
         samples=own.samples,
+        images=own.images,
         reference=own.reference,
         all_checkpoints=own.all_checkpoints,
         config_given=path is not None,

@@ -19,7 +19,7 @@ LAYERS = [
     {"sde"},
     {"denoiser"},
     {"likelihood", "losses", "nets", "solvers"},
-    {"dequantise", "sampling"},
+    {"codes", "dequantise", "sampling"},
     {"evaluate", "train"},
     {"schema"},
     {"experiment"},

@@ -117,7 +117,9 @@ def _held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
 def _grids(experiment: Experiment, workdir: Path, mesh: Any) -> Every:
     """Sample grids of the averaged parameters, always from the same noise."""
     config = experiment.config
-    draw = _once(lambda now: compile_sample(now.bind, now.sde, now.solver, mesh, shape=experiment.spec.shape))
+    draw = _once(
+        lambda now: compile_sample(now.bind_sampler, now.path, now.solver, mesh, shape=now.spec.shape)
+    )
     count = config.training.sample_count
     labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None
 

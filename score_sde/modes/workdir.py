@@ -98,6 +98,21 @@ def drawable(spec: Spec) -> bool:
     return pictures.is_picture(spec.shape, spec.levels)
 
 
+def pictures_path(options: Options, spec: Spec, name: str) -> Path:
+    """Where examples go: ``--output``, or ``samples/<name>`` of the workdir.
+
+    Raises:
+      ConfigError, ValueError: it cannot hold them; said before any work.
+    """
+    default = options.workdir / "samples" / f"{name}{'.png' if drawable(spec) else '.npz'}"
+    path = default if options.output is None else Path(options.output)
+    pictures.check_output(path)
+    if path.suffix != ".npz" and not drawable(spec):
+        raise ConfigError(f"--output={path}: examples of shape {spec.shape} are no pictures; use a .npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def is_chief() -> bool:
     """Whether this is the process that writes and speaks."""
     return jax.process_index() == 0
