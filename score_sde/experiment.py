@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class Experiment:
       solver, plan: how samples are drawn on that path.
       scaling: raw data to the model's range and back.
       learns: whether the process is learned; its schedule is then among the parameters, and everything but
-        training must ``settle`` first.
+        training sees what ``settle`` gives.
     """
 
     config: Any
@@ -67,32 +67,27 @@ class Experiment:
         network = self.net.init(key, self.spec.shape)
         return {"network": network, "schedule": self.sde.learnt()} if self.learns else network
 
+    def network(self, params: Any) -> Any:
+        """The network's part of the parameters, for ``bind``."""
+        return params["network"] if self.learns else params
+
     def settle(self, params: Any) -> "Experiment":
-        """The experiment whose process is what training has made of it; itself, where that is given."""
+        """The experiment with the process that training has come to, given from now on, also in the config.
+
+        Itself, where the process is given anyway.
+        """
         if not self.learns:
             return self
-        sde = self.sde.settled(jax.device_get(params["schedule"]))
-        path = sde if self.path is self.sde else self.path
-        solver, plan = _sampler(self.config, path)
-        wrap = _wrapper(self.config, sde, path, self.scaling)
-        return replace(self, sde=sde, path=path, wrap=wrap, solver=solver, plan=plan)
-
-    def given(self, params: Any) -> tuple["Experiment", Any]:
-        """The same with a process that is given, in the config too, and the network's parameters alone."""
-        if not self.learns:
-            return self, params
-        settled = self.settle(params)
-        config = settled.config.copy_and_resolve_references()
+        config = self.config.copy_and_resolve_references()
         with config.ignore_type():
-            config.sde.update(asdict(settled.sde))
-        return assemble(config, self.spec), params["network"]
+            config.sde.update(asdict(self.sde.settled(jax.device_get(params["schedule"]))))
+        return assemble(config, self.spec)
 
     def bind(self, params: Any, cond: Cond = None) -> Denoiser:
-        """The denoiser of some parameters under some conditions; a model without labels ignores them."""
+        """The denoiser of the network's parameters under some conditions; one without labels ignores them."""
         if cond is not None and not self.config.training.conditional:
             cond = {name: value for name, value in cond.items() if name != "label"} or None
-        network = params["network"] if self.learns else params
-        return Denoiser(network, self.sde, self.net, self.precondition, cond)
+        return Denoiser(params, self.sde, self.net, self.precondition, cond)
 
     def bind_sampler(self, params: Any, cond: Cond = None) -> Denoise:
         """What a solver is given: ``bind`` on the path of the samples, under the threshold."""
@@ -122,7 +117,7 @@ class Experiment:
             return Objective(self.prepare, self.bind, self.loss)
 
         def bind(params: Any, cond: Cond) -> Trained:
-            return Trained(self.bind(params, cond), params["schedule"])
+            return Trained(self.bind(self.network(params), cond), params["schedule"])
 
         return Objective(self.prepare, bind, self.loss)
 

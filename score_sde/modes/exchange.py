@@ -33,7 +33,6 @@ def export_checkpoint(options: Options) -> int:
         raise ConfigError("--mode=export needs --output=FILE.safetensors, or a directory for diffusers")
     experiment = from_workdir(options)
     step, _, params = restore_average(options, experiment)
-    experiment, params = experiment.given(params)
     path = Path(options.output)
     export(path, experiment, params, step)
     say(f"checkpoint {step}: {parameter_count(params):,} averaged parameters in {path}")

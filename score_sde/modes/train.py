@@ -97,7 +97,7 @@ def _held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
     def act(step: int, state: TrainState) -> dict[str, Any]:
         now = experiment.settle(state.ema)
         levels = measure(now)(
-            state.ema,
+            experiment.network(state.ema),
             some,
             experiment.scaling,
             times=level_times(now.sde, 10),
@@ -127,7 +127,7 @@ def _grids(experiment: Experiment, workdir: Path, mesh: Any) -> Every:
         now = experiment.settle(state.ema)
         batches = generate(
             draw(now),
-            state.ema,
+            experiment.network(state.ema),
             now.plan,
             mesh,
             seed=config.seed,

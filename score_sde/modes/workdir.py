@@ -43,11 +43,19 @@ def from_workdir(options: Options) -> Experiment:
         )
     spec = dict(options.saved["spec"])
     experiment = assemble(options.config, Spec(**{**spec, "shape": tuple(spec["shape"])}))
-    return experiment.settle(restore_average(options, experiment)[2]) if experiment.learns else experiment
+    return experiment.settle(_restored(options, experiment)[2]) if experiment.learns else experiment
 
 
 def restore_average(options: Options, experiment: Experiment) -> tuple[int, Mesh, Any]:
-    """Step, mesh and averaged parameters of the chosen checkpoint."""
+    """Step, mesh and averaged parameters of the network, of the chosen checkpoint."""
+    learned = options.config.sde.get("trainable", False)  # and then ``experiment`` is settled
+    trained = assemble(options.config, experiment.spec) if learned else experiment
+    step, mesh, params = _restored(options, trained)
+    return step, mesh, trained.network(params)
+
+
+def _restored(options: Options, experiment: Experiment) -> tuple[int, Mesh, Any]:
+    """The same of all that is trained."""
     directory = options.workdir / "checkpoints"
     if not directory.is_dir():
         raise FileNotFoundError(f"--workdir={options.workdir}: holds no checkpoints yet")

@@ -13,7 +13,9 @@ of the papers.  A process knows no network, no number of steps and no discretisa
 
 import abc
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +92,10 @@ class SDE(abc.ABC):
     def learnt(self) -> dict[str, Array] | None:
         """What training finds out about the process, to start from; None: nothing, it is given."""
         return None
+
+    def settled(self, schedule: Mapping[str, Any]) -> "SDE":
+        """The process with what training has made of ``learnt``, on the host, as plain numbers."""
+        return self
 
     def perturb(self, x0: Array, t: Array, noise: Array) -> Array:
         """Sample ``x_t`` given ``x0``: ``(B, *D), () | (B,), (B, *D) -> (B, *D)``."""
