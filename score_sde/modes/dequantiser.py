@@ -24,6 +24,7 @@ from score_sde.losses import variational_bound
 from score_sde.mesh import batch_sharding, replicated, round_up, state_shardings
 from score_sde.modes.train import NoLog
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
+from score_sde.nets import digest
 from score_sde.nets.dequantiser import CouplingNet
 from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, init_state, make_step
 from score_sde.train import train as train_loop
@@ -103,6 +104,7 @@ def dequantiser(options: Options) -> int:
         "steps": section.steps,
         "held_out_gain_bits_per_dim": float(np.mean(gain)),
         "held_out_gain_standard_error": error,
+        "sha256": digest(jax.device_get(state.ema)),
     }
     if is_chief():
         write_report(options.workdir / _ABOUT, about)
