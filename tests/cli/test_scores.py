@@ -4,7 +4,12 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -26,6 +31,7 @@ from score_sde.modes.score import title
 from score_sde.modes.workdir import restore_average
 from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
+from tests.conftest import ROOT
 
 FEW = ("--config.evaluate.bootstrap=0", "--config.evaluate.kid_subsets=2", "--config.evaluate.batch_size=64")
 
@@ -74,6 +80,49 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same_number(trained):
     assert report["nearest_training_rms"] > report["nearest_training_rms_of_held_out"] > 0
     assert Image.open(trained / "neighbours.png").size[0] > 6 * 8
     assert "| pixels_frechet |" in (trained / "scores_pixels.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_evaluation_killed_at_any_moment_gives_the_number_of_one_that_was_not(tmp_path):
+    """SIGKILL between chunks, and again: the result is that of an evaluation in one piece."""
+    assert train(tmp_path / "run") == 0
+    words = ["--mode=evaluate", "--num_samples=96", "--config.sampling.batch_size=8", *FEW]
+
+    def start(workdir):
+        return subprocess.Popen(
+            [sys.executable, "run.py", f"--workdir={workdir}", *words],
+            cwd=ROOT,
+            env=dict(os.environ, XLA_FLAGS="", PYTHONUNBUFFERED="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def chunks(workdir):
+        return sorted(p for p in workdir.glob("evaluation/*/*.npz") if ".tmp" not in p.name)
+
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    whole = start(tmp_path / "whole")
+    out = whole.communicate()[0]
+    assert whole.returncode == 0, out
+    total, made = len(chunks(tmp_path / "whole")), {}
+    for kills in (1, 2):
+        process = start(tmp_path / "run")
+        while len(chunks(tmp_path / "run")) < 3 * kills:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.005)
+        process.kill()  # SIGKILL, in the middle of whatever it was doing
+        process.wait()
+        assert not (tmp_path / "run" / "scores_pixels.json").exists()
+        assert all(path.stat().st_mtime_ns == time for path, time in made.items())  # none was made again
+        made = {path: path.stat().st_mtime_ns for path in chunks(tmp_path / "run")}
+    assert 6 <= len(made) < total == 12
+    last = start(tmp_path / "run")
+    out = last.communicate()[0]
+    assert last.returncode == 0, out
+    one, other = (json.loads((tmp_path / d / "scores_pixels.json").read_text()) for d in ("whole", "run"))
+    assert one["rows"] == other["rows"]  # to the last digit, warnings and hashes too
+    assert (tmp_path / "run" / "scores_pixels.json").exists()
 
 
 def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(trained, capsys):
@@ -260,7 +309,10 @@ def test_a_report_holds_everything_it_shows(trained, capsys):
         assert shown in page
     pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page)]
     sizes = [Image.open(io.BytesIO(data)).size for data in pictures]
-    assert len(sizes) == 1 + 1 + 1  # grid, neighbours, denoising
+    assert len(sizes) == 1 + 1 + 2  # grid, neighbours, denoising, solver
+    assert sizes[3][1] / sizes[3][0] == pytest.approx(4 / 8, rel=0.1)  # 4 numbers of evaluations, 8 samples
+    assert page.index("Is it training?") < page.index("Which checkpoint?") < page.index("<svg")
+    assert "4 by held out loss" in page
     svg = [ElementTree.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
     assert len(svg) >= 4
     assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={trained}", "--output=x.pdf")
