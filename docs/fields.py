@@ -151,7 +151,8 @@ MEANING = {
         "levels": "noise levels at which the loss is measured",
         "metrics": "scores of samples: `frechet`, `kid`, `inception_score`, `prdc`; see "
         "[Evaluation](evaluation.md)",
-        "features": "what they compare: `pixels`, `classifier` or `inception`",
+        "features": "what they compare: `pixels`, `classifier`, `inception`, `inception_spatial`, or "
+        "`module:function` of your own",
         "weights": "inception: the weight file; classifier: its file; none: `classifier.npz` in the workdir",
         "resize": "inception: `tensorflow`, `pytorch_fid` or `clean`",
         "reference": "what samples are compared with, as `--reference`; none: the split below",

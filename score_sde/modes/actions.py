@@ -15,7 +15,6 @@ from score_sde.experiment import Experiment
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
-from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import First, drawable, is_chief, outside, say
 from score_sde.sampling import compile_sample, generate
 from score_sde.train import Every, TrainState
@@ -55,7 +54,9 @@ def held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
     return Every(config.training.eval_every_steps, act, at_end=True)
 
 
-def samples(experiment: Experiment, options: Options, source: Source, mesh: Any) -> Every:
+def samples(
+    experiment: Experiment, options: Options, extractor: Extractor, source: Source, mesh: Any
+) -> Every:
     """A grid of samples of the average, always from the same noise, and their distance to the data."""
     config = experiment.config
     draw = compile_sample(
@@ -63,7 +64,7 @@ def samples(experiment: Experiment, options: Options, source: Source, mesh: Any)
     )
     count = config.training.sample_count
     labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None
-    distance = _distance(options, source)
+    distance = _distance(extractor, source)
 
     def act(step: int, state: TrainState) -> dict[str, Any]:
         batches = generate(
@@ -94,14 +95,17 @@ def sample_metric(features: str) -> str:
     return f"sample_{title('kid', features)}"
 
 
-def check_best_metric(options: Options) -> str | None:
+def check_best_metric(options: Options, features: str) -> str | None:
     """The number that decides which checkpoint is the best; None for none.
+
+    Args:
+      features: name of those in which the few samples are compared.
 
     Raises:
       ConfigError: it is not one of those that training measures.
     """
     name = options.config.training.best_metric
-    known = ("held_out_loss", "held_out_loss_raw", sample_metric(options.config.evaluate.features))
+    known = ("held_out_loss", "held_out_loss_raw", sample_metric(features))
     if name and name not in known:
         raise ConfigError(
             f"config.training.best_metric = {name!r}: must be one of {', '.join(known)}, or '' to keep none"
@@ -109,12 +113,10 @@ def check_best_metric(options: Options) -> str | None:
     return name or None
 
 
-def _distance(options: Options, source: Source) -> Callable[[np.ndarray], dict[str, float]]:
-    """Kernel distance of samples to the first training examples of one shuffled order, in the features of
-    ``config.evaluate.features``: unbiased, so that it can be read off a hundred samples."""
-    features = options.config.evaluate.features
-    extractor: Extractor = make_extractor(options)
-    name, known = sample_metric(features), []
+def _distance(extractor: Extractor, source: Source) -> Callable[[np.ndarray], dict[str, float]]:
+    """Kernel distance of samples to the first training examples of one shuffled order: unbiased, so that it
+    can be read off a hundred samples."""
+    name, known = sample_metric(extractor.name), []
 
     def measure(drawn: np.ndarray) -> dict[str, float]:
         if not known:

@@ -12,6 +12,7 @@ from score_sde.experiment import Experiment, assemble, open_source
 from score_sde.flags import Options
 from score_sde.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.modes import actions
+from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import BEST, is_chief, say
 from score_sde.train import (
     Best,
@@ -43,10 +44,11 @@ def train(options: Options) -> int:
         steps_per_dispatch=training.steps_per_dispatch,
     )
     # Made before anything is compiled or written: what is wrong with them is said at once.
-    best_metric = actions.check_best_metric(options)
+    extractor = make_extractor(options)
+    best_metric = actions.check_best_metric(options, extractor.name)
     measurements = (
         actions.held_out(experiment, held_out, mesh),
-        actions.samples(experiment, options, source, mesh),
+        actions.samples(experiment, options, extractor, source, mesh),
     )
     make = init_state(experiment.init, experiment.optimizer, config.seed)
     shapes = jax.eval_shape(make)

@@ -145,7 +145,8 @@ def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(traine
 
 def test_only_inception_gives_a_fid():
     assert title("frechet", "inception") == "fid"
-    assert [title("frechet", f) for f in ("classifier", "pixels")] == ["cfd", "pixels_frechet"]
+    names = ["cfd", "pixels_frechet", "sfid"]
+    assert [title("frechet", f) for f in ("classifier", "pixels", "inception_spatial")] == names
     assert title("inception_score_10", "classifier") == "classifier_score_10"
 
 
@@ -182,6 +183,33 @@ def test_folder_against_folder_is_the_distance_of_their_pixels(tmp_path, monkeyp
     words = ("--samples=a", "--reference=b.npz", "--config.evaluate.metrics=('frechet',)", *FEW)
     assert run("--mode=evaluate", *words) == 0
     assert scores(tmp_path / "runs" / "evaluate" / "scores_pixels.json") == got
+
+
+def test_features_of_ones_own_are_named_by_module_and_function(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_features.py").write_text(
+        "from score_sde.evaluate.extractors import NetworkFeatures, Pixels\n"
+        "def mean():\n"
+        "    return NetworkFeatures(lambda p, x: (p * x.mean((1, 2)) / 255, None), 2.0, name='mean')\n"
+        "def fake():\n"
+        "    return Pixels()\n"
+    )
+    a, b = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1, shift=40)
+    words = (
+        "--mode=evaluate",
+        "--samples=a",
+        "--reference=b",
+        "--config.evaluate.metrics=('frechet',)",
+        *FEW,
+    )
+    assert run(*words, "--config.evaluate.features=my_features:mean") == 0
+    one, two = (Moments.of(2 * x.mean((1, 2)) / 255).gaussian for x in (a, b))
+    got = scores(tmp_path / "runs" / "evaluate" / "scores_mean.json")
+    assert got == {"mean_frechet": pytest.approx(frechet_distance(one, two), rel=1e-4)}
+    assert "no attribute 'other'" in message(capsys, *words, "--config.evaluate.features=my_features:other")
+    assert "No module" in message(capsys, *words, "--config.evaluate.features=not_there:x")
+    assert "calls itself 'pixels'" in message(capsys, *words, "--config.evaluate.features=my_features:fake")
 
 
 # --- mistakes --------------------------------------------------------------------------------------
