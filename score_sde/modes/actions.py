@@ -60,7 +60,7 @@ def samples(
     """A grid of samples of the average, always from the same noise, and their distance to the data."""
     config = experiment.config
     draw = compile_sample(
-        experiment.bind, experiment.sde, experiment.solver, mesh, shape=experiment.spec.shape
+        experiment.bind_sampler, experiment.path, experiment.solver, mesh, shape=experiment.spec.shape
     )
     count = config.training.sample_count
     labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None

@@ -1,10 +1,12 @@
 """``--mode=sample``."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from score_sde import pictures
 from score_sde.config import ConfigError
@@ -13,7 +15,10 @@ from score_sde.experiment import Experiment
 from score_sde.flags import Options
 from score_sde.modes.workdir import drawable, from_workdir, is_chief, outside, restore_average, say
 from score_sde.progress import Progress
-from score_sde.sampling import compile_sample, generate
+from score_sde.sampling import Draw, compile_film, compile_sample, generate
+from score_sde.solvers import Hooks, StepSolver
+
+SHOWN = 8  # samples whose states are shown
 
 
 def sample(options: Options) -> int:
@@ -27,14 +32,13 @@ def sample(options: Options) -> int:
     count, config = _count(options), experiment.config.sampling
     steps = next((len(rows) for rows in jax.tree.leaves(experiment.plan.rows)), 0)
     batches: list[np.ndarray] = []
+    states: list[np.ndarray] = []
     with Progress(count, f"sample (checkpoint {step})", "sample", quiet=not is_chief()) as progress:
 
         def show(i: Any) -> None:
             progress.update(progress.done, f"step {int(i) + 1}/{steps}")
 
-        draw = compile_sample(
-            experiment.bind, experiment.sde, experiment.solver, mesh, shape=spec.shape, progress=show
-        )
+        draw = _compile(experiment, mesh, show)
         for batch in generate(
             draw,
             params,
@@ -45,12 +49,40 @@ def sample(options: Options) -> int:
             batch_size=config.batch_size,
             labels=labels,
         ):
+            if config.keep_every_steps:
+                states.append(batch[:, :-1])
+                batch = batch[:, -1]
             batches.append(outside(experiment, batch))
             progress.update(progress.done + len(batch))
     if is_chief():
         pictures.write(output, np.concatenate(batches), seed=seed)
+        if states:
+            _write_states(output, experiment, np.concatenate(states))
     say(f"{count} samples in {output}")
     return 0
+
+
+def _compile(experiment: Experiment, mesh: Mesh, show: Callable[[Any], None]) -> Draw:
+    """The sampler: of samples, or of every so many states and then the sample."""
+    every = experiment.config.sampling.keep_every_steps
+    parts = (experiment.bind_sampler, experiment.path, experiment.solver, mesh)
+    if not every:
+        return compile_sample(*parts, shape=experiment.spec.shape, progress=show)
+    solver = cast(StepSolver, experiment.solver)  # others were refused when the experiment was assembled
+    hooks = Hooks(keep_every_steps=every, keep=solver.steps(experiment.plan) // every)
+    return compile_film(*parts[:2], solver, mesh, hooks, shape=experiment.spec.shape, progress=show)
+
+
+def _write_states(output: Path, experiment: Experiment, states: np.ndarray) -> None:
+    """The states ``(N, keep, *D)`` beside the samples: all as an array, the first few as pictures in rows."""
+    path = output.with_name(output.stem + "_states.npz")
+    every = experiment.config.sampling.keep_every_steps
+    np.savez(path, states=states, every_steps=np.int64(every))
+    say(f"their states after every {every} steps, in the model's range, in {path}")
+    if drawable(experiment.spec) and states.shape[1]:
+        first = states[:SHOWN]
+        strip = outside(experiment, first.reshape(-1, *first.shape[2:]))
+        pictures.grid(strip, columns=first.shape[1]).save(path.with_suffix(".png"))
 
 
 def _count(options: Options) -> int:

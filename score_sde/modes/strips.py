@@ -64,8 +64,9 @@ def by_evaluations(experiment: Experiment, params: Any) -> tuple[Image.Image, st
         config = experiment.config.copy_and_resolve_references()
         config.sampling.solver, config.sampling.denoise = _SOLVER, True
         config.sampling.steps = evaluations - 1  # and one to denoise
+        config.sampling.stop_after_steps, config.sampling.keep_every_steps = None, 0
         fast = assemble(config, experiment.spec)
-        draw = compile_sample(fast.bind, fast.sde, fast.solver, mesh, shape=fast.spec.shape)
+        draw = compile_sample(fast.bind_sampler, fast.path, fast.solver, mesh, shape=fast.spec.shape)
         batches = generate(
             draw,
             params,
