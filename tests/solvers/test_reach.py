@@ -34,8 +34,8 @@ def experiment(path=None, **sampling):
 
 
 def test_a_config_samples_on_the_path_of_another_process():
-    found = experiment({"name": "edm", "sigma_max": 50.0}, grid="edm", t_end=0.0)
-    assert found.sde == VP() and found.path == EDM(sigma_max=50.0)
+    found = experiment({"name": "edm", "t_max": 50.0}, grid="edm", t_end=0.0)
+    assert found.sde == VP() and found.path == EDM(t_max=50.0)
     assert found.plan.start == 50.0 and found.plan.end == 0.0
     x = 3.0 * jax.random.normal(jax.random.key(0), (16, 2))
     got = found.wrap(DATA.denoise(VP()))(x, jnp.float32(3.0))
