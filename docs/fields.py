@@ -99,7 +99,7 @@ MEANING = {
         "threshold_quantile": "dynamic: quantile of each sample that is brought into the range",
         "batch_size": "samples computed together, over all devices; the result does not depend on it",
         "denoise": "end with the expected clean sample",
-        "predictor": "pc: `euler_maruyama`, `reverse_diffusion`, `ancestral` or `none`",
+        "predictor": "pc: `euler_maruyama`, `reverse_diffusion`, `ancestral`, `ancestral_large` or `none`",
         "corrector": "pc: `langevin`, `ald` or `none`; corrected: the first two; none: the solver's own",
         "corrector_steps": "pc: corrector moves a step",
         "snr": "pc: signal-to-noise ratio of the corrector",

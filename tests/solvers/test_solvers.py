@@ -110,7 +110,7 @@ def test_probability_flow_steps_have_order_one_and_the_right_limit(predictor, na
     np.testing.assert_allclose(orders, 1.0, atol=0.15)
 
 
-@pytest.mark.parametrize("predictor", ["euler_maruyama", "reverse_diffusion", "ancestral"])
+@pytest.mark.parametrize("predictor", ["euler_maruyama", "reverse_diffusion", "ancestral", "ancestral_large"])
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve"])
 def test_stochastic_predictors_have_weak_order_one(predictor, name):
     # The moves are affine, so the moments of a Gaussian follow exactly, without sampling.
