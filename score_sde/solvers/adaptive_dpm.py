@@ -117,9 +117,11 @@ class AdaptiveDPM(Solver):
         noise: Noise,
         progress: Progress | None = None,
     ) -> Array:
-        return self.solve(denoise, sde, x, plan)[0]
+        return self.solve(denoise, sde, x, plan, progress)[0]
 
-    def solve(self, denoise: Denoise, sde: SDE, x: Array, plan: Plan) -> tuple[Array, Array]:
+    def solve(
+        self, denoise: Denoise, sde: SDE, x: Array, plan: Plan, progress: Progress | None = None
+    ) -> tuple[Array, Array]:
         """The samples, and how many steps were tried for each ``(B,)``; a try takes ``order`` evaluations."""
         start, end = (jnp.asarray(0.5 * sde.log_snr(jnp.asarray(t, x.dtype))) for t in (plan.start, plan.end))
 
@@ -127,6 +129,8 @@ class AdaptiveDPM(Solver):
             return (state.lam < end) & (state.tries < self.max_steps)
 
         def attempt(state: _State) -> _State:
+            if progress is not None:
+                jax.debug.callback(progress, jnp.max(state.tries))
             going = active(state)
             h = jnp.minimum(state.h, end - state.lam)
             low, high = self._pair(denoise, sde, state.x, state.lam, h)
