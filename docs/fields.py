@@ -74,10 +74,13 @@ MEANING = {
         "keep_last": "newest checkpoints to keep",
         "keep_every_steps": "keep those at multiples of this for good; 0: none",
         "log_every_steps": "write metrics, and look for values that are not finite, at multiples of this",
-        "eval_every_steps": "held-out loss at multiples of this, and at the end; 0: at the end only",
+        "eval_every_steps": "held-out loss of average and parameters at multiples of this, and at the end; "
+        "0: at the end only",
         "eval_examples": "held-out examples of that loss",
         "sample_every_steps": "sample grid at multiples of this, and at the end; 0: at the end only",
-        "sample_count": "samples of that grid",
+        "sample_count": "samples of that grid, and of its distance to the training data",
+        "best_metric": "the checkpoint where this is lowest is kept: `held_out_loss`, `held_out_loss_raw`, "
+        "`sample_pixels_kid` (or another of `evaluate.features`), or empty: none is",
         "conditional": "hand the labels of the data to the network",
         "label_dropout": "with `conditional`: share of labels withheld, for classifier-free guidance",
     },
@@ -165,7 +168,8 @@ MEANING = {
         "levels": "noise levels at which the loss is measured",
         "metrics": "scores of samples: `frechet`, `kid`, `inception_score`, `prdc`; see "
         "[Evaluation](evaluation.md)",
-        "features": "what they compare: `pixels`, `classifier` or `inception`",
+        "features": "what they compare: `pixels`, `classifier`, `inception`, `inception_spatial`, or "
+        "`module:function` of your own",
         "weights": "inception: the weight file; classifier: its file; none: `classifier.npz` in the workdir",
         "resize": "inception: `tensorflow`, `pytorch_fid` or `clean`",
         "reference": "what samples are compared with, as `--reference`; none: the split below",

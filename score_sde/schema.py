@@ -79,6 +79,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "eval_examples": 512,
         "sample_every_steps": 50_000,
         "sample_count": 64,
+        "best_metric": "held_out_loss",
         "conditional": False,
         "label_dropout": 0.0,
     },

@@ -43,7 +43,7 @@ def sample(options: Options) -> int:
     with Progress(count, f"sample (checkpoint {step})", "sample", quiet=not is_chief()) as progress:
 
         def show(i: Any) -> None:
-            progress.update(progress.done, f"step {int(i) + 1}/{steps}")
+            progress.update(progress.done, f"step {int(i) + 1}" + (f"/{steps}" if steps else ""))
 
         draw = _compile(experiment, mesh, show)
         for batch in generate(
