@@ -71,10 +71,13 @@ MEANING = {
         "keep_last": "newest checkpoints to keep",
         "keep_every_steps": "keep those at multiples of this for good; 0: none",
         "log_every_steps": "write metrics, and look for values that are not finite, at multiples of this",
-        "eval_every_steps": "held-out loss at multiples of this, and at the end; 0: at the end only",
+        "eval_every_steps": "held-out loss of average and parameters at multiples of this, and at the end; "
+        "0: at the end only",
         "eval_examples": "held-out examples of that loss",
         "sample_every_steps": "sample grid at multiples of this, and at the end; 0: at the end only",
-        "sample_count": "samples of that grid",
+        "sample_count": "samples of that grid, and of its distance to the training data",
+        "best_metric": "the checkpoint where this is lowest is kept: `held_out_loss`, `held_out_loss_raw`, "
+        "`sample_pixels_kid` (or another of `evaluate.features`), or empty: none is",
         "conditional": "hand the labels of the data to the network",
         "label_dropout": "with `conditional`: share of labels withheld, for classifier-free guidance",
     },
@@ -161,7 +164,8 @@ MEANING = {
         "levels": "noise levels at which the loss is measured",
         "metrics": "scores of samples: `frechet`, `kid`, `inception_score`, `prdc`; see "
         "[Evaluation](evaluation.md)",
-        "features": "what they compare: `pixels`, `classifier` or `inception`",
+        "features": "what they compare: `pixels`, `classifier`, `inception`, `inception_spatial`, or "
+        "`module:function` of your own",
         "weights": "inception: the weight file; classifier: its file; none: `classifier.npz` in the workdir",
         "resize": "inception: `tensorflow`, `pytorch_fid` or `clean`",
         "reference": "what samples are compared with, as `--reference`; none: the split below",
@@ -173,6 +177,41 @@ MEANING = {
         "kid_seed": "kid: of the draw of subsets",
         "splits": "inception_score: parts of the second form",
         "nearest": "prdc: balls reach to this nearest neighbour",
+    },
+    "codes": {
+        "solver": "`ode` (adaptive), or a deterministic solver to walk both ways, such as `ddim`",
+        "rtol": "`ode`: relative tolerance for an example",
+        "atol": "`ode`: absolute tolerance for an example",
+        "method": "`ode`: `dopri5`, `tsit5`, `bosh3`, `dopri8` or `heun`",
+        "max_steps": "`ode`: after so many steps an example is given up",
+        "steps": "other solvers: steps each way",
+        "grid": "other solvers: time grid, as in `sampling`",
+        "t_min": "where the data are taken to lie; none: that of the process",
+        "batch_size": "examples computed together, over all devices",
+        "split": "`train` or `test`: which examples, without `--samples`",
+        "num_examples": "the first so many; none: all",
+        "frames": "interpolate: pictures from one example to the next, ends included",
+        "temperature": "decode: factor on the codes, or several, one for each column of the grid",
+    },
+    "search": {
+        "features": "`network`, `codes`, `pixels`, `classifier`, `inception` or `file`; of several, the "
+        "first searches and the others are compared with it",
+        "log_snr": "network: noise level; of several, the best for the labels of the training data",
+        "layer": "network: name of a layer; empty: the last at the lowest resolution",
+        "cells": "network: parts of every axis over which features are averaged",
+        "draws": "network: draws of the noise to average over; 0: no noise, only its scale",
+        "file": "file: .npy of vectors `(N, d)`, one for each example",
+        "metric": "`cosine` (after the mean is subtracted) or `euclidean`",
+        "nearest": "neighbours shown, and counted for the accuracy",
+        "split": "`train` or `test`: which examples are searched, without `--samples`",
+        "num_examples": "the first so many; none: all",
+        "batch_size": "examples computed together, over all devices",
+    },
+    "outliers": {
+        "scores": "`typicality`, `likelihood`, `complexity`; the first chooses what the picture shows",
+        "foreign": "without `--samples`: what held-out examples are turned into: `constant`, `noise`, "
+        "`shuffled`, `rotated`, `inverted`",
+        "num_examples": "so many training and held-out examples",
     },
     "classifier": {
         "widths": "channels of each stage; the last is the number of features",

@@ -103,14 +103,50 @@ class Net:
         Raises:
           ValueError: the network cannot work with these shapes, or with an entry of ``cond``.
         """
-        c_noise = jnp.asarray(c_noise, jnp.float32)
-        if c_noise.ndim == 0:
-            c_noise = jnp.full(x.shape[:1], c_noise)
+        c_noise = _per_example(c_noise, x)
         rngs = {} if key is None else {"dropout": key}
         output: Any = self.module.apply(
             {"params": params}, x, c_noise, cond, train=key is not None, rngs=rngs
         )
         return output
+
+    def features(
+        self,
+        params: Mapping[str, Any],
+        x: Array,
+        c_noise: Array | float,
+        cond: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Feature maps inside the network, without dropout; arguments and errors as of a call.
+
+        Returns:
+          ``(B, *S', C')`` float32 by the names of the outermost layers, in the order in which they act; a
+          layer that puts out anything else, such as the embedded noise level, is left out.
+        """
+
+        def outermost(module: nn.Module, method: str) -> bool:
+            return method == "__call__" and len(module.path) == 1
+
+        _, state = self.module.apply(
+            {"params": params},
+            x,
+            _per_example(c_noise, x),
+            cond,
+            train=False,
+            capture_intermediates=outermost,
+            mutable=["intermediates"],
+        )
+        kept = {name: layer["__call__"][-1] for name, layer in state["intermediates"].items()}
+        return {
+            name: value.astype(jnp.float32)
+            for name, value in kept.items()
+            if isinstance(value, jax.Array) and value.ndim == x.ndim
+        }
+
+
+def _per_example(c_noise: Array | float, x: Array) -> Array:
+    c_noise = jnp.asarray(c_noise, jnp.float32)
+    return jnp.full(x.shape[:1], c_noise) if c_noise.ndim == 0 else c_noise
 
 
 @functools.lru_cache(maxsize=64)

@@ -227,6 +227,17 @@ def test_progress_counts_the_steps():
     assert sorted(seen) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["adaptive_sde", "adaptive_dpm"])
+def test_progress_counts_the_tries(key):
+    sde, solver, seen = VP(), SOLVERS[key](), []
+    plan = solver.plan(sde, np.linspace(1, 1e-3, 6))
+    keys = sample_keys(0, jnp.arange(2))
+    sample(keys, DATA.denoise(sde), sde, solver, plan, shape=(2,), progress=lambda i: seen.append(int(i)))
+    jax.effects_barrier()
+    assert sorted(seen) == list(range(len(seen))) and len(seen) > 5
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
