@@ -10,6 +10,7 @@ from jax import Array
 
 from score_sde.nets import layers
 from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.remat import rematerialised
 from score_sde.nets.songunet import SongUNet
 
 _NORM = functools.partial(layers.GroupNorm, 1e-5)
@@ -62,10 +63,11 @@ class ADM(SongUNet):
         return self._conv(self.out_channels or channels, "out_conv", self.init_scale)(h)
 
     def _attention(self, name: str) -> "_Attention":
-        return _Attention(self.init_scale, self.skip_rescale, self.dtype, 64, _NORM, name=name)
+        attention = rematerialised(_Attention, self.remat)
+        return attention(self.init_scale, self.skip_rescale, self.dtype, 64, _NORM, name=name)
 
     def _block(self, features: int, name: str, resample: str = "none") -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             resample,
             nonlinearity=self.nonlinearity,

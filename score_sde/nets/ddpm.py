@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.nets import checks, layers
+from score_sde.nets.remat import POLICIES, rematerialised
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "up_attention": ("level", "block"),
     "downsample_padding": (0, 1),
     "nonlinearity": tuple(layers.ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
+    "remat": tuple(POLICIES),
 }
 
 
@@ -42,6 +44,8 @@ class DDPM(nn.Module):
       nonlinearity: ``swish``, ``elu``, ``relu`` or ``lrelu`` (slope 0.2).
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
+      remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
+        (all but convolutions and matrix products) or ``full``.
     """
 
     nf: int = 128
@@ -61,6 +65,7 @@ class DDPM(nn.Module):
     nonlinearity: str = "swish"
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
@@ -142,7 +147,7 @@ class DDPM(nn.Module):
         return layers.Conv(features, scale, dtype=self.dtype, name=name)
 
     def _block(self, features: int, name: str) -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             shortcut_scale=0.1,
             nonlinearity=self.nonlinearity,
@@ -158,7 +163,7 @@ class DDPM(nn.Module):
         return self._attention(name)(h) if h.shape[1] in self.attn_resolutions else h
 
     def _attention(self, name: str) -> layers.Attention:
-        return layers.Attention(
+        return rematerialised(layers.Attention, self.remat)(
             skip_rescale=False,
             dtype=self.dtype,
             head_channels=self.attention_head_dim,
