@@ -16,6 +16,7 @@ from flax import struct
 from flax.core import meta
 from jax import Array, lax
 
+from score_sde.nets.convolution import convolve
 from score_sde.nets.resample import BOX, downsample, smooth, upsample
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -134,23 +135,6 @@ class Dense(nn.Module):
             return y
         bias = self.param("bias", described("constant", 0.0), (self.features,))
         return y + _along_channels(bias.astype(self.dtype), y)
-
-
-def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:
-    """``(B, *S, I)`` with a kernel ``(*K, I, O)``, every spatial axis alike, padded with zeros."""
-    rank = x.ndim - 2
-    last = rank + 1
-    spatial = tuple(range(1, last))
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride,) * rank,
-        padding=(padding,) * rank,
-        rhs_dilation=(dilation,) * rank,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            (0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial)
-        ),
-    )
 
 
 class Conv(nn.Module):
