@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 from score_sde import likelihood, nets
 from score_sde.config import ConfigError, build, find, options
 from score_sde.data import AUGMENT_DIM, SOURCES, Scaling, Source, Spec, augment, random_flip
-from score_sde.denoiser import LABELS, PREDICTIONS, Cond, Denoiser, Precondition
+from score_sde.denoiser import LABELS, PREDICTIONS, Cond, Denoise, Denoiser, Precondition
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
 from score_sde.schema import NAMED
 from score_sde.sde import SDE
-from score_sde.solvers import GRIDS, SOLVERS, Plan, Solver
+from score_sde.solvers import GRIDS, SOLVERS, THRESHOLDS, Plan, Solver, across
 from score_sde.train import Objective
 from score_sde.train.ema import Decay
 
@@ -36,6 +36,9 @@ class Experiment:
     Attributes:
       config: complete.
       spec: what one example of the data is.
+      path: the process whose path samples follow; ``sde``, or another.
+      wrap: the model's denoiser to that of the sampler.
+      solver, plan: how samples are drawn on that path.
       scaling: raw data to the model's range and back.
     """
 
@@ -47,6 +50,8 @@ class Experiment:
     loss: DenoisingLoss
     optimizer: optax.GradientTransformation
     ema: Decay
+    path: SDE
+    wrap: Callable[[Denoise], Denoise]
     solver: Solver
     plan: Plan
     divergence: likelihood.Hutchinson | likelihood.Exact
@@ -61,6 +66,10 @@ class Experiment:
         if cond is not None and not self.config.training.conditional:
             cond = {name: value for name, value in cond.items() if name != "label"} or None
         return Denoiser(params, self.sde, self.net, self.precondition, cond)
+
+    def bind_sampler(self, params: Any, cond: Cond = None) -> Denoise:
+        """What a solver is given: ``bind`` on the path of the samples, under the threshold."""
+        return self.wrap(self.bind(params, cond))
 
     def prepare(self, batch: dict[str, Array], key: Array) -> tuple[Array, Cond]:
         """A raw training batch as the model sees it, flipped, scaled and augmented; and its conditions."""
@@ -153,22 +162,11 @@ def assemble(config: Any, spec: Spec) -> Experiment:
             f"config.sde.name = {config.sde.name!r} is continuous: denoiser.label = 'index' or "
             "'reverse_index' and loss.times = 'levels' need 'ddpm' or 'smld'"
         )
-    solver = build(
-        find(SOLVERS, config.sampling.solver, "sampling.solver"), _only_set(config.sampling), "sampling"
-    )
-    make_grid = find(GRIDS, config.sampling.grid, "sampling.grid")
-    given = {"sde": sde} if "sde" in options(make_grid) else {}
-    grid = build(make_grid, config.sampling, "sampling", **given)
-    start, end, steps = sde.t_max, config.sampling.t_end, config.sampling.steps
-    if not 0 <= end < start:
-        raise ConfigError(f"config.sampling.t_end = {end}: must be in [0, {start})")
-    try:
-        plan = solver.plan(sde, grid(start, end, steps))
-    except ValueError as error:
-        raise ConfigError(f"config.sampling: {error}") from error
+    path = build(_member(config, "path"), config.path, "path") or sde
+    solver, plan = _sampler(config, path)
     t_min = config.likelihood.t_min
-    if t_min is not None and not 0 < t_min < start:
-        raise ConfigError(f"config.likelihood.t_min = {t_min}: must be in (0, {start})")
+    if t_min is not None and not 0 < t_min < sde.t_max:
+        raise ConfigError(f"config.likelihood.t_min = {t_min}: must be in (0, {sde.t_max})")
     divergence = build(
         find(likelihood.DIVERGENCES, config.likelihood.divergence, "likelihood.divergence"),
         config.likelihood,
@@ -188,11 +186,58 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         ),
         optimizer=_with_batch_size(config, "optimizer"),
         ema=_with_batch_size(config, "ema"),
+        path=path,
+        wrap=_wrapper(config, sde, path, scaling),
         solver=solver,
         plan=plan,
         divergence=divergence,
         scaling=scaling,
     )
+
+
+def _sampler(config: Any, path: SDE) -> tuple[Solver, Plan]:
+    """The solver, and its plan on the path of the samples."""
+    sampling = config.sampling
+    solver = build(find(SOLVERS, sampling.solver, "sampling.solver"), _only_set(sampling), "sampling")
+    make_grid = find(GRIDS, sampling.grid, "sampling.grid")
+    given = {"sde": path} if "sde" in options(make_grid) else {}
+    grid = build(make_grid, sampling, "sampling", **given)
+    start, end, steps, last = path.t_max, sampling.t_end, sampling.steps, sampling.stop_after_steps
+    if not 0 <= end < start:
+        raise ConfigError(f"config.sampling.t_end = {end}: must be in [0, {start})")
+    if last is not None and not 1 <= last <= steps:
+        raise ConfigError(f"config.sampling.stop_after_steps = {last}: must be in 1 to steps = {steps}")
+    if sampling.keep_every_steps and not solver.has_steps:
+        raise ConfigError(
+            f"config.sampling.keep_every_steps = {sampling.keep_every_steps}: must be 0, for "
+            f"sampling.solver = {sampling.solver!r} chooses its steps on the way"
+        )
+    try:
+        return solver, solver.plan(path, grid(start, end, steps)[: None if last is None else last + 1])
+    except ValueError as error:
+        raise ConfigError(f"config.sampling: {error}") from error
+
+
+def _wrapper(config: Any, sde: SDE, path: SDE, scaling: Scaling) -> Callable[[Denoise], Denoise]:
+    """From the model's denoiser to the sampler's: the other path, and then the threshold."""
+    sampling = config.sampling
+    if sampling.levels and path is sde:
+        raise ConfigError(
+            f"config.sampling.levels = {sampling.levels}: must be 0 with config.path.name = 'trained'"
+        )
+    make = find(THRESHOLDS, sampling.threshold, "sampling.threshold")
+    if "low" in options(make):
+        if scaling.levels is None:
+            raise ConfigError(
+                f"config.sampling.threshold = {sampling.threshold!r}: must be 'none', for continuous data "
+                "have no range"
+            )
+        limit = build(make, sampling, "sampling", low=scaling.low, high=scaling.high)
+    else:
+        limit = build(make, sampling, "sampling")
+    if path is sde:
+        return limit
+    return lambda denoise: limit(across(denoise, sde, path, levels=sampling.levels))
 
 
 def _member(config: Any, section: str) -> Callable[..., Any]:
@@ -238,7 +283,7 @@ def _check_numbers(config: Any) -> None:
         ("mesh", ["fsdp"]),
     ]
     natural = [("training", ["keep_every_steps", "eval_every_steps", "sample_every_steps"])]
-    natural += [("evaluate", ["bootstrap"])]
+    natural += [("evaluate", ["bootstrap"]), ("sampling", ["keep_every_steps", "levels"])]
     for allowed, least, groups in (("positive", 0, positive), ("0 or more", -1, natural)):
         for section, keys in groups:
             for key in keys:

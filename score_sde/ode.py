@@ -3,7 +3,8 @@
 The integrator is diffrax's; the step size belongs to each example, so that an example's result depends
 neither on the batch it shares nor on the number of devices.  The field is still evaluated for the whole
 batch at once: ``vmap`` over single solves is told how to batch the field by ``custom_vmap``, and what the
-field has bound for the batch (labels, probes) stays bound.
+field has bound for the batch (labels, probes) stays bound.  ``CONTROLS`` has the other choice too, one step
+size for the batch.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,21 @@ from jax.custom_batching import custom_vmap
 State = Any
 Field = Callable[[Array, State], State]
 
-METHODS = {"dopri5": diffrax.Dopri5, "tsit5": diffrax.Tsit5}
+
+class Method(NamedTuple):
+    """An embedded explicit Runge-Kutta method, and the field evaluations of one of its steps."""
+
+    solver: Callable[..., diffrax.AbstractERK]
+    evaluations: int
+
+
+METHODS = {
+    "dopri5": Method(diffrax.Dopri5, 6),  # the last slope is the next step's first, as in all but Heun's
+    "tsit5": Method(diffrax.Tsit5, 6),
+    "bosh3": Method(diffrax.Bosh3, 3),
+    "dopri8": Method(diffrax.Dopri8, 13),
+    "heun": Method(diffrax.Heun, 2),
+}
 
 
 class Solution(NamedTuple):
@@ -33,6 +48,56 @@ class Solution(NamedTuple):
     evaluations: Array
 
 
+class Accuracy(NamedTuple):
+    """How an ODE is solved.
+
+    Attributes:
+      rtol, atol: tolerances on the root mean square over all entries that share a step size.
+      max_steps: accepted and rejected steps after which an example is given up.
+      method: ``dopri5`` (Dormand & Prince 1980), ``tsit5`` (Tsitouras 2011), both of order 5, ``bosh3``
+        (Bogacki & Shampine 1989), ``dopri8`` (Prince & Dormand 1981), or ``heun``, of order 2.
+    """
+
+    rtol: float | Array = 1e-5
+    atol: float | Array = 1e-5
+    max_steps: int = 4096
+    method: str = "dopri5"
+
+
+def integrate_each(
+    field: Field, y0: State, t0: Array | float, t1: Array | float, accuracy: Accuracy
+) -> Solution:
+    """Integrate ``dy/dt = field(t, y)`` from ``t0`` to ``t1``, forwards or back, each at its own pace.
+
+    Args:
+      field: ``(t: (B,), y) -> dy/dt`` with the structure of ``y``; examples must not interact.
+      y0: pytree of arrays with a leading axis ``B``.
+    """
+    size = jax.tree.leaves(y0)[0].shape[0]
+    single, captured = _per_example(field, jnp.zeros(size), y0)
+
+    def solve(y: State, captured: list[Array]) -> Solution:
+        return _solve(single, y, t0, t1, captured, accuracy)
+
+    return jax.vmap(solve, in_axes=(0, None))(y0, captured)
+
+
+def integrate_together(
+    field: Field, y0: State, t0: Array | float, t1: Array | float, accuracy: Accuracy
+) -> Solution:
+    """The same with one step size for the whole batch, as the official code has it."""
+    size = jax.tree.leaves(y0)[0].shape[0]
+
+    def whole(t: Array, y: State, args: None) -> State:
+        return field(jnp.broadcast_to(t, (size,)), y)
+
+    y, evaluations = _solve(whole, y0, t0, t1, None, accuracy)
+    return Solution(y, jnp.broadcast_to(evaluations, (size,)))
+
+
+CONTROLS = {"sample": integrate_each, "batch": integrate_together}
+
+
 def integrate(
     field: Field,
     y0: State,
@@ -44,41 +109,33 @@ def integrate(
     max_steps: int = 4096,
     method: str = "dopri5",
 ) -> Solution:
-    """Integrate ``dy/dt = field(t, y)`` from ``t0`` to ``t1`` (either may be the larger).
+    """``integrate_each`` with the fields of ``Accuracy`` spelt out."""
+    return integrate_each(field, y0, t0, t1, Accuracy(rtol, atol, max_steps, method))
 
-    Args:
-      field: ``(t: (B,), y) -> dy/dt`` with the structure of ``y``; examples must not interact.
-      y0: pytree of arrays with a leading axis ``B``.
-      rtol, atol: tolerances on the root mean square over all entries of one example's state.
-      max_steps: accepted and rejected steps after which an example is given up.
-      method: ``"dopri5"`` (Dormand & Prince 1980) or ``"tsit5"`` (Tsitouras 2011), both of order 5.
-    """
-    size = jax.tree.leaves(y0)[0].shape[0]
-    single, captured = _per_example(field, jnp.zeros(size), y0)
-    scheme = METHODS[method](scan_kind="lax")  # one copy of the field in the program, not six
 
-    def solve(y: State, captured: list[Array]) -> Solution:
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(single),
-            scheme,
-            t0,
-            t1,
-            dt0=None,
-            y0=y,
-            args=captured,
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
-            max_steps=max_steps,
-            saveat=diffrax.SaveAt(t1=True),
-            adjoint=diffrax.ForwardMode(),
-            throw=False,
-        )
-        assert solution.ys is not None
-        ok = solution.result == diffrax.RESULTS.successful
-        y1 = jax.tree.map(lambda a: jnp.where(ok, a[0], jnp.nan), solution.ys)
-        # Two for the first step size, then six a step: the last slope is the next step's first.
-        return Solution(y1, 2 + 6 * solution.stats["num_steps"])
-
-    return jax.vmap(solve, in_axes=(0, None))(y0, captured)
+def _solve(
+    field: Callable, y0: State, t0: Array | float, t1: Array | float, args: Any, accuracy: Accuracy
+) -> Solution:
+    """One solve with one step size."""
+    method = METHODS[accuracy.method]
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        method.solver(scan_kind="lax"),  # one copy of the field in the program, not one a stage
+        t0,
+        t1,
+        dt0=None,
+        y0=y0,
+        args=args,
+        stepsize_controller=diffrax.PIDController(rtol=accuracy.rtol, atol=accuracy.atol),
+        max_steps=accuracy.max_steps,
+        saveat=diffrax.SaveAt(t1=True),
+        adjoint=diffrax.ForwardMode(),
+        throw=False,
+    )
+    assert solution.ys is not None
+    ok = solution.result == diffrax.RESULTS.successful
+    y1 = jax.tree.map(lambda a: jnp.where(ok, a[0], jnp.nan), solution.ys)
+    return Solution(y1, 2 + method.evaluations * solution.stats["num_steps"])  # two for the first step size
 
 
 def _per_example(field: Field, t: Array, y: State) -> tuple[Callable, list[Array]]:

@@ -91,14 +91,38 @@ def compile_sample(
     Args:
       bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
     """
-
     program = solver.program
 
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
-        denoise = bind(params, cond)
-        return sample(keys, denoise, sde, program, plan, shape=shape, progress=progress)
+        return sample(keys, bind(params, cond), sde, program, plan, shape=shape, progress=progress)
 
-    if not program.couples_batch:
+    return _over_devices(draw, mesh, program.couples_batch)
+
+
+def compile_film(
+    bind: Callable[[Any, Cond], Denoise],
+    sde: SDE,
+    solver: StepSolver,
+    mesh: Mesh,
+    hooks: Hooks,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> Draw:
+    """``compile_sample`` with hooks: ``(B, hooks.keep + 1, *shape)``, the kept states and the samples."""
+    program: Any = solver.program
+
+    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
+        x, kept = sample_with_hooks(
+            keys, bind(params, cond), sde, program, plan, hooks, shape=shape, progress=progress
+        )
+        return jnp.moveaxis(jnp.concatenate([kept, x[None]]), 0, 1)
+
+    return _over_devices(draw, mesh, program.couples_batch)
+
+
+def _over_devices(draw: Draw, mesh: Mesh, couples_batch: bool) -> Draw:
+    if not couples_batch:
         whole, split = PartitionSpec(), PartitionSpec(BATCH)
         draw = jax.shard_map(
             draw,

@@ -11,9 +11,13 @@ from score_sde.config import ConfigError, check_fields, find, options
 from score_sde.sde import SDES
 from score_sde.train import EMAS, OPTIMIZERS
 
+# The process whose path samples follow: that of the training, or another at equal log-SNR.
+PATHS: dict[str, Callable[..., Any]] = {"trained": lambda: None, **SDES}
+
 # Sections whose entry ``name`` picks a member of a table; the other entries are the member's options.
 NAMED: dict[str, dict[str, Callable[..., Any]]] = {
     "sde": SDES,
+    "path": PATHS,
     "model": nets.NETS,
     "optimizer": OPTIMIZERS,
     "ema": EMAS,
@@ -87,6 +91,12 @@ FIELDS: dict[str, dict[str, Any]] = {
         "rho": 7.0,
         "shift": 1.0,
         "times": (),
+        "times_file": str,
+        "stop_after_steps": int,
+        "keep_every_steps": 0,
+        "levels": 0,
+        "threshold": "none",
+        "threshold_quantile": 0.995,
         "batch_size": 64,
         "denoise": True,
         "predictor": "euler_maruyama",
@@ -107,6 +117,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "space": str,
         "stage": float,
         "stages": str,
+        "inner": str,
         "s_churn": 0.0,
         "s_min": 0.0,
         "s_max": float,
@@ -123,6 +134,12 @@ FIELDS: dict[str, dict[str, Any]] = {
         "rtol": 1e-5,
         "atol": 1e-5,
         "method": "dopri5",
+        "error_control": "sample",
+        "dpm_rtol": 0.05,
+        "dpm_atol": 0.0078,
+        "dpm_first": 0.05,
+        "dpm_control": "sample",
+        "controller": "plain",
         "max_steps": 4096,
     },
     "likelihood": {

@@ -20,6 +20,7 @@ from score_sde.modes.workdir import is_chief, outside, restore_average
 from score_sde.nets import digest
 from score_sde.progress import Progress
 from score_sde.sampling import Draw, compile_sample, generate
+from score_sde.solvers import Plan
 
 SHOWN = 64  # samples whose values are kept beside their features
 
@@ -34,7 +35,11 @@ class Generator:
         self.seed = experiment.config.seed if options.seed is None else options.seed
         self._size = round_up(min(experiment.config.sampling.batch_size, count), self._mesh)
         self._draw: Draw = compile_sample(
-            experiment.bind, experiment.sde, experiment.solver, self._mesh, shape=experiment.spec.shape
+            experiment.bind_sampler,
+            experiment.path,
+            experiment.solver,
+            self._mesh,
+            shape=experiment.spec.shape,
         )
 
     def protocol(self) -> Protocol:
@@ -79,14 +84,20 @@ class Generator:
     def _name(self, weights: str) -> str:
         """Of the directory: everything that decides what a sample and its features are."""
         config = self._experiment.config.to_dict()
-        sections = ("sde", "model", "denoiser", "sampling", "data")
+        sections = ("sde", "path", "model", "denoiser", "sampling", "data")
         what = {
             **{section: config[section] for section in sections},
             "conditional": config["training"]["conditional"],
             "parameters": weights,
+            "plan": _digest(self._experiment.plan),  # which may come from a file
             "seed": self.seed,
             "batch": self._size,  # the last bits of a sample depend on it
             "jax": jax.__version__,
             "protocol": dataclasses.asdict(self.protocol()),
         }
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _digest(plan: Plan) -> str:
+    leaves = jax.tree.leaves(plan)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves)).hexdigest()

@@ -1,11 +1,14 @@
 """``--mode=sample``."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from score_sde import pictures
 from score_sde.config import ConfigError
@@ -16,7 +19,10 @@ from score_sde.mesh import round_up
 from score_sde.modes.stored import Stored, identity
 from score_sde.modes.workdir import drawable, from_workdir, is_chief, outside, restore_average, say
 from score_sde.progress import Progress
-from score_sde.sampling import compile_sample, generate, generate_share
+from score_sde.sampling import Draw, compile_film, compile_sample, generate, generate_share
+from score_sde.solvers import Hooks, StepSolver
+
+SHOWN = 8  # samples whose states are shown
 
 
 def sample(options: Options) -> int:
@@ -27,48 +33,117 @@ def sample(options: Options) -> int:
     output = _output(options, spec)
     step, mesh, params = restore_average(options, experiment)
     labels = _labels(options, experiment)
-    count = _count(options)
-    size = round_up(min(experiment.config.sampling.batch_size, count), mesh)
-    steps = next((len(rows) for rows in jax.tree.leaves(experiment.plan.rows)), 0)
-    stored = None
-    if output.suffix != ".png":
-        # A file of arrays is joined from parts when all are there.
-        place = output.with_name(output.name + ".parts") if output.suffix else output
-        what = identity(experiment, params, options.label, seed, size)
-        stored = Stored(place, count, as_pictures=not output.suffix, what=what)
-    firsts = list(range(0, count, size)) if stored is None else stored.missing(size)
-    there = count - sum(min(size, count - first) for first in firsts)
-    if there:
-        say(f"going on: {there} of {count} samples are there")
-    kept: list[np.ndarray] = []
-    title = f"sample (checkpoint {step})"
-    with Progress(count, title, "sample", start=there, quiet=not is_chief()) as progress:
+    work = _Work(options, experiment, step, mesh, params, labels, _count(options), seed)
+    if output.suffix == ".png" or experiment.config.sampling.keep_every_steps:
+        _in_memory(work, output)
+    else:
+        _to_disk(work, output)
+    say(f"{work.count} samples in {output}")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be drawn, and of what."""
+
+    options: Options
+    experiment: Experiment
+    step: int
+    mesh: Mesh
+    params: Any
+    labels: np.ndarray | None
+    count: int
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Samples of a batch."""
+        return round_up(min(self.experiment.config.sampling.batch_size, self.count), self.mesh)
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Arguments of those who generate."""
+        return {"seed": self.seed, "num_samples": self.count, "labels": self.labels}
+
+    def progress(self, there: int = 0) -> Progress:
+        title = f"sample (checkpoint {self.step})"
+        return Progress(self.count, title, "sample", start=there, quiet=not is_chief())
+
+    def compile(self, progress: Progress) -> Draw:
+        plan = self.experiment.plan
+        steps = next((len(rows) for rows in jax.tree.leaves(plan.rows)), 0)
 
         def show(i: Any) -> None:
             progress.update(progress.done, f"step {int(i) + 1}/{steps}")
 
-        draw = compile_sample(
-            experiment.bind, experiment.sde, experiment.solver, mesh, shape=spec.shape, progress=show
-        )
-        plan = experiment.plan
-        if stored is None:
-            options_of = {"seed": seed, "num_samples": count, "batch_size": size, "labels": labels}
-            for batch in generate(draw, params, plan, mesh, **options_of):
-                kept.append(outside(experiment, batch))
-                progress.update(progress.done + len(batch))
-        else:
-            options_of = {"seed": seed, "num_samples": count, "size": size, "labels": labels}
-            for first, rows in generate_share(draw, params, plan, firsts=firsts, **options_of):
-                stored.write(first, outside(experiment, rows))
-                progress.update(min(count, progress.done + size))
-    if stored is None and is_chief():
-        pictures.write(output, np.concatenate(kept), seed=seed)
-    if stored is not None and jax.process_count() > 1:
+        return _compile(self.experiment, self.mesh, show)
+
+
+def _in_memory(work: _Work, output: Path) -> None:
+    """All samples at once: for one picture of them, and where states on the way are kept."""
+    experiment = work.experiment
+    batches: list[np.ndarray] = []
+    states: list[np.ndarray] = []
+    with work.progress() as progress:
+        draw = work.compile(progress)
+        for batch in generate(
+            draw, work.params, experiment.plan, work.mesh, batch_size=work.size, **work.draws
+        ):
+            if experiment.config.sampling.keep_every_steps:
+                states.append(batch[:, :-1])
+                batch = batch[:, -1]
+            batches.append(outside(experiment, batch))
+            progress.update(progress.done + len(batch))
+    if is_chief():
+        pictures.write(output, np.concatenate(batches), seed=work.seed)
+        if states:
+            _write_states(output, experiment, np.concatenate(states))
+
+
+def _to_disk(work: _Work, output: Path) -> None:
+    """Batch by batch, each process its own share, going on from what is there."""
+    experiment, count, size = work.experiment, work.count, work.size
+    # A file of arrays is joined from parts when all are there.
+    place = output.with_name(output.name + ".parts") if output.suffix else output
+    what = identity(experiment, work.params, work.options.label, work.seed, size)
+    stored = Stored(place, count, as_pictures=not output.suffix, what=what)
+    firsts = stored.missing(size)
+    there = count - sum(min(size, count - first) for first in firsts)
+    if there:
+        say(f"going on: {there} of {count} samples are there")
+    with work.progress(there) as progress:
+        draw = work.compile(progress)
+        shares = generate_share(draw, work.params, experiment.plan, firsts=firsts, size=size, **work.draws)
+        for first, rows in shares:
+            stored.write(first, outside(experiment, rows))
+            progress.update(min(count, progress.done + size))
+    if jax.process_count() > 1:
         multihost_utils.sync_global_devices("samples are written")
-    if stored is not None and output.suffix and is_chief():
-        stored.join(output, seed)
-    say(f"{count} samples in {output}")
-    return 0
+    if output.suffix and is_chief():
+        stored.join(output, work.seed)
+
+
+def _compile(experiment: Experiment, mesh: Mesh, show: Callable[[Any], None]) -> Draw:
+    """The sampler: of samples, or of every so many states and then the sample."""
+    every = experiment.config.sampling.keep_every_steps
+    parts = (experiment.bind_sampler, experiment.path, experiment.solver, mesh)
+    if not every:
+        return compile_sample(*parts, shape=experiment.spec.shape, progress=show)
+    solver = cast(StepSolver, experiment.solver)  # others were refused when the experiment was assembled
+    hooks = Hooks(keep_every_steps=every, keep=solver.steps(experiment.plan) // every)
+    return compile_film(*parts[:2], solver, mesh, hooks, shape=experiment.spec.shape, progress=show)
+
+
+def _write_states(output: Path, experiment: Experiment, states: np.ndarray) -> None:
+    """The states ``(N, keep, *D)`` beside the samples: all as an array, the first few as pictures in rows."""
+    path = output.with_name(output.stem + "_states.npz")
+    every = experiment.config.sampling.keep_every_steps
+    np.savez(path, states=states, every_steps=np.int64(every))
+    say(f"their states after every {every} steps, in the model's range, in {path}")
+    if drawable(experiment.spec) and states.shape[1]:
+        first = states[:SHOWN]
+        strip = outside(experiment, first.reshape(-1, *first.shape[2:]))
+        pictures.grid(strip, columns=first.shape[1]).save(path.with_suffix(".png"))
 
 
 def _count(options: Options) -> int:

@@ -19,7 +19,7 @@ from score_sde.modes.workdir import is_chief, write_report
 from score_sde.nets import digest
 
 RECORD = "samples.json"
-SECTIONS = ("sde", "model", "denoiser", "sampling", "data")
+SECTIONS = ("sde", "path", "model", "denoiser", "sampling", "data")
 
 
 def identity(experiment: Experiment, params: Any, label: Any, seed: int, size: int) -> dict[str, Any]:

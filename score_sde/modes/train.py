@@ -128,7 +128,7 @@ def _grids(experiment: Experiment, workdir: Path, mesh: Any) -> Every:
     """Sample grids of the averaged parameters, always from the same noise."""
     config = experiment.config
     draw = compile_sample(
-        experiment.bind, experiment.sde, experiment.solver, mesh, shape=experiment.spec.shape
+        experiment.bind_sampler, experiment.path, experiment.solver, mesh, shape=experiment.spec.shape
     )
     count = config.training.sample_count
     labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None

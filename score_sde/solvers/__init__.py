@@ -1,7 +1,8 @@
 """Solvers.  To add one: a class with ``plan`` and ``step``, and a line in ``SOLVERS``."""
 
-from score_sde.solvers.across import across, dynamic_threshold, threshold
+from score_sde.solvers.across import across
 from score_sde.solvers.adaptive import AdaptiveODE
+from score_sde.solvers.adaptive_dpm import AdaptiveDPM
 from score_sde.solvers.adaptive_sde import AdaptiveSDE
 from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
 from score_sde.solvers.corrected import Corrected
@@ -10,18 +11,22 @@ from score_sde.solvers.hooks import Hooks
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
 from score_sde.solvers.members import MULTISTEP
 from score_sde.solvers.pc import PC
+from score_sde.solvers.plms import PLMS
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA
 from score_sde.solvers.singlestep import SINGLESTEP
 from score_sde.solvers.stochastic import STOCHASTIC
+from score_sde.solvers.thresholds import THRESHOLDS, Dynamic, Static
 
 SOLVERS = {
     "pc": PC,
     "ode": AdaptiveODE,
     **MULTISTEP,
+    "plms": PLMS,
     **RUNGE_KUTTA,
     **SINGLESTEP,
     **STOCHASTIC,
     "adaptive_sde": AdaptiveSDE,
+    "adaptive_dpm": AdaptiveDPM,
     "corrected": Corrected,
     "legacy_pc": LegacyPC,
     "legacy_ode": LegacyODE,
@@ -30,10 +35,14 @@ SOLVERS = {
 __all__ = [
     "GRIDS",
     "PC",
+    "PLMS",
     "SOLVERS",
+    "THRESHOLDS",
+    "AdaptiveDPM",
     "AdaptiveODE",
     "AdaptiveSDE",
     "Affine",
+    "Dynamic",
     "Grid",
     "Hooks",
     "LegacyODE",
@@ -42,9 +51,8 @@ __all__ = [
     "Plan",
     "Progress",
     "Solver",
+    "Static",
     "StepSolver",
     "across",
-    "dynamic_threshold",
     "noise_of",
-    "threshold",
 ]

@@ -1,4 +1,4 @@
-"""Wrappers of a denoiser that a sampler may want: another process's path, and thresholds."""
+"""A model on the path of another process."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -32,29 +32,3 @@ def across(denoise: Denoise, trained: SDE, sampled: SDE, *, levels: int = 0) -> 
         return denoise(x * expand(trained.alpha(u) / sampled.alpha(t), x), u)
 
     return denoise_sampled
-
-
-def threshold(denoise: Denoise, limit: float = 1.0) -> Denoise:
-    """Static thresholding: the prediction is clipped to ``[-limit, limit]``."""
-    return lambda x, t: jnp.clip(denoise(x, t), -limit, limit)
-
-
-def dynamic_threshold(denoise: Denoise, quantile: float = 0.995, limit: float = 1.0) -> Denoise:
-    """Dynamic thresholding (Imagen, arXiv:2205.11487, section 2.3).
-
-    Each sample is clipped to its own ``quantile`` of absolute values, at least ``limit``, and scaled back to
-    ``[-limit, limit]``.
-
-    Raises:
-      ValueError: ``quantile`` is not in (0, 1].
-    """
-    if not 0 < quantile <= 1:
-        raise ValueError(f"quantile = {quantile}: must be in (0, 1]")
-
-    def denoise_threshold(x: Array, t: Array) -> Array:
-        x0 = denoise(x, t)
-        size = jnp.quantile(jnp.abs(x0.reshape(x0.shape[0], -1)), quantile, axis=1)
-        size = expand(jnp.maximum(size, limit), x0)
-        return jnp.clip(x0, -size, size) * (limit / size)
-
-    return denoise_threshold

@@ -14,31 +14,37 @@ from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveODE(Solver):
-    """Deterministic samples by an embedded Runge-Kutta method of order 5, a step size for each sample.
-
-    The grid gives the first and last time only.
+    """Deterministic samples by an embedded Runge-Kutta method.  The grid gives the first and last time only.
 
     Attributes:
-      rtol, atol: tolerances on the root mean square over the dimensions of a sample.
-      method: ``dopri5`` or ``tsit5``.
+      rtol, atol: tolerances on the root mean square over the dimensions that share a step size.
+      method: ``dopri5``, ``tsit5``, ``bosh3``, ``dopri8`` or ``heun``.
+      error_control: ``sample``: each sample at its own pace; ``batch``: one step size for all, as in the
+        official code, so that a sample depends on its batch.
       max_steps: after so many steps a sample is given up as NaN.
     """
 
     rtol: float = 1e-5
     atol: float = 1e-5
     method: str = "dopri5"
+    error_control: str = "sample"
     max_steps: int = 4096
 
     def __post_init__(self) -> None:
-        if self.method not in ode.METHODS:
-            raise ValueError(
-                f"method = {self.method!r} is not one of: {', '.join(ode.METHODS)}"
-                f"{nearest(self.method, ode.METHODS)}"
-            )
+        for name, table in (("method", ode.METHODS), ("error_control", ode.CONTROLS)):
+            value = getattr(self, name)
+            if value not in table:
+                raise ValueError(
+                    f"{name} = {value!r} is not one of: {', '.join(table)}{nearest(value, table)}"
+                )
         if self.rtol <= 0 or self.atol <= 0 or self.max_steps < 1:
             raise ValueError(
                 f"need rtol, atol > 0 and max_steps >= 1, got {self.rtol}, {self.atol}, {self.max_steps}"
             )
+
+    @property
+    def couples_batch(self) -> bool:
+        return self.error_control == "batch"
 
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         return make_plan(None, times)
@@ -55,13 +61,5 @@ class AdaptiveODE(Solver):
         def field(t: Array, x: Array) -> Array:
             return velocity_from(sde, denoise(x, t), x, t)
 
-        return ode.integrate(
-            field,
-            x,
-            plan.start,
-            plan.end,
-            rtol=self.rtol,
-            atol=self.atol,
-            max_steps=self.max_steps,
-            method=self.method,
-        ).y
+        accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
+        return ode.CONTROLS[self.error_control](field, x, plan.start, plan.end, accuracy).y

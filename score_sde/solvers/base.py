@@ -94,6 +94,11 @@ class Solver(abc.ABC):
         """Whether samples of one batch influence each other, as they do in the published Langevin step."""
         return False
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether it takes the steps of the grid, so that a caller can look between them."""
+        return False
+
     @abc.abstractmethod
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         """Coefficients for the decreasing ``times`` ``(n + 1,)``, made in float64 on the host."""
@@ -122,6 +127,10 @@ class Solver(abc.ABC):
 class StepSolver(Solver):
     """A solver made of steps, run by one scan."""
 
+    @property
+    def has_steps(self) -> bool:
+        return True
+
     def init(self, x: Array) -> Any:
         """What the first step remembers; nothing, for one-step methods."""
         return ()
@@ -141,6 +150,12 @@ class StepSolver(Solver):
     def bounds(self, row: Any) -> tuple[Array | bool, Array | bool]:
         """Whether a step begins, and ends, with this row."""
         return True, True
+
+    def steps(self, plan: Plan) -> int:
+        """Whole steps of a plan, as hooks count them: a last move that is a row is one too."""
+        rows = self.rows(plan)
+        count = len(jax.tree.leaves(rows)[0])
+        return int(np.sum(np.broadcast_to(np.asarray(self.bounds(rows)[1]), (count,))))
 
     def run(
         self,

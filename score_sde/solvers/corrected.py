@@ -13,6 +13,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Noise, Plan, StepSolver, coefficients, make_plan, marginals
 from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
 from score_sde.solvers.members import MULTISTEP
+from score_sde.solvers.plms import PLMS
 from score_sde.solvers.predictors import transition
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA
 from score_sde.solvers.singlestep import SINGLESTEP
@@ -21,6 +22,7 @@ from score_sde.solvers.table import Row, Start, Table
 
 PREDICTORS = {
     **MULTISTEP,
+    "plms": PLMS,
     **RUNGE_KUTTA,
     **SINGLESTEP,
     "dpmpp_sde": DPMppSDE,

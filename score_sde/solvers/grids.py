@@ -1,7 +1,9 @@
 """Time grids: ``n + 1`` decreasing times for ``n`` steps, float64."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -125,11 +127,39 @@ class Listed:
         times = np.asarray(self.times, np.float64)
         if len(times) != steps + 1 or np.any(np.diff(times) >= 0):
             raise ValueError(
-                f"times = {self.times}: grid = 'list' takes steps + 1 = {steps + 1} decreasing times"
+                f"times = {self.times}: a listed grid has steps + 1 = {steps + 1} decreasing times"
             )
         if times[0] > start * (1 + 1e-9) or times[-1] < 0:
             raise ValueError(f"times = {self.times}: must be between {start} and 0")
         return times
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """``Listed`` with the times of a JSON file ``{"times": [...]}``, as ``save_times`` writes them.
+
+    Attributes:
+      times_file: its path.
+    """
+
+    times_file: str | None = None
+
+    def __call__(self, start: float, end: float, steps: int) -> np.ndarray:
+        if self.times_file is None:
+            raise ValueError("times_file is not set, and grid = 'file' needs it")
+        try:
+            times = json.loads(Path(self.times_file).read_text(encoding="utf-8"))["times"]
+            times = tuple(float(t) for t in times)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f'times_file = {self.times_file!r}: must be a JSON file with {{"times": [...]}}: {error!r}'
+            ) from error
+        return Listed(times)(start, end, steps)
+
+
+def save_times(path: Path, times: np.ndarray) -> None:
+    """Write a grid for ``grid = 'file'``; its ends and its number of steps are the config's business."""
+    path.write_text(json.dumps({"times": [float(t) for t in times]}) + "\n", encoding="utf-8")
 
 
 def _finite_ends(sde: SDE, start: float, end: float, name: str):
@@ -156,4 +186,5 @@ GRIDS: dict[str, Callable[..., Grid]] = {
     "edm": EDMSteps,
     "shifted": Shifted,
     "list": Listed,
+    "file": FromFile,
 }

@@ -9,7 +9,9 @@ from score_sde.config import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals
 from score_sde.solvers.multistep import CHURNS, Method, write
-from score_sde.solvers.table import WIDTH, Rows, TableSolver
+from score_sde.solvers.table import Rows, TableSolver
+
+MOST = 4  # past predictions that a polynomial goes through
 
 
 class Scheme(NamedTuple):
@@ -46,11 +48,11 @@ class SchemeSolver(TableSolver):
 
     def __post_init__(self) -> None:
         scheme = self.scheme
-        most = WIDTH if scheme.method.form in ("exact", "adams") else 3
+        most = MOST if scheme.method.form in ("exact", "adams") else 3
         if not 1 <= scheme.order <= most:
             raise ValueError(f"order = {scheme.order}: must be in 1 to {most}")
-        if not 0 <= scheme.corrector < WIDTH:
-            raise ValueError(f"corrector_order = {scheme.corrector}: must be in 0 to {WIDTH - 1}")
+        if not 0 <= scheme.corrector < MOST:
+            raise ValueError(f"corrector_order = {scheme.corrector}: must be in 0 to {MOST - 1}")
         if scheme.corrector and scheme.method.form in ("midpoint", "taylor", "adams"):
             raise ValueError(f"form = {scheme.method.form!r} has no corrector")
         if scheme.eta < 0 or (scheme.eta and scheme.method.prediction == "velocity"):

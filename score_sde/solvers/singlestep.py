@@ -47,12 +47,12 @@ def _slopes(prediction: str, form: str, z: float, r: tuple[float, ...]) -> np.nd
     return np.array([phi_1, 0.0, 0.0]) + phi_2 * rise + phi_3 * curve
 
 
-def _inner(z: float, r: tuple[float, ...], j: int) -> np.ndarray:
+def _inner(z: float, r: tuple[float, ...], j: int, form: str) -> np.ndarray:
     """Weights for the stage at ``r_j``: first order to the first node, linear to the second."""
     if j == 0:
         return np.array([phis(z * r[0], 1)[0]])
     phi_1, phi_2 = phis(z * r[1], 2)
-    slope = phi_2 * r[1] / r[0]
+    slope = (phi_2 if form == "taylor" else 0.5 * phi_1) * r[1] / r[0]
     return np.array([phi_1 - slope, slope])
 
 
@@ -65,6 +65,7 @@ def write_step(
     *,
     prediction: str,
     form: str,
+    inner: str,
     noise: float = 0.0,
     draw: int = 1,
 ) -> None:
@@ -82,7 +83,7 @@ def write_step(
     for j, stage in enumerate(stages):
         last = j == len(r)
         target = to if last else stages[j + 1]
-        weights = _slopes(prediction, form, z, r) if last else _inner(z, r, j)
+        weights = _slopes(prediction, form, z, r) if last else _inner(z, r, j, inner)
         x0 = prediction == "x0"
         carry, scale = (
             (target.sigma / at.sigma, target.alpha) if x0 else (target.alpha / at.alpha, target.sigma)
@@ -116,10 +117,12 @@ class SingleStep(Churned):
 
     Attributes:
       eta: ancestral noise after each step; 0 none, 1 as much as the reverse SDE.
-      stages: where the inner evaluations lie: ``log_snr``, evenly in log-SNR within each step of the grid; or
+      stages: where the inner evaluations lie: ``log_snr``, evenly in log-SNR within each step of the grid;
         ``grid``, at the grid's own points, so that a step takes several of its intervals, and the grid has as
-        many intervals as there are evaluations (the published way).
+        many intervals as there are evaluations (the published way); or ``even``, as many evaluations, in
+        steps that are even in log-SNR between the grid's ends ("DPM-Solver-fast").
       form: ``midpoint``, or ``taylor``, which is the exact integral.
+      inner: the same for the third evaluation's place.
     """
 
     prediction: ClassVar[str]
@@ -128,10 +131,12 @@ class SingleStep(Churned):
     eta: float = 0.0
     stages: str = "log_snr"
     form: str = "midpoint"
+    inner: str = "taylor"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, table in (("stages", ("log_snr", "grid")), ("form", ("midpoint", "taylor"))):
+        forms = ("midpoint", "taylor")
+        for name, table in (("stages", ("log_snr", "grid", "even")), ("form", forms), ("inner", forms)):
             value = getattr(self, name)
             if value not in table:
                 raise ValueError(
@@ -140,11 +145,11 @@ class SingleStep(Churned):
         if (
             self.eta < 0
             or (self.eta and self.s_churn)
-            or (self.stages == "grid" and (self.eta or self.s_churn))
+            or (self.stages != "log_snr" and (self.eta or self.s_churn))
         ):
             raise ValueError(
                 f"eta = {self.eta} and s_churn = {self.s_churn}: eta must be 0 or more, not both can be on, "
-                "and neither with stages = 'grid'"
+                f"and neither with stages = {self.stages!r}"
             )
 
     @property
@@ -156,10 +161,14 @@ class SingleStep(Churned):
         return self.order if self.stages == "log_snr" else 1
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
-        step = partial(write_step, prediction=self.prediction, form=self.form)
-        if self.stages == "grid":
-            i = 0
-            for order in orders(len(path.t) - 1, self.order):
+        step = partial(write_step, prediction=self.prediction, form=self.form, inner=self.inner)
+        if self.stages != "log_snr":
+            parts, i = orders(len(path.t) - 1, self.order), 0
+            if self.stages == "even":
+                path = spread(sde, path, parts)
+            if path.sigma[-1] == 0 and parts[-1] > 1:  # the step to no noise has one evaluation
+                parts = [*parts[:-1], parts[-1] - 1, 1]
+            for order in parts:
                 nodes = path.pick(slice(i + 1, i + order))
                 step(sde, path.pick(i), path.pick(i + order), nodes, rows)
                 i += order
@@ -174,6 +183,21 @@ class SingleStep(Churned):
                 rows.lift(*lift, i + 1)
             inner = nodes.pick(i)
             step(sde, at.pick(i), to.pick(i), inner, rows, noise=float(up[i]), draw=i + 1)
+
+
+def spread(sde: SDE, path: Marginals, parts: list[int]) -> Marginals:
+    """Between the ends of a path steps that are even in log-SNR, each with its ``parts`` even within it.
+
+    Raises:
+      ValueError: an end has no finite log-SNR.
+    """
+    ends = path.lam[[0, -1]]
+    if not np.all(np.isfinite(ends)):
+        raise ValueError("stages = 'even': the grid starts where alpha > 0, and ends where sigma > 0")
+    shares = [i + j / part for i, part in enumerate(parts) for j in range(1, part + 1)]
+    lam = ends[0] + (ends[1] - ends[0]) * np.array(shares[:-1]) / len(parts)
+    inner = times_at(sde, lam, float(path.t[-1]), float(path.t[0]))
+    return marginals(sde, np.concatenate([path.t[:1], inner, path.t[-1:]]))
 
 
 def orders(evaluations: int, order: int) -> list[int]:

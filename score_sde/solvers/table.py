@@ -2,7 +2,7 @@
 
 A row says where to evaluate, what to remember, and how to move on:
 
-    m_0 = of_x x + of_d D(x, t)                                  remembered; m_1, m_2, m_3 are the last ones
+    m_0 = of_x x + of_d D(x, t)                                  remembered; m_1 ... m_4 are the last ones
     x'  = x_gain x + anchor_gain anchor + sum_j weight_j m_j + noise_gain z
 
 ``anchor`` is the state at the start of the step, for steps of several evaluations.  Multistep, singlestep,
@@ -34,11 +34,11 @@ from score_sde.solvers.base import (
 
 Scalar = Any  # a number of Python or numpy
 
-WIDTH = 4  # values that a row can use; narrower methods have zeros
+WIDTH = 5  # values that a row can use; narrower methods have zeros
 
 
 class Row(NamedTuple):
-    """One evaluation; scalars, or columns ``(n,)``, ``weights`` ``(n, 4)``, of a table.
+    """One evaluation; scalars, or columns ``(n,)``, ``weights`` ``(n, 5)``, of a table.
 
     Attributes:
       draw: number of the noise ``z``.

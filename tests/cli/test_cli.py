@@ -85,8 +85,13 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
     files = sorted((tmp_path / "folder").glob("*.png"))
     assert len(files) == 5
     np.testing.assert_array_equal(np.asarray(Image.open(files[3])), samples[3, ..., 0])
-    assert run("--mode=sample", f"--workdir={trained}", "--num_samples=3") == 0
+    states = ("--config.sampling.keep_every_steps=2", "--config.sampling.steps=4")
+    assert run("--mode=sample", f"--workdir={trained}", "--num_samples=3", *states) == 0
     assert (trained / "samples" / "samples.png").exists()
+    assert (trained / "samples" / "samples_states.png").exists()
+    with np.load(trained / "samples" / "samples_states.npz") as file:
+        assert file["states"].shape == (3, 2, 8, 8, 1)
+        assert np.std(file["states"][:, 0]) > np.std(file["states"][:, 1])  # less noise
 
 
 def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):

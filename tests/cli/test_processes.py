@@ -129,6 +129,22 @@ def test_a_sigterm_to_one_process_saves_and_stops_all(tmp_path):
     assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
 
 
+def test_two_processes_draw_the_samples_of_one(tmp_path):
+    finish(start(tmp_path / "run", 2, 1, 1))
+    samples = {}
+    for processes, devices, batch in ((1, 1, 7), (2, 2, 4)):
+        output = tmp_path / f"{processes}.npz"
+        words = (f"--workdir={tmp_path / 'run'}", "--num_samples=7", f"--output={output}")
+        words += ("--config.sampling.solver=sde_dpmpp_2m", "--config.sampling.steps=6")
+        words += (f"--config.sampling.batch_size={batch}",)
+        finish(launch(["--mode=sample", *words], processes, devices))
+        with np.load(output) as file:
+            samples[processes] = file["samples"].astype(int)
+    assert len(np.unique(samples[1].reshape(7, -1), axis=0)) == 7
+    np.testing.assert_allclose(samples[2], samples[1], atol=16)  # one level, by rounding
+    assert np.mean(samples[2] == samples[1]) > 0.99
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_sampling_goes_on_and_ends_in_the_same_bits(tmp_path, processes):
     run, count = tmp_path / "run", 1500

@@ -22,11 +22,11 @@ from score_sde.solvers import (
     PC,
     SOLVERS,
     AdaptiveSDE,
+    Dynamic,
     Hooks,
+    Static,
     across,
-    dynamic_threshold,
     noise_of,
-    threshold,
 )
 from score_sde.solvers.base import marginals
 from score_sde.solvers.predictors import ancestral
@@ -306,12 +306,16 @@ def test_times_are_found_from_their_log_snr(sde):
 def test_thresholds():
     x = jnp.array([[0.5, -2.0, 4.0, 1.0], [0.1, 0.2, -0.3, 0.4]])
     identity = lambda x, t: x  # noqa: E731
-    np.testing.assert_array_equal(threshold(identity)(x, 0.0), np.clip(x, -1, 1))
-    got = dynamic_threshold(identity, quantile=1.0)(x, 0.0)
+    np.testing.assert_array_equal(Static()(identity)(x, 0.0), np.clip(x, -1, 1))
+    got = Dynamic(threshold_quantile=1.0)(identity)(x, 0.0)
     np.testing.assert_allclose(got[0], np.asarray(x[0]) / 4)  # scaled by its largest
     np.testing.assert_array_equal(got[1], x[1])  # inside already
-    got = dynamic_threshold(identity, quantile=0.5)(x, 0.0)
+    got = Dynamic(threshold_quantile=0.5)(identity)(x, 0.0)
     np.testing.assert_allclose(got[0], np.clip(x[0], -1.5, 1.5) / 1.5)  # the median of absolute values
+    unit = (x + 1) / 2  # data in [0, 1] are treated as those in [-1, 1]
+    np.testing.assert_array_equal(Static(low=0.0, high=1.0)(identity)(unit, 0.0), np.clip(unit, 0, 1))
+    again = Dynamic(threshold_quantile=0.5, low=0.0, high=1.0)(identity)(unit, 0.0)
+    np.testing.assert_allclose(again, (got + 1) / 2, atol=1e-6)
 
 
 # --- adaptive, restarting --------------------------------------------------------------------------
@@ -423,7 +427,7 @@ def test_grids_have_the_spacing_that_they_promise():
         (lambda: GRIDS["list"]((1.0, 0.5))(1.0, 0.5, 2), "3 decreasing times"),
         (lambda: GRIDS["edm"](EDM())(80.0, 0.1, 5), "below t_min"),
         (lambda: GRIDS["log_snr"](Flow())(0.9, 0.0, 5), "sigma > 0"),
-        (lambda: dynamic_threshold(None, quantile=2.0), "quantile = 2.0"),
+        (lambda: Dynamic(threshold_quantile=2.0), "threshold_quantile = 2.0"),
     ],
 )
 def test_impossible_options_are_named(make, words):

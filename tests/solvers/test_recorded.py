@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.sde import DDPM, EDM, VP
-from score_sde.solvers import SOLVERS, threshold
+from score_sde.sde import DDPM, EDM, VE, VP
+from score_sde.solvers import SOLVERS, AdaptiveDPM, LegacyPC, Static
 from score_sde.solvers.base import marginals, times_at
-from score_sde.solvers.singlestep import orders
 from score_sde.solvers.table import Table
 from tests.conftest import DATA
 from tests.oracles import Gaussian
@@ -36,12 +35,12 @@ def runner(tag, sde):
     return jax.jit(lambda x, plan, noise: Table().run(denoise, sde, x, plan, lambda i: noise[i - 1]))
 
 
-def agrees(solver, sde, times, scale, key, noise=None):
+def agrees(solver, sde, times, scale, key, noise=None, atol=1e-10):
     tag = key.split("/")[0]
     x = jnp.asarray(RECORDED[f"{tag}/latents"]) * scale
     draws = jnp.full((1, *x.shape), jnp.nan) if noise is None else jnp.asarray(noise)
     got = runner(tag, sde)(x, solver.plan(sde, times), draws)
-    np.testing.assert_allclose(got, RECORDED[key], atol=1e-10)
+    np.testing.assert_allclose(got, RECORDED[key], atol=atol)
 
 
 # --- DPM-Solver and UniPC --------------------------------------------------------------------------
@@ -84,16 +83,40 @@ def test_dpm_solver_singlestep(key):
     _, schedule, algorithm, method, order, skip, steps = key.split("|")
     sde, order, count = VP() if schedule == "linear" else DDPM(), int(order[1:]), int(steps[1:])
     solver = SOLVERS[f"{algorithm.replace('solver', '').replace('++', 'pp')}_{order}s"]
-    parts = orders(count, order)
     if method == "singlestep_fixed":
-        parts = [order] * (count // order)
-    if skip == "logSNR":  # even steps, whatever their order, and even nodes within each
-        outer = dpm_grid(sde, skip, len(parts))
-        pieces = [between(sde, *outer[i : i + 2], part)[1:] for i, part in enumerate(parts)]
-        times = np.concatenate([outer[:1], *pieces])
+        count -= count % order
+        stages, count = ("log_snr", count // order) if skip == "logSNR" else ("grid", count)
     else:
-        times = dpm_grid(sde, skip, sum(parts))
-    agrees(solver(stages="grid", denoise=False), sde, times, 1.0, key)
+        stages = "even" if skip == "logSNR" else "grid"
+    agrees(solver(stages=stages, denoise=False), sde, dpm_grid(sde, skip, count), 1.0, key)
+
+
+@functools.cache
+def whole(tag):
+    """The model and the start of recordings whose samples influence each other: all of the batch."""
+    model = Gaussian(*(np.asarray(RECORDED[f"hf-whole/{name}"], np.float64) for name in ("mu", "s")))
+    return model, jnp.asarray(RECORDED[f"{tag}/latents"])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "discrete"])
+@pytest.mark.usefixtures("x64")
+def test_dpm_solver_adaptive(schedule):
+    sde, end = (VP(), 1e-3) if schedule == "linear" else (DDPM(), 0.0)
+    model, x = whole("whole/dpm")
+    solver = AdaptiveDPM(order=3, dpm_control="largest")
+    got, _ = solver.solve(model.denoise(sde), sde, x, solver.plan(sde, np.array([1.0, end])))
+    np.testing.assert_allclose(got, RECORDED[f"whole/{schedule}|o3"], atol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_k_diffusion_adaptive():
+    sde, (model, x) = EDM(), whole("whole/k")
+    solver = AdaptiveDPM(order=3, dpm_control="batch", controller="limited")
+    plan = solver.plan(sde, np.array([80.0, 0.02]))
+    got, tries = solver.solve(model.denoise(sde), sde, 80.0 * x, plan)
+    np.testing.assert_array_equal(tries, 8)  # the recorded count: 7 kept, 1 refused
+    # Its times are float32, whose rounding is the error estimate of the first steps, and sets their sizes.
+    np.testing.assert_allclose(got, RECORDED["whole/k"], atol=5e-3)
 
 
 @pytest.mark.parametrize("key", keys("dpm", "unipc"))
@@ -169,10 +192,17 @@ def edm_levels(discretization, count):
         return vp(sde.beta_max, sde.beta_min, 1 + share * (1e-3 - 1)), sde
     if discretization == "ve":
         return high * (low / high) ** share, sde
+    if discretization == "iddpm":  # the levels of its cosine schedule
+        share_kept = np.sin(0.5 * np.pi * np.arange(1001) / 1000 / 1.008) ** 2
+        u = np.zeros(1001)
+        for j in range(1000, 0, -1):
+            u[j - 1] = np.sqrt((u[j] ** 2 + 1) / max(share_kept[j - 1] / share_kept[j], 0.001) - 1)
+        u = u[(u >= low) & (u <= high)]
+        return u[np.round((len(u) - 1) / (count - 1) * np.arange(count)).astype(int)], sde
     return (high ** (1 / 7) + share * (low ** (1 / 7) - high ** (1 / 7))) ** 7, sde
 
 
-@pytest.mark.parametrize("key", [k for k in keys("edm", "edm_sampler", "ablation") if "iddpm" not in k])
+@pytest.mark.parametrize("key", keys("edm", "edm_sampler", "ablation"))
 @pytest.mark.usefixtures("x64")
 def test_edm(key):
     parts = key.removeprefix("edm/").split("|")
@@ -191,7 +221,8 @@ def test_edm(key):
         times = times_at(sde, -np.log(levels), 0.0, 2.0)
     times = np.append(times, 0.0)
     scale = marginals(sde, times[:1]).sigma[0]
-    agrees(solver, sde, times, scale, key, recorded_noise(778))
+    atol = 2e-5 if discretization == "iddpm" else 1e-10  # whose levels it has computed in float32
+    agrees(solver, sde, times, scale, key, recorded_noise(778), atol)
 
 
 # --- diffusers -------------------------------------------------------------------------------------
@@ -201,6 +232,9 @@ DIFFUSERS = {
     "DPMpp2M": SOLVERS["dpmpp_2m"](lower_final_below=0),
     "SDE-DPMpp2M": SOLVERS["sde_dpmpp_2m"](lower_final_below=15),
     "DEIS3": SOLVERS["deis"](basis="lam", lower_final_below=15, denoise=False),
+    "DPM3S": SOLVERS["dpm_3s"](stages="grid", inner="midpoint", denoise=False),
+    "DPMpp3S": SOLVERS["dpmpp_3s"](stages="grid", inner="midpoint"),
+    "PLMS": SOLVERS["plms"](denoise=False),
     "Euler": SOLVERS["euler"](),
     "Heun": SOLVERS["heun"](),
     "KDPM2": SOLVERS["dpm_2s"](),
@@ -215,16 +249,18 @@ def test_diffusers(key):
     # They hold alphas and levels in float32.  A sampler does not see the scale of x: all on EDM's process.
     name, sde = key.removeprefix("hf/").split("|")[0], EDM()
     levels = RECORDED[key.replace("hf/", "hf-grid/")]
-    if name in ("DDIM", "DDPM"):  # time steps of the discrete process, then no noise
+    if name in ("DDIM", "DDPM", "PLMS"):  # time steps of the discrete process
         alphas = RECORDED["hf/alphas_cumprod"][levels.astype(int)]
-        levels = np.append(np.sqrt((1 - alphas) / alphas), 0.0)
+        levels = np.sqrt((1 - alphas) / alphas)
+    if name in ("DDIM", "DDPM"):  # then no noise
+        levels = np.append(levels, 0.0)
     if name == "Heun":  # every level twice
         levels = np.concatenate([levels[:1], levels[1::2]])
     if name == "KDPM2":
         levels = RECORDED[key.replace("hf/KDPM2", "hf-grid/Euler")]
     variance_preserving = name not in ("Euler", "Heun", "KDPM2")
     data = Gaussian(RECORDED["hf/mu"], RECORDED["hf/s"])
-    denoise = threshold(data.denoise(sde)) if "clip" in key else data.denoise(sde)
+    denoise = Static()(data.denoise(sde)) if "clip" in key else data.denoise(sde)
     draws = jnp.asarray(recorded_noise(779))
     plan = DIFFUSERS[name].plan(sde, levels)
     x = jnp.asarray(RECORDED["hf/latents"]) * np.sqrt(1 + levels[0] ** 2)
@@ -232,3 +268,16 @@ def test_diffusers(key):
     if variance_preserving:
         got = got / np.sqrt(1 + levels[-1] ** 2)
     np.testing.assert_allclose(got, RECORDED[key], atol=5e-5)
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+@pytest.mark.usefixtures("x64")
+def test_diffusers_score_sde_ve(steps):
+    # One corrector step, then a predictor step; the norms are those of the batch.
+    sde, (model, latents) = VE(), whole("hf-whole")
+    solver = LegacyPC(predictor="reverse_diffusion", corrector="langevin", snr=0.16, denoise=False)
+    generator = np.random.Generator(np.random.PCG64(779))
+    draws = jnp.asarray([generator.standard_normal(latents.shape) for _ in range(2 * steps)])
+    plan = solver.plan(sde, np.linspace(1.0, 1e-5, steps + 1))
+    got = solver.run(model.denoise(sde), sde, 50.0 * latents, plan, lambda i: draws[i - 1])
+    np.testing.assert_allclose(got, RECORDED[f"hf-whole/ScoreSdeVe|n{steps}"], atol=1e-4)
