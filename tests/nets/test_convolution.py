@@ -55,9 +55,17 @@ def second(f):
     return lambda primals, tangents: jax.jvp(gradient(f), (primals, tangents), (tangents, tangents))
 
 
-@pytest.mark.parametrize("padding", [(1, 1), (0, 1), (0, 0)])
-@pytest.mark.parametrize("derivative", [gradient, of_kernel, tangent, tangents_of_input, second])
-def test_derivatives_are_those_of_the_plain_convolution(padding, derivative):
+CASES = [
+    (gradient, (1, 1)),
+    (gradient, (0, 1)),
+    (tangent, (1, 1)),
+    (tangents_of_input, (0, 0)),
+    (second, (1, 1)),
+]
+
+
+@pytest.mark.parametrize(("derivative", "padding"), CASES)
+def test_derivatives_are_those_of_the_plain_convolution(derivative, padding):
     ours, theirs = both(padding, derivative)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
