@@ -41,9 +41,8 @@ def test_values_and_gradients_are_those_of_the_plain_block():
         return jax.jit(jax.value_and_grad(loss))(params)
 
     want = jax.tree.leaves(gradient("none"))
-    for remat in ("products", "full"):
-        for a, b in zip(jax.tree.leaves(gradient(remat)), want, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(gradient("full")), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_each_policy_keeps_less_than_the_one_before():
@@ -59,8 +58,9 @@ def test_every_network_of_blocks_has_it_and_keeps_its_names(name):
     plain, full = (nets.Net(nets.NETS[name](**SIZES, remat=remat)) for remat in ("none", "full"))
     params = plain.shapes(SHAPE)
     nets.check_spec(full.shapes(SHAPE), params)
-    repeated = str(jax.make_jaxpr(lambda p: loss(full, p, jnp.zeros((1, *SHAPE))))(params))
-    assert repeated.count("checkpoint[") >= 8  # blocks and attentions
+    program = jax.make_jaxpr(lambda p: full(p, jnp.zeros((1, *SHAPE)), 1.0))(params)
+    repeated = [step for step in program.eqns if "prevent_cse" in step.params]
+    assert len(repeated) >= 8  # blocks and attentions
 
 
 @pytest.mark.slow
