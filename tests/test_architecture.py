@@ -19,7 +19,7 @@ LAYERS = [
     {"sde"},
     {"denoiser"},
     {"likelihood", "losses", "nets", "solvers"},
-    {"sampling"},
+    {"codes", "sampling"},
     {"evaluate", "train"},
     {"schema"},
     {"experiment"},

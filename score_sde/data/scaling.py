@@ -86,6 +86,16 @@ class Scaling:
         noise = (cell.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
         return self.low + width * ((level + noise) / self.levels)
 
+    def middle(self, raw: Array | np.ndarray) -> Array:
+        """Raw data to the model's range without noise: of a dequantised level, the middle of its cell.
+
+        A function of the example alone, where ``encode`` depends on its key too.
+        """
+        if not self.dequantize or self.levels is None:
+            return self.encode(raw)
+        level = jnp.asarray(raw).astype(jnp.float32)
+        return self.low + (self.high - self.low) * ((level + 0.5) / self.levels)
+
     def decode(self, x: Array | np.ndarray) -> Array:
         """The model's range to raw data of the same shape.
 
