@@ -190,18 +190,22 @@ def generate_share(
     Raises:
       FloatingPointError: as ``generate``.
     """
-    ahead: list[tuple[int, Array]] = []
-    for first in [*firsts, None]:
-        if first is not None:
-            ahead.append((first, _batch(draw, params, plan, seed, first, size, num_samples, labels)))
-            if len(ahead) == 1:
-                continue
-        done, x = ahead.pop(0)
+
+    def handed_over(first: int, x: Array) -> tuple[int, np.ndarray]:
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-        begin = done + (shards[0].index[0].start or 0)
+        begin = first + (shards[0].index[0].start or 0)
         rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
         _check_finite(rows, begin)
-        yield begin, rows
+        return begin, rows
+
+    ahead: tuple[int, Array] | None = None
+    for first in firsts:
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        if ahead is not None:
+            yield handed_over(*ahead)
+        ahead = (first, x)
+    if ahead is not None:
+        yield handed_over(*ahead)
 
 
 def _batch(
