@@ -206,8 +206,7 @@ def test_several_steps_a_dispatch_equal_single_ones(tmp_path):
     assert_same(Run(tmp_path / "4", dispatch=4).to(12), Run(tmp_path / "1").to(12), atol=2e-6)
 
 
-@pytest.mark.parametrize(("devices", "fsdp", "dispatch"), [(1, 1, 1), (4, 2, 2)])
-def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch, devices, fsdp, dispatch):
+def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
 
     def dry(params, cond=None):  # dropout is drawn by share
@@ -215,8 +214,7 @@ def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch, devices
 
     objective = Objective(OBJECTIVE.prepare, dry, OBJECTIVE.loss)
     whole = Run(tmp_path / "1", objective=objective).to(8)
-    options = {"devices": devices, "fsdp": fsdp, "dispatch": dispatch}
-    shares = Run(tmp_path / "4", objective=objective, accumulate=4, **options).to(8)
+    shares = Run(tmp_path / "4", objective=objective, accumulate=4, devices=4, fsdp=2, dispatch=2).to(8)
     assert_same(shares.params, whole.params, atol=2e-6)
     losses = [
         [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -225,6 +223,7 @@ def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch, devices
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_shares_have_their_own_dropout(tmp_path):
     seen = []
 
