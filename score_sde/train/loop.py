@@ -66,7 +66,8 @@ class _Input:
     def next(self, before: Metrics | None) -> Batch:
         start = time.monotonic()
         batch = next(self.batches)
-        if before is None or before["finite"].is_ready():
+        done: Any = None if before is None else before["finite"]
+        if done is None or done.is_ready():
             self.idle_seconds += time.monotonic() - start
         return batch
 
