@@ -65,7 +65,7 @@ def _keep_programs(where: str | None) -> None:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     if where is None:
-        if jax.config.jax_compilation_cache_dir is not None:
+        if jax.config.values["jax_compilation_cache_dir"] is not None:
             return
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         where = str(Path(caches) / "score_sde" / "programs")
