@@ -19,7 +19,7 @@ from jax import Array
 
 from score_sde.arrays import mean_dims
 from score_sde.denoiser import Denoiser
-from score_sde.losses.denoising import Aux, square_error
+from score_sde.losses.denoising import Aux, Drawn, square_error
 from score_sde.losses.times import SPREADS, Importance, log_snr_ends
 from score_sde.losses.weights import noise_weight
 from score_sde.sde import SDE
@@ -135,15 +135,22 @@ class VariationalLoss:
 
     def __call__(self, model: Trained, x0: Array, key: Array) -> tuple[Array, Aux]:
         """Nats per dimension ``(B,)``; ``log_snr`` and ``t`` ``(B,)``, and the ends ``()``; dropout is on."""
-        denoiser, schedule = model
+        return self.at(model, x0, self.draw(x0, key))
+
+    def draw(self, x0: Array, key: Array) -> Drawn:
+        """As that of ``DenoisingLoss``, with times of the schedule in [0, 1]."""
         key_t, key_noise, key_net = jax.random.split(key, 3)
         t = SPREADS[self.spread](key_t, x0.shape[0])
+        return Drawn(t, jax.random.normal(key_noise, x0.shape), key_net)
+
+    def at(self, model: Trained, x0: Array, drawn: Drawn) -> tuple[Array, Aux]:
+        """The loss at times and noise that are given; returns as a call does."""
+        (denoiser, schedule), (t, noise, key) = model, drawn
         shares = jax.nn.softmax(schedule["logits"])
         interior = _Interior(*jax.jvp(lambda u: fall(shares, u), (t,), (jnp.ones_like(t),)))
         high, low = schedule["log_snr_max"], schedule["log_snr_min"]
-        noise = jax.random.normal(key_noise, x0.shape)
         denoiser = dataclasses.replace(denoiser, sde=ByLevel())
-        given = _Given(denoiser, high, low, x0, noise, key_net)
+        given = _Given(denoiser, high, low, x0, noise, key)
         alpha, sigma = (jnp.exp(0.5 * jax.nn.log_sigmoid(sign * low)) for sign in (1, -1))
         loss = diffusion_term(given, interior) + _prior_gap(x0, alpha, sigma, 1.0) + _reconstruction(high)
         log_snr = high - (high - low) * interior.fall
