@@ -11,10 +11,11 @@ from jax import Array
 
 from score_sde.data.base import Source
 
-# Dequantisation noise takes the centres of 2**13 equal cells of [0, 1).  A float32 draw could come
-# so near to 1 that k + u rounds to k + 1; the half cell of margin outlasts every rounding in
-# encode and decode, so floor gives k back exactly for all levels up to 256.
+# Dequantisation noise takes the centres of equal cells of [0, 1): 2**13 of them for up to 256 levels, and
+# half as many for each bit more.  A float32 draw could come so near to 1 that k + u rounds to k + 1; the half
+# cell of margin outlasts every rounding in encode and decode, so floor gives k back exactly for all levels.
 _NOISE_BITS = 13
+_MOST_LEVELS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Scaling:
     Continuous data: ``x = (raw - shift) / scale``.
 
     Attributes:
-      levels: number of integer levels, 2 to 256, or None for continuous data.
+      levels: number of integer levels, 2 to 65536, or None for continuous data.
       low, high: the model's range; integer data only.
       dequantize: add uniform noise before scaling, as a density model needs; integer data only.
       shift, scale: in raw units; continuous data only.
@@ -46,8 +47,8 @@ class Scaling:
             if not (self.scale > 0 and math.isfinite(self.scale)):
                 raise ValueError(f"data.scale = {self.scale}: must be positive and finite")
         else:
-            if not 2 <= self.levels <= 256:
-                raise ValueError(f"data.levels = {self.levels}: must be from 2 to 256, or None")
+            if not 2 <= self.levels <= _MOST_LEVELS:
+                raise ValueError(f"data.levels = {self.levels}: must be from 2 to {_MOST_LEVELS}, or None")
             if not self.low < self.high:
                 raise ValueError(f"data.low = {self.low} must be below data.high = {self.high}")
             if self.shift != 0 or self.scale != 1:
@@ -82,16 +83,27 @@ class Scaling:
             return self.low + width * (level / (self.levels - 1))
         if key is None:
             raise ValueError("data.dequantize = True: encode needs a key")
-        cell = jax.random.bits(key, raw.shape, jnp.uint16) >> (16 - _NOISE_BITS)
-        noise = (cell.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
+        bits = _NOISE_BITS - max((self.levels - 1).bit_length() - 8, 0)
+        cell = jax.random.bits(key, raw.shape, jnp.uint16) >> (16 - bits)
+        noise = (cell.astype(jnp.float32) + 0.5) / 2**bits
         return self.low + width * ((level + noise) / self.levels)
+
+    def middle(self, raw: Array | np.ndarray) -> Array:
+        """Raw data to the model's range without noise: of a dequantised level, the middle of its cell.
+
+        A function of the example alone, where ``encode`` depends on its key too.
+        """
+        if not self.dequantize or self.levels is None:
+            return self.encode(raw)
+        level = jnp.asarray(raw).astype(jnp.float32)
+        return self.low + (self.high - self.low) * ((level + 0.5) / self.levels)
 
     def decode(self, x: Array | np.ndarray) -> Array:
         """The model's range to raw data of the same shape.
 
         Returns:
-          The nearest level (the containing level, dequantised), clipped, uint8; or float32 raw
-          values if continuous.
+          The nearest level (the containing level, dequantised), clipped, uint8 or, above 256 levels, uint16;
+          or float32 raw values if continuous.
         """
         x = jnp.asarray(x).astype(jnp.float32)
         if self.levels is None:
@@ -101,7 +113,7 @@ class Scaling:
             level = jnp.floor(unit * self.levels)
         else:
             level = jnp.round(unit * (self.levels - 1))
-        return jnp.clip(level, 0, self.levels - 1).astype(jnp.uint8)
+        return jnp.clip(level, 0, self.levels - 1).astype(jnp.uint8 if self.levels <= 256 else jnp.uint16)
 
     def to_uint8(self, x: Array | np.ndarray) -> Array:
         """The model's range to picture values 0 .. 255: ``round(255 k / (levels - 1))``, uint8.

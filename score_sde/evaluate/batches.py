@@ -1,7 +1,7 @@
 """A data set as encoded batches whose examples carry their own keys."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from score_sde.arrays import fold_in_each
-from score_sde.data import Scaling, Source, eval_batches
+from score_sde.data import Source, eval_batches
 from score_sde.mesh import batch_sharding, round_up
 from score_sde.sampling import sample_keys
+
+
+class Encoder(Protocol):
+    """What takes raw data to the model's range: ``Scaling``, or another."""
+
+    def encode(self, raw: Array, key: Array) -> Array:
+        """``(B, *D)`` raw to ``(B, *D)`` float32."""
+        ...
 
 
 class Encoded(NamedTuple):
@@ -33,9 +41,13 @@ class Encoded(NamedTuple):
 
 
 def encoded_batches(
-    source: Source, scaling: Scaling, mesh: Mesh, *, batch_size: int, seed: int
+    source: Source, scaling: Encoder, mesh: Mesh, *, batch_size: int, seed: int, draws: int = 1
 ) -> Iterator[Encoded]:
-    """The whole source, in order, each example dequantised by its own key."""
+    """The whole source, in order, each example dequantised by its own key.
+
+    Args:
+      draws: of the noise; a batch comes so often in a row, every time with other keys.
+    """
     size = round_up(min(batch_size, len(source)), mesh)
     split = batch_sharding(mesh)
 
@@ -46,12 +58,10 @@ def encoded_batches(
     compiled = jax.jit(encode, in_shardings=(split, split), out_shardings=split)
     for first, batch in enumerate(eval_batches(source, size, split)):
         keys = sample_keys(seed, jnp.arange(first * size, (first + 1) * size))
-        yield Encoded(
-            compiled(batch["x"], keys),
-            fold_in_each(keys, 1),
-            {"label": batch["label"]},
-            to_host(batch["mask"]),
-        )
+        mask = to_host(batch["mask"])
+        for draw in range(draws):
+            own = fold_in_each(keys, draw + 1) if draw else keys
+            yield Encoded(compiled(batch["x"], own), fold_in_each(own, 1), {"label": batch["label"]}, mask)
 
 
 def to_host(tree: Any) -> Any:
