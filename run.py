@@ -8,18 +8,28 @@
               python run.py --mode=likelihood --workdir=runs/digits
   evaluate    loss on the held-out data by noise level; scores of generated samples, or of anyone's
               python run.py --mode=evaluate --workdir=runs/digits
+              python run.py --mode=evaluate --workdir=runs/digits --num_samples=1500
+              python run.py --mode=evaluate --samples=FOLDER --reference=FOLDER
   import      a workdir from a released checkpoint (docs/import.md)
               python run.py --mode=import --checkpoint=checkpoint_8.pth --config=configs/vp_cifar.py
   export      the averaged parameters of a workdir as one file
               python run.py --mode=export --workdir=runs/digits --output=digits.safetensors
-              python run.py --mode=evaluate --workdir=runs/digits --num_samples=1500
-              python run.py --mode=evaluate --samples=FOLDER --reference=FOLDER
   stats       reference statistics of a data set, for evaluate
               python run.py --config=configs/vp_digits.py --mode=stats --output=digits.npz
   classifier  a classifier of a labelled data set, whose features evaluate can use
               python run.py --mode=classifier --workdir=runs/digits
   report      one HTML page about a run
               python run.py --mode=report --workdir=runs/digits
+  encode      the latent codes of examples, and how exactly they decode (docs/codes.md)
+              python run.py --mode=encode --workdir=runs/digits --samples=FOLDER
+  decode      examples from codes, at one temperature or several
+              python run.py --mode=decode --workdir=runs/digits --samples=runs/digits/codes.npz
+  interpolate a strip of pictures from one example to another
+              python run.py --mode=interpolate --workdir=runs/digits --images=3,five.png
+  search      the most similar pictures of a folder, and retrieval accuracy where it has labels
+              python run.py --mode=search --workdir=runs/digits --samples=FOLDER --images=query.png
+  outliers    how foreign examples are to the model: likelihood, typicality, complexity
+              python run.py --mode=outliers --workdir=runs/digits --samples=FOLDER
 
 Any field of the config can be set: --config.training.batch_size=64.  A workdir remembers its config, so that
 only training, and importing what does not say which model it is, need --config.

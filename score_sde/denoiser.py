@@ -15,7 +15,7 @@ What the network predicts is the choice of ``c_skip, c_out, c_in``; how it is to
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -274,3 +274,12 @@ class Denoiser:
         row = self.precondition(self.sde, t)
         output = self.net(self.params, expand(row.c_in, x) * x, row.c_noise, self.cond, key=key)
         return expand(row.c_skip, x) * x + expand(row.c_out, x) * output[..., : x.shape[-1]]
+
+    def features(self, x: Array, t: Array) -> dict[str, Array]:
+        """What the layers of the network make of a noisy example: ``(B, *D), () | (B,)`` to arrays by layer.
+
+        The network must have ``features``, as those of ``score_sde.nets`` do.
+        """
+        t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
+        row, net = self.precondition(self.sde, t), cast(Any, self.net)
+        return net.features(self.params, expand(row.c_in, x) * x, row.c_noise, self.cond)

@@ -292,10 +292,14 @@ def _check_numbers(config: Any) -> None:
         ("evaluate", ["batch_size", "levels", "keep_features", "kid_subsets", "kid_subset_size"]),
         ("evaluate", ["splits", "nearest"]),
         ("classifier", ["steps", "batch_size", "learning_rate"]),
+        ("codes", ["batch_size", "rtol", "atol", "max_steps", "steps"]),
+        ("search", ["cells", "nearest", "batch_size"]),
+        ("outliers", ["num_examples"]),
         ("mesh", ["fsdp"]),
     ]
     natural = [("training", ["keep_every_steps", "eval_every_steps", "sample_every_steps"])]
     natural += [("evaluate", ["bootstrap"]), ("sampling", ["keep_every_steps", "levels"])]
+    natural += [("search", ["draws"])]
     for allowed, least, groups in (("positive", 0, positive), ("0 or more", -1, natural)):
         for section, keys in groups:
             for key in keys:

@@ -20,6 +20,11 @@ MODES = (
     "stats",
     "classifier",
     "report",
+    "encode",
+    "decode",
+    "interpolate",
+    "search",
+    "outliers",
     "import",
     "export",
 )
@@ -42,7 +47,15 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_string(
         "samples",
         None,
-        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.",
+        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.  "
+        "encode, interpolate, search, outliers: such examples, to use instead of the data's.  decode: the "
+        ".npz of encode, or a .npy of codes.",
+        flag_values=own,
+    )
+    flags.DEFINE_string(
+        "images",
+        None,
+        "interpolate, search: pictures, with commas between: files, or numbers of examples.",
         flag_values=own,
     )
     flags.DEFINE_string(
@@ -60,7 +73,8 @@ def _define() -> flags.FlagValues:
         None,
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
         "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
-        "workdir.  export: a .safetensors file, or a directory for diffusers.",
+        "workdir.  encode: the .npz of codes.  decode, interpolate: as sample.  search, outliers: the .png.  "
+        "export: a .safetensors file, or a directory for diffusers.",
         flag_values=own,
     )
     flags.DEFINE_string(
@@ -70,6 +84,12 @@ def _define() -> flags.FlagValues:
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
+    flags.DEFINE_bool(
+        "best",
+        False,
+        "Use the checkpoint that training has kept as the best (config.training.best_metric).",
+        flag_values=own,
+    )
     flags.DEFINE_float(
         "sigma_rel",
         None,
@@ -78,7 +98,11 @@ def _define() -> flags.FlagValues:
         flag_values=own,
     )
     flags.DEFINE_integer(
-        "label", None, "sample: the class, for a model trained with labels.", 0, flag_values=own
+        "label",
+        None,
+        "sample, encode, decode, interpolate: the class, for a model trained with labels.",
+        0,
+        flag_values=own,
     )
     flags.DEFINE_integer(
         "seed",
@@ -115,12 +139,14 @@ class Options:
     saved: dict
     num_samples: int | None = None
     samples: str | None = None
+    images: str | None = None
     reference: str | None = None
     all_checkpoints: bool = False
     config_given: bool = False
     sigma_rel: float | None = None
     output: str | None = None
     step: int | None = None
+    best: bool = False
     label: int | None = None
     seed: int | None = None
     checkpoint: Path | None = None
@@ -211,6 +237,8 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     if len({value is None for value in given.values()}) > 1:
         missing = ", ".join(f"--{name}" for name, value in given.items() if value is None)
         fail(f"--coordinator, --num_processes and --process_id belong together; missing: {missing}")
+    if own.best and (own.step is not None or own.all_checkpoints):
+        fail("--best: leave out --step and --all_checkpoints, which choose other checkpoints")
     if own.process_id is not None and own.process_id >= own.num_processes:
         fail(f"--process_id={own.process_id}: must be below --num_processes={own.num_processes}")
     return Options(
@@ -220,12 +248,14 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         saved=saved,
         num_samples=own.num_samples,
         samples=own.samples,
+        images=own.images,
         reference=own.reference,
         all_checkpoints=own.all_checkpoints,
         config_given=path is not None,
         sigma_rel=own.sigma_rel,
         output=own.output,
         step=own.step,
+        best=own.best,
         label=own.label,
         seed=own.seed,
         checkpoint=None if own.checkpoint is None else Path(own.checkpoint),

@@ -19,7 +19,7 @@ LAYERS = [
     {"ode", "sde"},
     {"denoiser"},
     {"bounds", "likelihood", "losses", "nets", "solvers"},
-    {"sampling"},
+    {"codes", "sampling"},
     {"evaluate", "train"},
     {"schema"},
     {"experiment"},

@@ -4,20 +4,27 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageDraw
 
+from score_sde.charts import Chart, Line
+from score_sde.config import options
 from score_sde.sampling import sample_keys
 from score_sde.sde import SDE, VP
-from score_sde.solvers import GRIDS, SOLVERS, noise_of
+from score_sde.solvers import GRIDS, SOLVERS, Solver, noise_of
 from score_sde.solvers.table import TableSolver
 
 MEANS = np.array([[1.0, 0.0], [-0.6, 0.8], [-0.3, -0.9]])
 STD = 0.2
-BUDGETS = (5, 10, 20, 40, 80)
+BUDGETS = (5, 10, 15, 20, 50, 100)
+SHOWN = ("ddim", "heun", "dpmpp_2m", "unipc", "deis", "dpmpp_3s")  # in the pictures
+NOISY = ("ddpm", "sde_dpmpp_2m", "sde_dpmpp_3m", "dpmpp_sde", "stochastic_heun")
+
+# DDIM on the grids that it is used with, beside that of the others.
+OTHER_GRIDS = {"ddim": ("uniform", "quadratic")}
 
 
 def mixture(sde: SDE) -> Callable:
@@ -33,15 +40,103 @@ def mixture(sde: SDE) -> Callable:
     return denoise
 
 
-def trained(workdir: Path):
-    """Denoiser, process and shape of one sample of a workdir's newest checkpoint."""
+def trained(workdir: Path) -> Any:
+    """The experiment and the averaged parameters of a workdir's newest checkpoint."""
     from score_sde.flags import parse  # heavy imports only where they are needed
     from score_sde.modes.workdir import from_workdir, restore_average
 
     options = parse(["run.py", "--mode=sample", f"--workdir={workdir}"], __doc__ or "")
     experiment = from_workdir(options)
-    _, _, params = restore_average(options, experiment)
-    return experiment.bind(params), experiment.sde, experiment.spec.shape
+    return experiment, restore_average(options, experiment)[2]
+
+
+def steps_for(solver: Solver, budget: int) -> int:
+    """Steps that ``budget`` network evaluations pay for; the last one is Tweedie's."""
+    return (budget - 1) // solver.evaluations
+
+
+class Comparison:
+    """Solvers of one model on one grid, from the same noise."""
+
+    def __init__(
+        self,
+        denoise: Callable,
+        sde: SDE,
+        shape: tuple,
+        grid: str,
+        t_end: float,
+        count: int,
+        first: int = 0,
+    ):
+        self.sde, self._grid, self._t_end = sde, grid, t_end
+        self._noise = noise_of(sample_keys(0, first + jnp.arange(count)), shape)
+        x = sde.prior_sigma * self._noise(0)
+        program = SOLVERS["ddim"]().program
+        self._run = jax.jit(lambda plan: program.run(denoise, sde, x, plan, self._noise))
+
+    def times(self, steps: int, grid: str = "") -> np.ndarray:
+        """The grid of so many steps."""
+        make = GRIDS[grid or self._grid]
+        given = {"sde": self.sde} if "sde" in options(make) else {}
+        return make(**given)(self.sde.t_max, self._t_end, steps)
+
+    def solve(self, solver: Solver, steps: int, grid: str = "") -> np.ndarray:
+        """The samples."""
+        return np.asarray(self._run(solver.plan(self.sde, self.times(steps, grid))), np.float64)
+
+    def rows(self) -> dict[str, tuple[Solver, str]]:
+        """Names, solvers and grids that are compared."""
+        found: dict[str, tuple[Solver, str]] = {}
+        for key, make in SOLVERS.items():
+            if issubclass(make, TableSolver) and key != "restart":
+                found[key] = (make(), "")
+                for grid in OTHER_GRIDS.get(key, ()):
+                    found[f"{key}, {grid}"] = (make(), grid)
+        return found
+
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """Distance from a fine solution, of every solver at every budget."""
+        reference = self.solve(SOLVERS["multistep"](order=3), 400)
+        law, table = np.sort(reference.reshape(len(reference), -1), axis=0), {}
+        for key, (solver, grid) in self.rows().items():
+            errors, noisy = {}, key in NOISY
+            for budget in BUDGETS:
+                steps = steps_for(solver, budget - (key == "plms"))  # whose first step takes one more
+                if not steps:
+                    continue
+                got, want = self.solve(solver, steps, grid), reference
+                if noisy:  # no path to compare: the quantiles of every dimension
+                    got, want = np.sort(got.reshape(len(got), -1), axis=0), law
+                errors[budget] = float(np.sqrt(np.mean((got - want) ** 2)))
+            table[key] = {"noisy": noisy, "errors": errors}
+            print(f"{key:18s}", *(f"{errors.get(b, np.nan):9.2e}" for b in BUDGETS), flush=True)
+        return table
+
+
+def scores(experiment: Any, comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """Frechet distance, precision and recall in pixels against the training data, of a few solvers."""
+    from score_sde.evaluate import METRICS, Sampled
+    from score_sde.evaluate.reference import gather
+    from score_sde.experiment import open_source
+
+    source = open_source(experiment.config, "train")
+    raw = source.read(np.arange(len(source)))["x"]
+
+    def features(raw: np.ndarray) -> Sampled:
+        return Sampled(np.asarray(raw, np.float32).reshape(len(raw), -1) / (experiment.spec.levels - 1))
+
+    reference, table = gather(iter([features(raw)]), len(raw)), {}
+    for key in ("ddim", "ddim, uniform", "dpmpp_2m", "unipc", "heun"):
+        solver, grid = comparison.rows()[key]
+        table[key] = {}
+        for budget in (5, 10, 20, 50):
+            x = comparison.solve(solver, steps_for(solver, budget), grid)
+            sampled, found = features(np.asarray(experiment.scaling.decode(x))), {}
+            for metric in ("frechet", "prdc"):
+                found |= {k: [v.value, v.error] for k, v in METRICS[metric]()(sampled, reference).items()}
+            table[key][budget] = found
+            print(key, budget, found, flush=True)
+    return table
 
 
 def main() -> None:
@@ -49,86 +144,43 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="a trained model; without it, a mixture of Gaussians")
     parser.add_argument("--grid", default="log_snr", choices=["uniform", "quadratic", "log_snr", "karras"])
     parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--scored", type=int, default=0, help="samples for scores against the data")
     parser.add_argument("--t_end", type=float, default=1e-3)
     parser.add_argument("--output", type=Path, default=Path("experiments/solvers/results"))
     arguments = parser.parse_args()
 
     if arguments.workdir:
-        denoise, sde, shape = trained(arguments.workdir)
+        experiment, params = trained(arguments.workdir)
+        parts = (experiment.bind(params), experiment.sde, experiment.spec.shape)
     else:
-        sde, shape = VP(), (2,)
-        denoise = mixture(sde)
-    make = GRIDS[arguments.grid]
-    grid = make(sde) if arguments.grid in ("log_snr", "karras") else make()
-    noise = noise_of(sample_keys(0, jnp.arange(arguments.samples)), shape)
-    x = sde.prior_sigma * noise(0)
-
-    @jax.jit
-    def run(plan):
-        return SOLVERS["ddim"]().program.run(denoise, sde, x, plan, noise)
-
-    def solve(solver, steps):
-        return np.asarray(run(solver.plan(sde, grid(sde.t_max, arguments.t_end, steps))), np.float64)
-
-    reference = solve(SOLVERS["multistep"](order=3), 400)
-    law = np.sort(reference.reshape(len(reference), -1), axis=0)
-    table = {}
-    for key, make_solver in SOLVERS.items():
-        if not issubclass(make_solver, TableSolver) or key == "restart":
-            continue
-        solver, errors = make_solver(), {}
-        noisy = key in ("ddpm", "sde_dpmpp_2m", "sde_dpmpp_3m", "dpmpp_sde", "stochastic_heun")
-        for budget in BUDGETS:
-            steps = (budget - 1) // solver.evaluations  # the last evaluation is Tweedie's
-            if not steps:
-                continue
-            got = solve(solver, steps)
-            if noisy:  # no path to compare: the quantiles of every dimension
-                got, want = np.sort(got.reshape(len(got), -1), axis=0), law
-            else:
-                want = reference
-            errors[budget] = float(np.sqrt(np.mean((got - want) ** 2)))
-        table[key] = {"noisy": noisy, "errors": errors}
-        print(f"{key:18s}", *(f"{errors.get(b, np.nan):9.2e}" for b in BUDGETS), flush=True)
-
+        parts = (mixture(VP()), VP(), (2,))
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "errors.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    if arguments.samples:
+        comparison = Comparison(*parts, arguments.grid, arguments.t_end, arguments.samples)
+        write(arguments.output, comparison.errors())
+    if arguments.workdir and arguments.scored:
+        comparison = Comparison(*parts, arguments.grid, arguments.t_end, arguments.scored)
+        text = json.dumps(scores(experiment, comparison), indent=1) + "\n"
+        (arguments.output / "scores.json").write_text(text, encoding="utf-8")
+
+
+def write(output: Path, table: dict) -> None:
+    """The errors as JSON, as a Markdown table and, for some solvers, as a picture."""
+    (output / "errors.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     head = "| solver | " + " | ".join(map(str, BUDGETS)) + " |\n|" + "---|" * (len(BUDGETS) + 1) + "\n"
     rows = [
         f"| `{key}` | " + " | ".join(f"{row['errors'].get(b, np.nan):.1e}" for b in BUDGETS) + " |\n"
         for key, row in table.items()
     ]
-    (arguments.output / "errors.md").write_text(head + "".join(rows), encoding="utf-8")
-    plot(table, arguments.output / "errors.png")
-
-
-def plot(table: dict, path: Path) -> None:
-    """Error against evaluations, both logarithmic, the deterministic solvers."""
-    width, height, margin = 900, 640, 60
-    image = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(image)
-    lines = {k: row["errors"] for k, row in table.items() if not row["noisy"]}
-    values = [np.log10(max(e, 1e-9)) for errors in lines.values() for e in errors.values() if np.isfinite(e)]
-    low, high = np.floor(min(values)), np.ceil(max(values))
-
-    def place(budget, error):
-        u = np.log2(budget / BUDGETS[0]) / np.log2(BUDGETS[-1] / BUDGETS[0])
-        v = (np.log10(max(error, 1e-9)) - low) / (high - low)
-        return margin + u * (width - 3.5 * margin), height - margin - v * (height - 2 * margin)
-
-    for budget in BUDGETS:
-        pen.text((place(budget, 10.0**low)[0], height - margin + 8), str(budget), fill="black")
-    for power in range(int(low), int(high) + 1):
-        y = place(BUDGETS[0], 10.0**power)[1]
-        pen.line([(margin, y), (width - 2.5 * margin, y)], fill="#dddddd")
-        pen.text((8, y - 6), f"1e{power}", fill="black")
-    pen.text((width / 2 - 60, height - 24), "network evaluations", fill="black")
-    for i, (key, errors) in enumerate(lines.items()):
-        colour = f"hsl({int(i * 360 / len(lines))}, 70%, {35 + 15 * (i % 2)}%)"
-        points = [place(b, e) for b, e in errors.items() if np.isfinite(e)]
-        pen.line(points, fill=colour, width=2)
-        pen.text((width - 2.4 * margin, margin + 22 * i), key, fill=colour)
-    image.save(path)
+    (output / "errors.md").write_text(head + "".join(rows), encoding="utf-8")
+    lines = []
+    for key in SHOWN:
+        budgets = [b for b in table[key]["errors"] if b <= 50]
+        lines.append(Line(key, np.array(budgets), np.array([table[key]["errors"][b] for b in budgets])))
+    title = "Distance from the fine solution, same noise"
+    Chart(title, "network evaluations", "root mean square", tuple(lines), log=True).write_png(
+        output / "errors.png"
+    )
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def open_path(flag: str, path: str, data: Any, channels: int) -> Examples:
             if len(folder) < 2:
                 raise ValueError(f"holds one image, {folder.files[0]}; a score needs at least 2")
             return Examples(folder, str(path))
-        array = ArrayFile("train", place, held_out=0.0, key=_key(place))
+        array = ArrayFile("train", place, held_out=0.0, key=array_key(place))
         if len(array) < 2:
             raise ValueError("holds one example; a score needs at least 2")
         return Examples(array, str(path))
@@ -83,7 +83,8 @@ def open_path(flag: str, path: str, data: Any, channels: int) -> Examples:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _key(path: Path) -> str:
+def array_key(path: Path) -> str:
+    """The name of the examples in a .npz: a usual one, or that of its first array."""
     names = array_names(path) if path.suffix == ".npz" and path.is_file() else []
     return next((name for name in (*_KEYS, *names) if name in names), "x")
 

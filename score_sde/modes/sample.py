@@ -10,10 +10,17 @@ from jax.sharding import Mesh
 
 from score_sde import pictures
 from score_sde.config import ConfigError
-from score_sde.data import Spec
 from score_sde.experiment import Experiment
 from score_sde.flags import Options
-from score_sde.modes.workdir import drawable, from_workdir, is_chief, outside, restore_average, say
+from score_sde.modes.workdir import (
+    drawable,
+    from_workdir,
+    is_chief,
+    outside,
+    pictures_path,
+    restore_average,
+    say,
+)
 from score_sde.progress import Progress
 from score_sde.sampling import Draw, compile_film, compile_sample, generate
 from score_sde.solvers import Hooks, StepSolver
@@ -26,7 +33,7 @@ def sample(options: Options) -> int:
     seed = options.config.seed if options.seed is None else options.seed
     experiment = from_workdir(options)
     spec = experiment.spec
-    output = _output(options, spec)
+    output = pictures_path(options, spec, "samples")
     step, mesh, params = restore_average(options, experiment)
     labels = _labels(options, experiment)
     count, config = _count(options), experiment.config.sampling
@@ -36,7 +43,7 @@ def sample(options: Options) -> int:
     with Progress(count, f"sample (checkpoint {step})", "sample", quiet=not is_chief()) as progress:
 
         def show(i: Any) -> None:
-            progress.update(progress.done, f"step {int(i) + 1}/{steps}")
+            progress.update(progress.done, f"step {int(i) + 1}" + (f"/{steps}" if steps else ""))
 
         draw = _compile(experiment, mesh, show)
         for batch in generate(
@@ -87,17 +94,6 @@ def _write_states(output: Path, experiment: Experiment, states: np.ndarray) -> N
 
 def _count(options: Options) -> int:
     return 64 if options.num_samples is None else options.num_samples
-
-
-def _output(options: Options, spec: Spec) -> Path:
-    """Where samples go, refused before any work if they cannot."""
-    default = options.workdir / "samples" / ("samples.png" if drawable(spec) else "samples.npz")
-    path = default if options.output is None else Path(options.output)
-    pictures.check_output(path)
-    if path.suffix != ".npz" and not drawable(spec):
-        raise ConfigError(f"--output={path}: examples of shape {spec.shape} are no pictures; use a .npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _labels(options: Options, experiment: Experiment) -> np.ndarray | None:

@@ -17,7 +17,7 @@ import numpy as np
 from flax.core import meta
 from jax import Array
 
-from score_sde.nets import layers
+from score_sde.nets import initial
 from score_sde.nets.adm import ADM
 from score_sde.nets.ddpm import DDPM
 from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
@@ -62,7 +62,7 @@ class Net:
         Raises:
           ValueError: the network cannot work with the shape.
         """
-        return layers.draw(key, self._described(shape))
+        return initial.draw(key, self._described(shape))
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
@@ -70,7 +70,7 @@ class Net:
         return unboxed
 
     def _described(self, shape: tuple[int, ...]) -> Any:
-        """Parameters as ``layers.Initial``, before their values are drawn."""
+        """Parameters as ``initial.Initial``, before their values are drawn."""
 
         def describe() -> Any:
             x = jnp.zeros((1, *shape), jnp.float32)
@@ -103,14 +103,50 @@ class Net:
         Raises:
           ValueError: the network cannot work with these shapes, or with an entry of ``cond``.
         """
-        c_noise = jnp.asarray(c_noise, jnp.float32)
-        if c_noise.ndim == 0:
-            c_noise = jnp.full(x.shape[:1], c_noise)
+        c_noise = _per_example(c_noise, x)
         rngs = {} if key is None else {"dropout": key}
         output: Any = self.module.apply(
             {"params": params}, x, c_noise, cond, train=key is not None, rngs=rngs
         )
         return output
+
+    def features(
+        self,
+        params: Mapping[str, Any],
+        x: Array,
+        c_noise: Array | float,
+        cond: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Feature maps inside the network, without dropout; arguments and errors as of a call.
+
+        Returns:
+          ``(B, *S', C')`` float32 by the names of the outermost layers, in the order in which they act; a
+          layer that puts out anything else, such as the embedded noise level, is left out.
+        """
+
+        def outermost(module: nn.Module, method: str) -> bool:
+            return method == "__call__" and len(module.path) == 1
+
+        _, state = self.module.apply(
+            {"params": params},
+            x,
+            _per_example(c_noise, x),
+            cond,
+            train=False,
+            capture_intermediates=outermost,
+            mutable=["intermediates"],
+        )
+        kept = {name: layer["__call__"][-1] for name, layer in state["intermediates"].items()}
+        return {
+            name: value.astype(jnp.float32)
+            for name, value in kept.items()
+            if isinstance(value, jax.Array) and value.ndim == x.ndim
+        }
+
+
+def _per_example(c_noise: Array | float, x: Array) -> Array:
+    c_noise = jnp.asarray(c_noise, jnp.float32)
+    return jnp.full(x.shape[:1], c_noise) if c_noise.ndim == 0 else c_noise
 
 
 @functools.lru_cache(maxsize=64)

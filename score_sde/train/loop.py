@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from score_sde.progress import Progress
+from score_sde.train.best import Best
 from score_sde.train.checkpoint import Checkpoints
+from score_sde.train.log import Value
 from score_sde.train.state import TrainState
 from score_sde.train.step import Batch, Metrics, Step
+from score_sde.train.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Every:
     """
 
     steps: int
-    act: Callable[[int, TrainState], dict[str, float | list[float]]]
+    act: Callable[[int, TrainState], dict[str, Value]]
     at_end: bool = False
 
     def due(self, before: int, after: int, last: int) -> bool:
@@ -37,9 +40,15 @@ class Every:
 
 
 class Writes(Protocol):
-    """Where metrics go."""
+    """Where metrics go.
 
-    def write(self, step: int, values: dict[str, float | list[float]]) -> None:
+    Attributes:
+      lines: what was logged before the run was interrupted.
+    """
+
+    lines: list[dict[str, Any]]
+
+    def write(self, step: int, values: dict[str, Value]) -> None:
         """Record values under a step."""
         ...
 
@@ -55,7 +64,7 @@ class _Pending:
         self.steps.append(first)
         self.metrics.append(metrics)
 
-    def drain(self) -> dict[str, float | list[float]]:
+    def drain(self) -> dict[str, Value]:
         """Means since the last drain.
 
         Raises:
@@ -73,7 +82,7 @@ class _Pending:
                     "checkpoint is from before; a lower optimizer.learning_rate or clip_norm may help"
                 )
         names = [name for name in (host[0] if host else {}) if name != "finite"]
-        means: dict[str, float | list[float]] = {
+        means: dict[str, Value] = {
             name: float(np.mean([np.mean(metrics[name], dtype=np.float64) for metrics in host]))
             for name in names
         }
@@ -95,6 +104,8 @@ def train(
     log_every_steps: int,
     steps_per_dispatch: int = 1,
     actions: tuple[Every, ...] = (),
+    best: Best | None = None,
+    warning: str | None = None,
     quiet: bool = False,
 ) -> tuple[TrainState, bool]:
     """Train until ``state.step`` reaches ``steps``, or a signal asks to stop.
@@ -105,6 +116,8 @@ def train(
     Args:
       batches: from the state's step on.
       batch_size: examples a step, for the rate.
+      best: is offered what the actions have measured.
+      warning: something known before the first step.
 
     Returns:
       The state, and whether it is finished (False: interrupted).
@@ -119,6 +132,9 @@ def train(
         _stop_signal() as stopped,
         Progress(steps, "train", start=done, quiet=quiet) as progress,
     ):
+        record = _Record(log, Watch(steps), progress)
+        if warning is not None:
+            record.warn_once(done, warning)
         note = "compiling the first step"
         progress.update(done, note)
         stop, dispatch = False, 0
@@ -133,23 +149,26 @@ def train(
                 now = time.monotonic()
                 rate = (done - logged_at) * batch_size / (now - last_logged)
                 last_logged, logged_at = now, done
-                log.write(done, {**means, "images_per_second": rate})
-                note = f"loss {means['loss']:.4g}  {rate:.3g} images/s"
+                record(done, {**means, "images_per_second": rate})
+                note = f"loss {means['loss']:.4g}  {rate:.3g} images/s  {record.note}".rstrip()
             progress.update(done, note)
-            save = before // checkpoint_every_steps != done // checkpoint_every_steps
-            if save and done < steps:
-                _check_finite(pending, log, done)
+            due = [action for action in actions if action.due(before, done, steps)]
+            save = before // checkpoint_every_steps != done // checkpoint_every_steps and done < steps
+            if due or save:
+                record(done, pending.drain())
+            # Saved last: a run that goes on from this checkpoint has the measurements of its step.
+            for action in due:
+                values = action.act(done, state)
+                record(done, values)
+                if best is not None and best.offer(done, values, state):
+                    progress.say(f"step {done}: best {best.metric} so far, kept")
+                last_logged, logged_at = time.monotonic(), done
+            if save:
                 checkpoints.save(done, state)
-            for action in actions:
-                if action.due(before, done, steps):
-                    values = action.act(done, state)
-                    if values:
-                        log.write(done, values)
-                    last_logged, logged_at = time.monotonic(), done
             dispatch += 1
             stop = _agree_to_stop(stopped, dispatch)
         if done > 0:
-            _check_finite(pending, log, done)
+            record(done, pending.drain())
             checkpoints.save(done, state)
             checkpoints.wait()
         if stop and done < steps:
@@ -157,11 +176,33 @@ def train(
     return state, done >= steps
 
 
-def _check_finite(pending: _Pending, log: Writes, step: int) -> None:
-    """Look at every step before its result is saved."""
-    means = pending.drain()
-    if means:
-        log.write(step, means)
+class _Record:
+    """Writes the log, and warns of what it reads there."""
+
+    def __init__(self, log: Writes, watch: Watch, progress: Progress):
+        self._log, self._watch, self._progress = log, watch, progress
+        for line in log.lines:
+            watch.see(line["step"], line)
+
+    def __call__(self, step: int, values: dict[str, Value]) -> None:
+        if not values:
+            return
+        self._log.write(step, values)
+        for alarm in self._watch.see(step, values):
+            self._warn(step, alarm.text)
+
+    @property
+    def note(self) -> str:
+        return self._watch.note
+
+    def warn_once(self, step: int, text: str) -> None:
+        """Warn, unless the run was warned before it was interrupted."""
+        if all(line.get("warning") != text for line in self._log.lines):
+            self._warn(step, text)
+
+    def _warn(self, step: int, text: str) -> None:
+        self._progress.say(f"warning: step {step}: {text}")
+        self._log.write(step, {"warning": text})
 
 
 def _agree_to_stop(stopped: threading.Event, dispatch: int) -> bool:

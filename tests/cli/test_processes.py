@@ -18,7 +18,21 @@ pytestmark = pytest.mark.slow
 
 
 def start(workdir, steps, processes, devices, *words):
-    """One job of ``processes`` with ``devices`` simulated devices each."""
+    """One training job of ``processes`` with ``devices`` simulated devices each."""
+    return launch(
+        processes,
+        devices,
+        DIGITS,
+        "--mode=train",
+        f"--workdir={workdir}",
+        *TINY,
+        *words,
+        f"--config.training.steps={steps}",
+    )
+
+
+def launch(processes, devices, *words):
+    """One job."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -27,11 +41,11 @@ def start(workdir, steps, processes, devices, *words):
         XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
         PYTHONUNBUFFERED="1",
     )
-    command = [sys.executable, "run.py", DIGITS, "--mode=train", f"--workdir={workdir}", *TINY, *words]
+    command = [sys.executable, "run.py", *words]
     job = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"] if processes > 1 else []
     return [
         subprocess.Popen(
-            [*command, f"--config.training.steps={steps}", *job, *([f"--process_id={i}"] if job else [])],
+            [*command, *job, *([f"--process_id={i}"] if job else [])],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -80,3 +94,19 @@ def test_a_sigterm_to_one_process_saves_and_stops_all(tmp_path):
     stopped = int(out[0].split("interrupted: saved step ")[1].split(";")[0])
     assert saved <= stopped < 4000
     assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
+
+
+def test_two_processes_draw_the_samples_of_one(tmp_path):
+    finish(start(tmp_path / "run", 2, 1, 1))
+    samples = {}
+    for processes, devices, batch in ((1, 1, 7), (2, 2, 4)):
+        output = tmp_path / f"{processes}.npz"
+        words = (f"--workdir={tmp_path / 'run'}", "--num_samples=7", f"--output={output}")
+        words += ("--config.sampling.solver=sde_dpmpp_2m", "--config.sampling.steps=6")
+        words += (f"--config.sampling.batch_size={batch}",)
+        finish(launch(processes, devices, "--mode=sample", *words))
+        with np.load(output) as file:
+            samples[processes] = file["samples"].astype(int)
+    assert len(np.unique(samples[1].reshape(7, -1), axis=0)) == 7
+    np.testing.assert_allclose(samples[2], samples[1], atol=16)  # one level, by rounding
+    assert np.mean(samples[2] == samples[1]) > 0.99

@@ -82,21 +82,24 @@ class Run:
     def to(self, steps, **options):
         with Checkpoints(self.path / "checkpoints", keep_last=3) as checkpoints:
             state = checkpoints.restore(self.shapes, self.mesh) if checkpoints.steps else self.fresh()
-            with Log(self.path, int(state.step)) as log:
-                return train(
-                    self.step,
-                    state,
-                    self.data.from_step(int(state.step)),
-                    steps=steps,
-                    batch_size=16,
-                    checkpoints=checkpoints,
-                    log=log,
-                    checkpoint_every_steps=4,
-                    log_every_steps=2,
-                    steps_per_dispatch=self.dispatch,
-                    quiet=True,
-                    **options,
-                )[0]
+            return self.on(checkpoints, state, steps, **options)
+
+    def on(self, checkpoints, state, steps, **options):
+        with Log(self.path, int(state.step)) as log:
+            return train(
+                self.step,
+                state,
+                self.data.from_step(int(state.step)),
+                steps=steps,
+                batch_size=16,
+                checkpoints=checkpoints,
+                log=log,
+                checkpoint_every_steps=4,
+                log_every_steps=2,
+                steps_per_dispatch=self.dispatch,
+                quiet=True,
+                **options,
+            )[0]
 
 
 def assert_same(a, b, **tolerance):

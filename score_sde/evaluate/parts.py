@@ -1,0 +1,128 @@
+"""A function of examples over all of them: on any number of devices, and going on where it was killed."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from score_sde.evaluate.batches import Note, to_host
+from score_sde.mesh import BATCH, batch_sharding, round_up
+
+_INPUT = "input_sha256"
+
+
+class Readable(Protocol):
+    """Random access to examples, as data sources have."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """``{"x": (n, *D), "label": (n,)}``."""
+        ...
+
+
+PerExample = Callable[[Any, Array, Array], dict[str, Array]]  # (params, x, label) -> arrays of B rows
+
+
+def compile_parts(function: PerExample, mesh: Mesh) -> PerExample:
+    """``function`` jitted, each device with its own examples."""
+    whole, split = PartitionSpec(), PartitionSpec(BATCH)
+    return jax.jit(
+        jax.shard_map(function, mesh=mesh, in_specs=(whole, split, split), out_specs=split, check_vma=False)
+    )
+
+
+def map_examples(
+    compiled: PerExample,
+    params: Any,
+    examples: Readable,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    directory: Path | None = None,
+    note: Note | None = None,
+) -> dict[str, np.ndarray]:
+    """Results of all examples, in order, as host arrays of ``len(examples)`` rows.
+
+    The last batch is filled up with copies of its last example, and cut.
+
+    Args:
+      compiled: of ``compile_parts``.
+      directory: results of finished batches are kept here, one file each with the digest of its input, and
+        taken from here; its name must stand for everything but the examples.  Several processes keep
+        nothing.
+      note: called with the count done and a text, after each batch.
+
+    Raises:
+      FloatingPointError: a result is not finite; names the example.
+    """
+    count = len(examples)
+    size, split = round_up(min(batch_size, count), mesh), batch_sharding(mesh)
+    if directory is not None and jax.process_count() > 1:
+        directory = None
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, count, size):
+        batch = examples.read(np.arange(start, min(start + size, count)))
+        have, path = len(batch["x"]), None
+        part, digest = None, ""
+        if directory is not None:
+            path, digest = directory / f"{start:08d}.npz", _digest(batch)
+            part = _read(path, digest)
+        if part is None:
+            placed = (_place(_filled(batch[name], size), split) for name in ("x", "label"))
+            part = {k: np.asarray(v)[:have] for k, v in to_host(compiled(params, *placed)).items()}
+            _check_finite(part, start)
+            if path is not None:
+                _write(path, {**part, _INPUT: np.asarray(digest)})
+        parts.append(part)
+        if note is not None:
+            note(start + have, "")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _filled(a: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([a, np.repeat(a[-1:], size - len(a), axis=0)])
+
+
+def _place(a: np.ndarray, split: NamedSharding) -> Array:
+    return jax.make_array_from_callback(a.shape, split, lambda index: a[index])
+
+
+def _check_finite(part: dict[str, np.ndarray], start: int) -> None:
+    for name, a in part.items():
+        good = np.isfinite(a.reshape(len(a), -1)).all(axis=1)
+        if not good.all():
+            raise FloatingPointError(
+                f"{name} of example {start + int(np.argmin(good))} is not finite: the integration gave up; "
+                "raise max_steps, or loosen rtol and atol"
+            )
+
+
+def _digest(batch: dict[str, np.ndarray]) -> str:
+    total = hashlib.sha256()
+    for name in ("x", "label"):
+        a = batch[name]
+        total.update(f"{name} {a.dtype} {a.shape}".encode())
+        total.update(np.ascontiguousarray(a).tobytes())
+    return total.hexdigest()
+
+
+def _read(path: Path, digest: str) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        part = {name: file[name] for name in file}
+    return part if str(part.pop(_INPUT)) == digest else None
+
+
+def _write(path: Path, part: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp.npz")
+    np.savez(fresh, **part)  # type: ignore[arg-type]
+    os.replace(fresh, path)

@@ -1,0 +1,226 @@
+"""``--mode=outliers``."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax import Array
+
+from score_sde import pictures
+from score_sde.charts import Chart, Line
+from score_sde.config import ConfigError, find
+from score_sde.data import Spec
+from score_sde.denoiser import Cond
+from score_sde.evaluate import Measured as Estimates
+from score_sde.evaluate import measure_density
+from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
+from score_sde.experiment import Experiment
+from score_sde.flags import Options
+from score_sde.modes.encode import shown
+from score_sde.modes.estimates import of_ode
+from score_sde.modes.inputs import Inputs, open_inputs
+from score_sde.modes.workdir import drawable, from_workdir, is_chief, restore_average, say, write_report
+from score_sde.progress import Progress
+
+_SHOWN, _LISTED = 40, 20
+
+
+class Raw:
+    """Raw examples in memory, without labels."""
+
+    def __init__(self, x: np.ndarray, spec: Spec, titles: list[str] | None = None):
+        self.x, self.spec = x, spec
+        self.titles = [str(i) for i in range(len(x))] if titles is None else titles
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """``{"x": (n, *shape), "label": (n,)}``."""
+        return {"x": self.x[indices], "label": np.full(len(indices), -1, np.int32)}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A set and its log densities.
+
+    Attributes:
+      raw: the examples.
+      nats: ``(N,)``.
+      scores: by name, ``(N,)``; higher for outliers.
+    """
+
+    raw: Raw
+    nats: np.ndarray
+    scores: dict[str, np.ndarray]
+
+
+def outliers(options: Options) -> int:
+    """How well scores tell held-out data from ``--samples``, or from data made foreign."""
+    config, output = options.config.outliers, _output(options)
+    names = _chosen(config.scores, OUTLIER_SCORES, "scores")
+    foreign = _chosen(config.foreign, FOREIGN, "foreign") if options.samples is None else ()
+    seed = options.config.seed if options.seed is None else options.seed
+    spec_levels = options.saved.get("spec", {}).get("levels")
+    if options.config.likelihood.dequantize and spec_levels is not None:
+        options.config.data.dequantize = True
+    experiment = from_workdir(options)
+    spec = experiment.spec
+    if spec.levels is None and (foreign or "complexity" in names):
+        raise ConfigError(
+            "continuous data: --mode=outliers needs --samples=FILE, and config.outliers.scores without "
+            "'complexity', which compresses levels"
+        )
+    sets = _sets(options, experiment, foreign, seed)
+    step, nats = _densities(options, experiment, sets, seed)
+    typical = float(np.mean(nats["train"]))
+    measured = {name: _score(sets[name], nats[name], typical, names) for name in sets if name != "train"}
+    inside = measured.pop("held-out")
+    report = {
+        "step": step,
+        "typical_nats": typical,
+        "typical_nats_standard_error": float(np.std(nats["train"], ddof=1) / math.sqrt(len(nats["train"]))),
+        "scores": {name: find(OUTLIER_SCORES, name, "outliers.scores").__doc__ for name in names},
+        "held_out": _about(inside, spec),
+        "sets": {name: _about(one, spec) | _auroc(inside, one) for name, one in measured.items()},
+    }
+    _say_table(report, names)
+    if is_chief():
+        write_report(output.with_suffix(".json"), report)
+        everything = {"train": nats["train"], "held-out": inside.nats}
+        everything |= {name: one.nats for name, one in measured.items()}
+        np.savez(output.with_suffix(".npz"), **everything)
+        _chart(everything, spec).write_png(output)
+        if drawable(spec):
+            _draw(measured, spec, names[0]).save(output.with_name(f"{output.stem}_examples.png"))
+    say(f"densities in {output}; details in {output.with_suffix('.json')}")
+    return 0
+
+
+def _chosen(value: Any, table: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value)
+    if not names:
+        raise ConfigError(f"config.outliers.{field} = (): name one or more of {', '.join(table)}")
+    for name in names:
+        find(table, name, f"outliers.{field}")
+    return names
+
+
+def _output(options: Options) -> Path:
+    path = options.workdir / "outliers.png" if options.output is None else Path(options.output)
+    if path.suffix != ".png":
+        raise ConfigError(f"--output={path}: the result is a .png, with a .json and a .npz beside it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _sets(options: Options, experiment: Experiment, foreign: tuple[str, ...], seed: int) -> dict[str, Raw]:
+    """Training and held-out examples, and the foreign ones."""
+    spec, count = experiment.spec, options.config.outliers.num_examples
+    own = replace(options, samples=None)
+    sets = {
+        "train": _loaded(open_inputs(own, spec, "train", count)),
+        "held-out": _loaded(open_inputs(own, spec, "test", count)),
+    }
+    if options.samples is not None:
+        given = _loaded(open_inputs(options, spec, "test", None))
+        return {**sets, Path(options.samples).name: given}
+    assert spec.levels is not None
+    rng = np.random.default_rng(seed)
+    for name in foreign:
+        sets[name] = Raw(FOREIGN[name](sets["held-out"].x, spec.levels, rng), spec)
+    return sets
+
+
+def _loaded(inputs: Inputs) -> Raw:
+    x = inputs.read(np.arange(len(inputs)))["x"]
+    return Raw(x, inputs.spec, [inputs.title(i) for i in range(len(inputs))])
+
+
+def _densities(
+    options: Options, experiment: Experiment, sets: dict[str, Raw], seed: int
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Step of the checkpoint, and log densities of every set; the model is told no labels."""
+    config = options.config.likelihood
+    step, mesh, params = restore_average(options, experiment)
+
+    estimate = of_ode(experiment, config)
+
+    def density(params: Any, keys: Array, x: Array, cond: Cond) -> Estimates:
+        return estimate.measure(params, keys, x, None)
+
+    everything = np.concatenate([one.x for one in sets.values()])
+    with Progress(len(everything), "outliers", "example", quiet=not is_chief()) as progress:
+        nats = measure_density(
+            density,
+            params,
+            Raw(everything, experiment.spec),
+            experiment.scaling,
+            mesh,
+            batch_size=config.batch_size,
+            seed=seed,
+            log_volume=estimate.log_volume,
+            draws=estimate.draws,
+            note=lambda count, nats: progress.update(count, f"{nats:.4g} nats"),
+        ).nats
+    ends = np.cumsum([len(one) for one in sets.values()])[:-1]
+    return step, dict(zip(sets, np.split(nats, ends), strict=True))
+
+
+def _score(raw: Raw, nats: np.ndarray, typical: float, names: tuple[str, ...]) -> Measured:
+    bits = compressed_bits(raw.x) if raw.x.dtype == np.uint8 else np.zeros(len(nats))
+    return Measured(raw, nats, {name: OUTLIER_SCORES[name](nats, typical, bits) for name in names})
+
+
+def _about(one: Measured, spec: Spec) -> dict[str, Any]:
+    """Mean density, and the examples that are most foreign by each score."""
+    size = math.prod(spec.shape)
+    result: dict[str, Any] = {"examples": len(one.nats), "nats_mean": float(one.nats.mean())}
+    if spec.levels is not None:
+        result["bits_per_dim_mean"] = float(-one.nats.mean() / size / math.log(2.0))
+    result["most_foreign"] = {
+        name: [
+            {"name": one.raw.titles[i], "score": float(score[i])}
+            for i in np.argsort(-score, kind="stable")[:_LISTED]
+        ]
+        for name, score in one.scores.items()
+    }
+    return result
+
+
+def _auroc(inside: Measured, outside: Measured) -> dict[str, Any]:
+    areas = {name: auroc(inside.scores[name], score) for name, score in outside.scores.items()}
+    return {"auroc": {name: {"value": a.value, "standard_error": a.error} for name, a in areas.items()}}
+
+
+def _say_table(report: dict[str, Any], names: tuple[str, ...]) -> None:
+    say("area under the ROC curve between held-out and foreign examples (0.5: no difference)")
+    say(f"{'':>16} {'nats':>10} " + " ".join(f"{name:>17}" for name in names))
+    say(f"{'held-out':>16} {report['held_out']['nats_mean']:10.4g}")
+    for name, one in report["sets"].items():
+        areas = [one["auroc"][score] for score in names]
+        cells = [f"{a['value']:9.4f} +-{a['standard_error']:6.4f}" for a in areas]
+        say(f"{name[:16]:>16} {one['nats_mean']:10.4g} " + " ".join(cells))
+
+
+def _chart(everything: dict[str, np.ndarray], spec: Spec) -> Chart:
+    """Shares of each set by log density per dimension."""
+    size = math.prod(spec.shape)
+    values = {name: nats / size for name, nats in everything.items()}
+    joined = np.concatenate(list(values.values()))
+    edges = np.linspace(*np.percentile(joined, [0.5, 99.5]), 41)
+    lines = [
+        Line(name, 0.5 * (edges[1:] + edges[:-1]), np.histogram(v, edges)[0] / len(v))
+        for name, v in values.items()
+    ]
+    return Chart("Log densities", "nats per dimension", "share of examples", tuple(lines))
+
+
+def _draw(measured: dict[str, Measured], spec: Spec, name: str) -> Any:
+    """The most foreign examples of each set, most foreign first."""
+    columns = min(_SHOWN // max(len(measured), 1), *(len(one.nats) for one in measured.values()))
+    rows = [one.raw.x[np.argsort(-one.scores[name], kind="stable")[:columns]] for one in measured.values()]
+    return pictures.grid(shown(spec, np.concatenate(rows)), columns=columns)

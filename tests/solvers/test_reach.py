@@ -1,0 +1,197 @@
+"""What a config reaches: other paths, thresholds, error control, listed grids, states, an early end."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde import ode
+from score_sde.config import ConfigError, load_file
+from score_sde.data import Spec
+from score_sde.experiment import assemble
+from score_sde.mesh import make_mesh
+from score_sde.sampling import compile_film, generate, sample, sample_keys
+from score_sde.schema import complete
+from score_sde.sde import EDM, VE, VP
+from score_sde.solvers import GRIDS, SOLVERS, AdaptiveDPM, AdaptiveODE, Hooks
+from score_sde.solvers.grids import save_times
+from tests.conftest import ROOT
+from tests.oracles import Gaussian
+
+DATA = Gaussian(np.array([0.5, -0.3]), np.array([0.4, 0.8]))
+
+
+def experiment(path=None, **sampling):
+    """The digits recipe with other sampling, without its network."""
+    config = load_file(str(ROOT / "configs" / "vp_digits.py"))
+    config.sampling = {"solver": "dpmpp_2m", "steps": 10, "grid": "log_snr", **sampling}
+    config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
+    if path is not None:
+        config.path = path
+    return assemble(complete(config), Spec((8, 8, 1), 17, 10))
+
+
+def test_a_config_samples_on_the_path_of_another_process():
+    found = experiment({"name": "edm", "t_max": 50.0}, grid="edm", t_end=0.0)
+    assert found.sde == VP() and found.path == EDM(t_max=50.0)
+    assert found.plan.start == 50.0 and found.plan.end == 0.0
+    x = 3.0 * jax.random.normal(jax.random.key(0), (16, 2))
+    got = found.wrap(DATA.denoise(VP()))(x, jnp.float32(3.0))
+    np.testing.assert_allclose(got, DATA.denoise(EDM())(x, jnp.float32(3.0)), atol=1e-4)
+
+
+def test_without_a_path_the_denoiser_is_untouched():
+    found, denoise = experiment(), DATA.denoise(VP())
+    assert found.path is found.sde and found.wrap(denoise) is denoise
+
+
+@pytest.mark.parametrize(("name", "largest"), [("static", 1.0), ("dynamic", 1.0), ("none", 9.0)])
+def test_a_config_thresholds_the_prediction(name, largest):
+    denoise = experiment(threshold=name, threshold_quantile=0.5).wrap(lambda x, t: 9.0 * x)
+    assert float(jnp.max(denoise(jnp.ones((2, 4)), jnp.float32(0.5)))) == largest
+
+
+def test_an_early_end_is_that_of_a_shorter_grid():
+    times = GRIDS["log_snr"](VP())(1.0, 1e-3, 10)
+    want = SOLVERS["dpmpp_2m"]().plan(VP(), times[:5])
+    jax.tree.map(np.testing.assert_array_equal, experiment(stop_after_steps=4).plan, want)
+
+
+def test_a_saved_grid_is_a_grid(tmp_path):
+    times, path = np.array([1.0, 0.5, 0.2, 0.05, 1e-3]), tmp_path / "times.json"
+    save_times(path, times)
+    want = SOLVERS["dpmpp_2m"]().plan(VP(), times)
+    found = experiment(grid="file", times_file=str(path), steps=4)
+    jax.tree.map(np.testing.assert_array_equal, found.plan, want)
+    with pytest.raises(ConfigError, match=r"a listed grid has steps \+ 1 = 6 decreasing times"):
+        experiment(grid="file", times_file=str(path), steps=5)
+    path.write_text(json.dumps({"time": []}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"times_file = .*must be a JSON file"):
+        experiment(grid="file", times_file=str(path), steps=4)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "words"),
+    [
+        ({"threshold": "statc"}, "config.sampling.threshold = 'statc' is not one of: none, static, dynamic"),
+        ({"threshold": "dynamic", "threshold_quantile": 0.0}, "threshold_quantile = 0.0: must be in"),
+        ({"stop_after_steps": 11}, "stop_after_steps = 11: must be in 1 to steps = 10"),
+        ({"keep_every_steps": -1}, "keep_every_steps = -1: must be 0 or more"),
+        ({"keep_every_steps": 2, "solver": "ode"}, "keep_every_steps = 2: must be 0"),
+        ({"levels": 1000}, "levels = 1000: must be 0 with config.path.name = 'trained'"),
+        ({"grid": "file"}, "times_file is not set"),
+        ({"solver": "ode", "method": "rk45"}, "dopri5, tsit5, bosh3, dopri8, heun"),
+        ({"solver": "ode", "error_control": "each"}, "error_control = 'each' is not one of: sample, batch"),
+        ({"solver": "adaptive_dpm", "order": 4}, "order = 4 is not one of: 2, 3"),
+        ({"solver": "adaptive_dpm", "grid": "uniform", "t_end": 0.0}, "ends where sigma > 0"),
+        ({"solver": "adaptive_dpm", "dpm_control": "lagest"}, "did you mean 'largest'"),
+        ({"solver": "dpm_3s", "inner": "exact"}, "inner = 'exact' is not one of: midpoint, taylor"),
+    ],
+)
+def test_impossible_values_are_named(sampling, words):
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        experiment(**sampling)
+
+
+# --- error control ---------------------------------------------------------------------------------
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("method", [pytest.param(m, marks=() if m == "bosh3" else SLOW) for m in ode.METHODS])
+@pytest.mark.usefixtures("x64")
+def test_every_method_counts_its_evaluations_and_follows_the_flow(method):
+    sde, calls = VP(), []
+    x = DATA.flow(sde, jnp.array([[0.2, -0.1]]), 0.1, 1.0)
+
+    def denoise(x, t):
+        jax.debug.callback(lambda: calls.append(1))
+        return DATA.denoise(sde)(x, t)
+
+    def field(t, x):
+        return (
+            sde.drift(t)[:, None] * x
+            + 0.5
+            * sde.diffusion(t)[:, None] ** 2
+            * (x - sde.alpha(t)[:, None] * denoise(x, t))
+            / sde.sigma(t)[:, None] ** 2
+        )
+
+    counted, stated = [], []
+    for tolerance in (1e-3, 1e-5):
+        calls.clear()
+        accuracy = ode.Accuracy(tolerance, tolerance, 4096, method)
+        solution = ode.integrate_together(field, x, 1.0, 0.1, accuracy)
+        jax.effects_barrier()
+        counted.append(len(calls))
+        stated.append(int(solution.evaluations[0]))
+    np.testing.assert_allclose(solution.y, [[0.2, -0.1]], atol=2e-3)
+    assert counted[1] - counted[0] == stated[1] - stated[0] > 0  # but for those of the first step size
+
+
+@pytest.mark.parametrize(
+    ("loose", "same"),
+    [
+        pytest.param(AdaptiveODE(rtol=1e-2, atol=1e-2), True, marks=SLOW),
+        (AdaptiveODE(rtol=1e-2, atol=1e-2, error_control="batch"), False),
+        (AdaptiveDPM(), True),
+        pytest.param(AdaptiveDPM(dpm_control="batch"), False, marks=SLOW),
+        pytest.param(AdaptiveDPM(dpm_control="largest"), False, marks=SLOW),
+    ],
+)
+@pytest.mark.usefixtures("x64")
+def test_only_control_by_sample_keeps_samples_apart(loose, same):
+    # One far sample makes every step of its batch small, unless each has steps of its own.
+    sde = VP()
+    x = jnp.array([[0.1, 0.2], [40.0, -40.0]])
+
+    def run(x):
+        plan = loose.plan(sde, np.array([1.0, 1e-2]))
+        return loose.run(DATA.denoise(sde), sde, x, plan, None)
+
+    apart = float(jnp.max(jnp.abs(run(x)[0] - run(x[:1])[0])))
+    assert (apart < 1e-9) == same
+    assert loose.couples_batch != same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sde", [VP(), VE(), EDM()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(("order", "prediction"), [(2, "noise"), (3, "noise"), (3, "x0")])
+@pytest.mark.usefixtures("x64")
+def test_adaptive_dpm_follows_the_flow_and_a_tolerance_buys_steps(order, prediction, sde):
+    x0, end = DATA.sample(jax.random.key(0), 8), 0.1
+    x = DATA.flow(sde, x0, end, sde.t_max)
+    tries, errors = [], []
+    for tolerance in (1e-2, 1e-4):
+        solver = AdaptiveDPM(order=order, prediction=prediction, dpm_rtol=tolerance, dpm_atol=tolerance)
+        got, count = solver.solve(DATA.denoise(sde), sde, x, solver.plan(sde, np.array([sde.t_max, end])))
+        errors.append(float(jnp.max(jnp.abs(got - x0))))
+        tries.append(float(jnp.mean(count)))
+    assert errors[1] < 1e-3 and errors[1] < 0.5 * errors[0]
+    assert tries[1] > 1.5 * tries[0]
+
+
+# --- states ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_film_ends_with_the_sample_and_holds_the_states_before_it():
+    sde, solver = VP(), SOLVERS["unipc"]()
+    times = GRIDS["log_snr"](sde)(1.0, 1e-3, 9)
+    mesh, plan = make_mesh(devices=jax.devices()[:2]), solver.plan(sde, times)
+    assert solver.steps(plan) == 10  # with Tweedie's
+    hooks = Hooks(keep_every_steps=3, keep=solver.steps(plan) // 3)
+    draw = compile_film(lambda params, cond: DATA.denoise(sde), sde, solver, mesh, hooks, shape=(2,))
+    options = {"seed": 5, "num_samples": 5, "batch_size": 4}
+    film = np.concatenate(list(generate(draw, {}, plan, mesh, **options)))
+    assert film.shape == (5, 4, 2)
+    keys = sample_keys(5, jnp.arange(5))
+    want = sample(keys, DATA.denoise(sde), sde, solver, plan, shape=(2,))
+    np.testing.assert_allclose(film[:, -1], want, atol=1e-5)
+    first = SOLVERS["unipc"](denoise=False, lower_final_below=0).plan(sde, times[:4])  # no step is a last one
+    early = sample(keys, DATA.denoise(sde), sde, solver, first, shape=(2,))
+    np.testing.assert_allclose(film[:, 0], early, atol=1e-5)
+    assert np.abs(film[:, 1] - early).max() > 0.05
