@@ -228,8 +228,17 @@ def log_prob(
     return LogProb(by_probe, latent, solution.evaluations + (nodes + 1 if nodes else 0), error)
 
 
-def _together(denoise, sde, x, divergence, directions, integrator, start, nodes):
-    """Trajectory and divergence as one ODE."""
+def _together(
+    denoise: Denoise,
+    sde: SDE,
+    x: Array,
+    divergence: Divergence,
+    directions: Array,
+    integrator: Integrator,
+    start: float,
+    nodes: int,
+) -> tuple[Array, Array, ode.Solution, Array]:
+    """Trajectory and divergence as one ODE: the integral, its known error, the solution, its end."""
 
     def field(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         x, _ = state
@@ -242,8 +251,17 @@ def _together(denoise, sde, x, divergence, directions, integrator, start, nodes)
     return expansion, jnp.zeros_like(expansion), solution, latent
 
 
-def _with_nodes(denoise, sde, x, divergence, directions, integrator, start, nodes):
-    """The trajectory, and then the divergence along it."""
+def _with_nodes(
+    denoise: Denoise,
+    sde: SDE,
+    x: Array,
+    divergence: Divergence,
+    directions: Array,
+    integrator: Integrator,
+    start: float,
+    nodes: int,
+) -> tuple[Array, Array, ode.Solution, Array]:
+    """The trajectory, and then the divergence along it; returns what ``_together`` does."""
 
     def field(t: Array, x: Array) -> Array:
         return velocity_from(sde, denoise(x, t), x, t)

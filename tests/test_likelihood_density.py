@@ -70,8 +70,9 @@ def of(source, measure, scaling, params=0.0, **options):
     )
 
 
-@pytest.mark.parametrize("levels", [2, 17, 256, 4096, 65536])
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (-3.0, 2.0)])
+@pytest.mark.parametrize(
+    ("levels", "low", "high"), [(2, -1.0, 1.0), (17, -3.0, 2.0), (256, 0.0, 1.0), (65536, -1.0, 1.0)]
+)
 def test_a_uniform_density_has_the_bits_of_its_levels(levels, low, high):
     scaling = Scaling(levels=levels, low=low, high=high, dequantize=True)
     density = of(Numbers(levels), uniform, scaling, params=(low, high), draws=2)
@@ -91,16 +92,15 @@ def test_continuous_data_are_measured_in_their_own_units():
     np.testing.assert_allclose(of(source, normal, scaling).nats, want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("levels", [1000, 4096, 65536])
+@pytest.mark.parametrize("levels", [1000, 65536])
 @pytest.mark.parametrize("dequantize", [False, True])
 def test_deep_levels_come_back(levels, dequantize):
     for low, high in ((-1.0, 1.0), (0.0, 1.0), (-0.5, 2.5)):
         scaling = Scaling(levels=levels, low=low, high=high, dequantize=dequantize)
-        raw = np.broadcast_to(np.arange(levels, dtype=np.uint16)[:, None], (levels, 40))
-        for transform in (lambda f: f, jax.jit):
-            back = transform(scaling.decode)(transform(scaling.encode)(raw, jax.random.key(0)))
-            np.testing.assert_array_equal(back, raw)
-            assert back.dtype == np.uint16
+        raw = np.broadcast_to(np.arange(levels, dtype=np.uint16)[:, None], (levels, 16))
+        back = jax.jit(scaling.decode)(jax.jit(scaling.encode)(raw, jax.random.key(0)))
+        np.testing.assert_array_equal(back, raw)
+        assert back.dtype == np.uint16
 
 
 @pytest.mark.parametrize("dequantize", [False, True])
@@ -146,6 +146,18 @@ def test_draws_differ_and_the_first_is_what_one_draw_gives():
     assert len(np.unique(three.draws)) == 33
 
 
+def test_devices_do_not_change_what_is_drawn():
+    def measure(params, keys, x, cond):
+        nats = x[:, :1] + jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
+        return Measured(nats, jnp.ones(len(x)), jnp.zeros_like(nats))
+
+    source, scaling = Numbers(17), Scaling(levels=17, dequantize=True)
+    one, four = (of(source, measure, scaling, mesh=make_mesh(1, jax.devices()[:n]), draws=2) for n in (1, 4))
+    np.testing.assert_array_equal(one.draws, four.draws)
+    assert one.draws.shape == (11, 2, 3)
+
+
+@pytest.mark.slow
 def test_devices_do_not_change_a_likelihood():
     data, scaling = Mixture(np.array([[0.7, 0.0], [-0.4, 0.6]]), 0.25), Scaling(levels=None)
     sde = VP()
@@ -155,8 +167,7 @@ def test_devices_do_not_change_a_likelihood():
         return Measured(out.by_probe, out.evaluations, out.quadrature_error)
 
     one, four = (of(Numbers(None), measure, scaling, mesh=make_mesh(1, jax.devices()[:n])) for n in (1, 4))
-    np.testing.assert_allclose(one.draws, four.draws, atol=1e-4)
-    assert one.draws.shape == (11, 1, 1)
+    np.testing.assert_allclose(one.draws, four.draws, rtol=1e-4, atol=1e-3)  # steps are chosen in float32
 
 
 def test_finished_batches_are_not_measured_again(tmp_path):
