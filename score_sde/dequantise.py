@@ -69,7 +69,7 @@ class Coupled:
     def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
         """See ``Dequantiser``; differentiable in ``params``."""
         v = self.scaling.noise(key, levels.shape)
-        x = levels.astype(jnp.float32) * (2.0 / (self.scaling.levels - 1)) - 1.0
+        x = 2.0 * self.scaling.unit(levels) - 1.0
         w = jnp.log(v) - jnp.log1p(-v)
         y, log_slope = self.flow(params, x, w)
         log_q = sum_dims(_log_logistic(w) - _log_logistic(y)) - log_slope

@@ -58,7 +58,8 @@ class Experiment:
     wrap: Callable[[Denoise], Denoise]
     solver: Solver
     plan: Plan
-    divergence: likelihood.Hutchinson | likelihood.Exact
+    divergence: likelihood.Divergence
+    integrator: likelihood.Integrator
     scaling: Scaling
     learns: bool = False
 
@@ -205,6 +206,16 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         config.likelihood,
         "likelihood",
     )
+    integrator = build(
+        find(likelihood.INTEGRATORS, config.likelihood.integrator, "likelihood.integrator"),
+        config.likelihood,
+        "likelihood",
+    )
+    if config.likelihood.nodes:
+        try:
+            likelihood.clenshaw_curtis(config.likelihood.nodes)
+        except ValueError as error:
+            raise ConfigError(f"config.likelihood.{error}") from error
     return Experiment(
         config=config,
         spec=spec,
@@ -219,6 +230,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         solver=solver,
         plan=plan,
         divergence=divergence,
+        integrator=integrator,
         scaling=scaling,
         learns=sde.learnt() is not None,
     )
@@ -331,7 +343,7 @@ def _check_numbers(config: Any) -> None:
         ("training", ["steps", "batch_size", "steps_per_dispatch", "checkpoint_every_steps"]),
         ("training", ["accumulate_steps", "keep_last", "log_every_steps", "eval_examples", "sample_count"]),
         ("sampling", ["steps", "batch_size"]),
-        ("likelihood", ["batch_size", "rtol", "atol", "max_steps"]),
+        ("likelihood", ["batch_size", "draws", "times", "chain_steps"]),
         ("evaluate", ["batch_size", "levels", "keep_features", "kid_subsets", "kid_subset_size"]),
         ("evaluate", ["splits", "nearest"]),
         ("classifier", ["steps", "batch_size", "learning_rate"]),

@@ -3,25 +3,41 @@
     log p(x(t_min)) = log prior(x(t_max)) + int_{t_min}^{t_max} div velocity(x(t), t) dt
 
 The divergence is exact, or Hutchinson's estimate ``probe . J probe`` with probes that stay the same along a
-trajectory (Grathwohl et al. 2019, arXiv:1810.01367).  Velocity and divergence come from one forward pass,
-so an evaluation costs one network evaluation and its tangent, not two networks and a reverse pass.
+trajectory (Grathwohl et al. 2019, arXiv:1810.01367).
+
+It does not feed back into the trajectory.  With ``lam = log(alpha / sigma)`` and ``n`` dimensions, Tweedie's
+formula turns its integral into a known part and one of the denoiser's divergence,
+
+    int div velocity dt = n log(sigma(t_max) / sigma(t_min)) - int alpha div D(x, t) d lam
+
+whose integrand is between 0 and about n and smooth in ``lam``.  So it is taken at a few nodes of a
+Clenshaw-Curtis rule along the trajectory, which itself costs network evaluations without tangents.  Without
+nodes both are integrated together, as the official code does.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from score_sde import ode
-from score_sde.arrays import fold_in_each, sum_dims
+from score_sde.arrays import expand, fold_in_each, sum_dims
+from score_sde.config import nearest
 from score_sde.denoiser import Denoise, velocity_from
 from score_sde.sde import SDE
+from score_sde.tableaus import FIXED
 
-Velocity = Callable[[Array], Array]
+Function = Callable[[Array], Array]
+
+
+def _check_member(name: str, value: str, table: dict) -> None:
+    if value not in table:
+        raise ValueError(f"{name} = {value!r} is not one of: {', '.join(table)}{nearest(value, table)}")
 
 
 def rademacher(key: Array, shape: tuple[int, ...]) -> Array:
@@ -57,10 +73,10 @@ class Hutchinson:
             jnp.arange(self.probes)
         )
 
-    def __call__(self, velocity: Velocity, x: Array, directions: Array) -> tuple[Array, Array]:
-        """Velocity ``(B, *D)`` and divergence ``(B,)`` at ``x``."""
-        slope, tangents = _jvps(velocity, x, directions)
-        return slope, jnp.mean(jax.vmap(lambda e, je: sum_dims(e * je))(directions, tangents), 0)
+    def __call__(self, function: Function, x: Array, directions: Array) -> tuple[Array, Array]:
+        """``function(x): (B, *D)`` and each probe's estimate of its divergence, ``(B, probes)``."""
+        value, tangents = _jvps(function, x, directions)
+        return value, jax.vmap(lambda e, je: sum_dims(e * je), out_axes=1)(directions, tangents)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,34 +88,113 @@ class Exact:
     def directions(self, keys: Array, shape: tuple[int, ...]) -> Array:
         return jnp.zeros((0, keys.shape[0], *shape))  # nothing is drawn
 
-    def __call__(self, velocity: Velocity, x: Array, directions: Array) -> tuple[Array, Array]:
-        """Velocity ``(B, *D)`` and divergence ``(B,)`` at ``x``."""
+    def __call__(self, function: Function, x: Array, directions: Array) -> tuple[Array, Array]:
+        """``function(x): (B, *D)`` and its divergence, ``(B, 1)``."""
         size, shape = math.prod(x.shape[1:]), x.shape[1:]
 
         def diagonal(i: Array) -> Array:
             unit = jax.nn.one_hot(i, size, dtype=x.dtype).reshape((1, *shape))
-            tangent = jax.jvp(velocity, (x,), (jnp.broadcast_to(unit, x.shape),))[1]
+            tangent = jax.jvp(function, (x,), (jnp.broadcast_to(unit, x.shape),))[1]
             return sum_dims(tangent * unit)
 
         parts = jax.lax.map(diagonal, jnp.arange(size), batch_size=min(self.chunk, size))
-        return velocity(x), jnp.sum(parts, axis=0)
+        return function(x), jnp.sum(parts, axis=0)[:, None]
 
 
 DIVERGENCES = {"hutchinson": Hutchinson, "exact": Exact}
+
+
+Divergence = Hutchinson | Exact
+
+
+class Integrator(Protocol):
+    """How the trajectory is followed."""
+
+    def solve(self, field: ode.Field, y0: ode.State, sde: SDE, times: Array) -> ode.Solution:
+        """From the first to the last of ``times: (T,)``, rising, with the path at all of them."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive:
+    """An embedded Runge-Kutta method, with step sizes from its error estimate.
+
+    Attributes:
+      rtol, atol: tolerances on the root mean square over what shares a step size.
+      method: ``dopri5``, ``tsit5``, ``bosh3``, ``dopri8`` or ``heun``.
+      error_control: ``sample``: each example at its own pace; ``batch``: one step size for all, as the
+        official code has it, so that an example's result depends on its batch.
+      max_steps: accepted and rejected steps after which an example is given up as NaN.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    method: str = "dopri5"
+    error_control: str = "sample"
+    max_steps: int = 4096
+
+    def __post_init__(self) -> None:
+        _check_member("method", self.method, ode.METHODS)
+        _check_member("error_control", self.error_control, ode.CONTROLS)
+        if self.rtol <= 0 or self.atol <= 0 or self.max_steps < 1:
+            raise ValueError(
+                f"need rtol, atol > 0 and max_steps >= 1, got {self.rtol}, {self.atol} and {self.max_steps}"
+            )
+
+    def solve(self, field: ode.Field, y0: ode.State, sde: SDE, times: Array) -> ode.Solution:
+        accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
+        return ode.CONTROLS[self.error_control](field, y0, times[0], times[-1], accuracy, times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """Steps on a grid: the same work for every example, and no error estimate.
+
+    Attributes:
+      method: ``euler``, ``heun``, ``midpoint`` or ``rk4``.
+      steps: in all, evenly shared between the times at which the path is wanted and rounded up there;
+        equal in the log signal-to-noise ratio between two of them.
+    """
+
+    method: str = "rk4"
+    steps: int = 128
+
+    def __post_init__(self) -> None:
+        _check_member("method", self.method, FIXED)
+        if self.steps < 1:
+            raise ValueError(f"steps = {self.steps}: must be at least 1")
+
+    def solve(self, field: ode.Field, y0: ode.State, sde: SDE, times: Array) -> ode.Solution:
+        every = -(-self.steps // (times.shape[0] - 1))
+        log_snr, share = sde.log_snr(times), jnp.arange(every) / every
+        inner = log_snr[:-1, None] + share[None] * jnp.diff(log_snr)[:, None]
+        grid = sde.time_of(inner, times[0])  # type: ignore[arg-type]
+        grid = jnp.append(grid.at[:, 0].set(times[:-1]).ravel(), times[-1])
+        return ode.integrate_on(field, y0, grid, method=self.method, every=every)
+
+
+INTEGRATORS = {"adaptive": Adaptive, "fixed": Fixed}
 
 
 class LogProb(NamedTuple):
     """Result of ``log_prob``.
 
     Attributes:
-      nats: log density of each example, ``(B,)``; NaN where the integration gave up.
+      by_probe: log density of each example by each probe, ``(B, probes)``; NaN where the integration gave up.
       latent: the point of the prior that the example flows to, ``(B, *D)``.
-      evaluations: evaluations of the velocity and its divergence, ``(B,)``.
+      evaluations: network evaluations of each example, tangents not counted, ``(B,)``.
+      quadrature_error: difference from the rule with half the nodes, ``(B, probes)``; zero without nodes.
     """
 
-    nats: Array
+    by_probe: Array
     latent: Array
     evaluations: Array
+    quadrature_error: Array
+
+    @property
+    def nats(self) -> Array:
+        """Log density of each example, the mean over the probes, ``(B,)``."""
+        return jnp.mean(self.by_probe, axis=1)
 
 
 def log_prob(
@@ -108,12 +203,10 @@ def log_prob(
     sde: SDE,
     x: Array,
     *,
-    divergence: Hutchinson | Exact,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    divergence: Divergence,
+    integrator: Integrator = Adaptive(),
+    nodes: int = 64,
     t_min: float | None = None,
-    method: str = "dopri5",
-    max_steps: int = 4096,
 ) -> LogProb:
     """Log density of ``x`` under the model, in nats, with respect to the units of ``x``.
 
@@ -121,27 +214,100 @@ def log_prob(
       keys: one per example, ``(B,)``; only Hutchinson draws from them.
       denoise: the model.
       x: ``(B, *D)``.  Integer data must be dequantised first, or the density is unbounded.
-      rtol, atol: tolerances of the integration, over ``x`` and the log density together.
+      nodes: intervals of the divergence's quadrature, an even number; 0: it is integrated with the ODE, and
+        shares its error estimate.
       t_min: where the data are taken to lie; ``sde.t_min`` when None.
     """
     directions = divergence.directions(keys, x.shape[1:]).astype(x.dtype)
+    start = sde.t_min if t_min is None else t_min
+    follow = _with_nodes if nodes else _together
+    expansion, error, solution, latent = follow(
+        denoise, sde, x, divergence, directions, integrator, start, nodes
+    )
+    by_probe = sde.prior_log_prob(latent)[:, None] + expansion
+    return LogProb(by_probe, latent, solution.evaluations + (nodes + 1 if nodes else 0), error)
+
+
+def _together(
+    denoise: Denoise,
+    sde: SDE,
+    x: Array,
+    divergence: Divergence,
+    directions: Array,
+    integrator: Integrator,
+    start: float,
+    nodes: int,
+) -> tuple[Array, Array, ode.Solution, Array]:
+    """Trajectory and divergence as one ODE: the integral, its known error, the solution, its end."""
 
     def field(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         x, _ = state
         return divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
-    solution = ode.integrate(
-        field,
-        (x, jnp.zeros(x.shape[0], x.dtype)),
-        sde.t_min if t_min is None else t_min,
-        sde.t_max,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=max_steps,
-    )
+    probes = max(directions.shape[0], 1)
+    y0 = (x, jnp.zeros((x.shape[0], probes), x.dtype))
+    solution = integrator.solve(field, y0, sde, jnp.array([start, sde.t_max], x.dtype))
     latent, expansion = solution.y
-    return LogProb(sde.prior_log_prob(latent) + expansion, latent, solution.evaluations)
+    return expansion, jnp.zeros_like(expansion), solution, latent
+
+
+def _with_nodes(
+    denoise: Denoise,
+    sde: SDE,
+    x: Array,
+    divergence: Divergence,
+    directions: Array,
+    integrator: Integrator,
+    start: float,
+    nodes: int,
+) -> tuple[Array, Array, ode.Solution, Array]:
+    """The trajectory, and then the divergence along it; returns what ``_together`` does."""
+
+    def field(t: Array, x: Array) -> Array:
+        return velocity_from(sde, denoise(x, t), x, t)
+
+    ends = jnp.array([start, sde.t_max], x.dtype)
+    high, low = 0.5 * sde.log_snr(ends)
+    points, weights, coarse = clenshaw_curtis(nodes)
+    inner = sde.time_of(2.0 * (high + (low - high) * jnp.asarray(points[1:-1], x.dtype)), start)
+    times = jnp.concatenate([ends[:1], inner, ends[1:]])
+    solution = integrator.solve(field, x, sde, times)
+
+    def at(node: tuple[Array, Array]) -> Array:
+        t, x = node
+        t = jnp.broadcast_to(t, x.shape[:1])
+        _, trace = divergence(lambda x: expand(sde.alpha(t), x) * denoise(x, t), x, directions)
+        return trace
+
+    traces = jax.lax.map(at, (times, solution.path))  # (nodes + 1, B, probes)
+    width = high - low
+    fine, rough = (width * jnp.tensordot(jnp.asarray(w, x.dtype), traces, 1) for w in (weights, coarse))
+    spread = math.prod(x.shape[1:]) * jnp.log(sde.sigma(ends[1]) / sde.sigma(ends[0]))
+    return spread - fine, jnp.abs(fine - rough), solution, solution.y
+
+
+def clenshaw_curtis(intervals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points on [0, 1] and weights of the rule, and the weights of that with half the intervals.
+
+    ``(intervals + 1,)`` each, float64, with zeros in the coarser rule (Clenshaw & Curtis 1960).
+
+    Raises:
+      ValueError: ``intervals`` is not a positive multiple of 4.
+    """
+    if intervals < 4 or intervals % 4:
+        raise ValueError(f"nodes = {intervals}: must be 0 or a positive multiple of 4")
+    points = 0.5 - 0.5 * np.cos(np.pi * np.arange(intervals + 1) / intervals)
+    coarse = np.zeros(intervals + 1)
+    coarse[::2] = _rule(intervals // 2)
+    return points, _rule(intervals), coarse
+
+
+def _rule(intervals: int) -> np.ndarray:
+    """Weights on [0, 1] for an even number of intervals: the cosine series is integrated term by term."""
+    j, k = np.arange(intervals + 1), np.arange(1, intervals // 2 + 1)
+    terms = np.where(k == intervals // 2, 1.0, 2.0) / (4.0 * k**2 - 1.0)
+    series = 1.0 - np.cos(2.0 * np.pi * np.outer(j, k) / intervals) @ terms
+    return np.where((j == 0) | (j == intervals), 0.5, 1.0) * series / intervals
 
 
 def bits_per_dim(nats: Array, size: int, log_volume: float = 0.0) -> Array:
@@ -156,6 +322,6 @@ def bits_per_dim(nats: Array, size: int, log_volume: float = 0.0) -> Array:
     return -(nats / size + log_volume) / math.log(2.0)
 
 
-def _jvps(function: Velocity, x: Array, tangents: Array) -> tuple[Array, Array]:
+def _jvps(function: Function, x: Array, tangents: Array) -> tuple[Array, Array]:
     """Value and tangents ``(k, B, *D)`` with one shared primal evaluation."""
     return jax.vmap(lambda e: jax.jvp(function, (x,), (e,)), out_axes=(None, 0))(tangents)

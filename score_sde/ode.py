@@ -1,10 +1,10 @@
-"""Adaptive integration of a batch of independent ODEs on the device, with an error estimate per example.
+"""Integration of a batch of independent ODEs on the device, with an error estimate per example or on a grid.
 
-The integrator is diffrax's; the step size belongs to each example, so that an example's result depends
-neither on the batch it shares nor on the number of devices.  The field is still evaluated for the whole
-batch at once: ``vmap`` over single solves is told how to batch the field by ``custom_vmap``, and what the
-field has bound for the batch (labels, probes) stays bound.  ``CONTROLS`` has the other choice too, one step
-size for the batch.
+The adaptive integrator is diffrax's; the step size belongs to each example, so that an example's result
+depends neither on the batch it shares nor on the number of devices.  The field is still evaluated for the
+whole batch at once: ``vmap`` over single solves is told how to batch the field by ``custom_vmap``, and what
+the field has bound for the batch (labels, probes) stays bound.  ``CONTROLS`` has the other choice too, one
+step size for the batch.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, core
 from jax.custom_batching import custom_vmap
+
+from score_sde.tableaus import FIXED
 
 State = Any
 Field = Callable[[Array, State], State]
@@ -37,15 +39,17 @@ METHODS = {
 
 
 class Solution(NamedTuple):
-    """Result of ``integrate``.
+    """Result of an integration.
 
     Attributes:
       y: state at ``t1``; NaN for an example that did not get there in ``max_steps``.
       evaluations: field evaluations of each example, ``(B,)``; the batch pays for the largest.
+      path: states at the times that were asked for, with those as the leading axis; None without.
     """
 
     y: State
     evaluations: Array
+    path: State = None
 
 
 class Accuracy(NamedTuple):
@@ -65,25 +69,37 @@ class Accuracy(NamedTuple):
 
 
 def integrate_each(
-    field: Field, y0: State, t0: Array | float, t1: Array | float, accuracy: Accuracy
+    field: Field,
+    y0: State,
+    t0: Array | float,
+    t1: Array | float,
+    accuracy: Accuracy,
+    times: Array | None = None,
 ) -> Solution:
     """Integrate ``dy/dt = field(t, y)`` from ``t0`` to ``t1``, forwards or back, each at its own pace.
 
     Args:
       field: ``(t: (B,), y) -> dy/dt`` with the structure of ``y``; examples must not interact.
       y0: pytree of arrays with a leading axis ``B``.
+      times: from ``t0`` to ``t1``, ``(T,)``: where the path is wanted, by the method's own interpolation.
     """
     size = jax.tree.leaves(y0)[0].shape[0]
     single, captured = _per_example(field, jnp.zeros(size), y0)
 
     def solve(y: State, captured: list[Array]) -> Solution:
-        return _solve(single, y, t0, t1, captured, accuracy)
+        return _solve(single, y, t0, t1, captured, accuracy, times)
 
-    return jax.vmap(solve, in_axes=(0, None))(y0, captured)
+    out_axes = Solution(0, 0, None if times is None else 1)  # type: ignore[arg-type]
+    return jax.vmap(solve, in_axes=(0, None), out_axes=out_axes)(y0, captured)
 
 
 def integrate_together(
-    field: Field, y0: State, t0: Array | float, t1: Array | float, accuracy: Accuracy
+    field: Field,
+    y0: State,
+    t0: Array | float,
+    t1: Array | float,
+    accuracy: Accuracy,
+    times: Array | None = None,
 ) -> Solution:
     """The same with one step size for the whole batch, as the official code has it."""
     size = jax.tree.leaves(y0)[0].shape[0]
@@ -91,30 +107,57 @@ def integrate_together(
     def whole(t: Array, y: State, args: None) -> State:
         return field(jnp.broadcast_to(t, (size,)), y)
 
-    y, evaluations = _solve(whole, y0, t0, t1, None, accuracy)
-    return Solution(y, jnp.broadcast_to(evaluations, (size,)))
+    solution = _solve(whole, y0, t0, t1, None, accuracy, times)
+    return solution._replace(evaluations=jnp.broadcast_to(solution.evaluations, (size,)))
 
 
 CONTROLS = {"sample": integrate_each, "batch": integrate_together}
 
 
-def integrate(
-    field: Field,
-    y0: State,
-    t0: Array | float,
-    t1: Array | float,
-    *,
-    rtol: float | Array = 1e-5,
-    atol: float | Array = 1e-5,
-    max_steps: int = 4096,
-    method: str = "dopri5",
-) -> Solution:
-    """``integrate_each`` with the fields of ``Accuracy`` spelt out."""
-    return integrate_each(field, y0, t0, t1, Accuracy(rtol, atol, max_steps, method))
+def integrate_on(field: Field, y0: State, times: Array, *, method: str, every: int = 1) -> Solution:
+    """Fixed steps from each time to the next, with the path at every ``every``-th of them.
+
+    Args:
+      field, y0: as of ``integrate_each``.
+      times: ``(N * every + 1,)``, rising or falling.
+      method: ``euler``, ``heun``, ``midpoint`` or ``rk4``.
+    """
+    size, tableau = jax.tree.leaves(y0)[0].shape[0], FIXED[method]
+
+    def step(y: State, ends: tuple[Array, Array]) -> tuple[State, None]:
+        t, h = ends[0], ends[1] - ends[0]
+        slopes: list[State] = []
+        for c, a in zip(tableau.c, tableau.a, strict=True):
+            slopes.append(field(jnp.broadcast_to(t + c * h, (size,)), _moved(y, h, a, slopes)))
+        return _moved(y, h, tableau.b, slopes), None
+
+    def stretch(y: State, ends: tuple[Array, Array]) -> tuple[State, State]:
+        y, _ = jax.lax.scan(step, y, ends)
+        return y, y
+
+    ends = tuple(part.reshape(-1, every) for part in (times[:-1], times[1:]))
+    y, path = jax.lax.scan(stretch, y0, ends)
+    path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), y0, path)
+    evaluations = len(tableau.c) * (times.shape[0] - 1)
+    return Solution(y, jnp.full(size, evaluations), path)
+
+
+def _moved(y: State, h: Array, weights: tuple[float, ...], slopes: list[State]) -> State:
+    """``y + h sum_j weights_j slopes_j``."""
+    for weight, slope in zip(weights, slopes, strict=True):
+        if weight:
+            y = jax.tree.map(lambda a, b, w=weight: a + (h * w) * b, y, slope)
+    return y
 
 
 def _solve(
-    field: Callable, y0: State, t0: Array | float, t1: Array | float, args: Any, accuracy: Accuracy
+    field: Callable,
+    y0: State,
+    t0: Array | float,
+    t1: Array | float,
+    args: Any,
+    accuracy: Accuracy,
+    times: Array | None,
 ) -> Solution:
     """One solve with one step size."""
     method = METHODS[accuracy.method]
@@ -128,14 +171,18 @@ def _solve(
         args=args,
         stepsize_controller=diffrax.PIDController(rtol=accuracy.rtol, atol=accuracy.atol),
         max_steps=accuracy.max_steps,
-        saveat=diffrax.SaveAt(t1=True),
+        saveat=diffrax.SaveAt(t1=True, ts=times),
         adjoint=diffrax.ForwardMode(),
         throw=False,
     )
     assert solution.ys is not None
     ok = solution.result == diffrax.RESULTS.successful
-    y1 = jax.tree.map(lambda a: jnp.where(ok, a[0], jnp.nan), solution.ys)
-    return Solution(y1, 2 + method.evaluations * solution.stats["num_steps"])  # two for the first step size
+    saved = jax.tree.map(lambda a: jnp.where(ok, a, jnp.nan), solution.ys)
+    return Solution(
+        jax.tree.map(lambda a: a[-1], saved),
+        2 + method.evaluations * solution.stats["num_steps"],  # two for the first step size
+        None if times is None else jax.tree.map(lambda a: a[:-1], saved),
+    )
 
 
 def _per_example(field: Field, t: Array, y: State) -> tuple[Callable, list[Array]]:

@@ -15,10 +15,10 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # A file or package directly in score_sde imports only from lines above its own.
 LAYERS = [
-    {"arrays", "charts", "config", "data", "mesh", "ode", "pictures", "progress"},
-    {"sde"},
+    {"arrays", "charts", "config", "data", "mesh", "pictures", "progress", "tableaus"},
+    {"ode", "sde"},
     {"denoiser"},
-    {"likelihood", "losses", "nets", "solvers"},
+    {"bounds", "likelihood", "losses", "nets", "solvers"},
     {"codes", "dequantise", "sampling"},
     {"evaluate", "train"},
     {"schema"},

@@ -16,14 +16,14 @@ _CHECKED_BYTES = 64 * 2**20  # read this much at a time while checking values
 class ArrayFile:
     """Examples along the first axis of an array in a .npy (memory-mapped) or .npz file.
 
-    uint8 arrays are integer data with ``levels`` levels; float arrays are continuous, float32.
+    uint8 and uint16 arrays are integer data with ``levels`` levels; float arrays are continuous, float32.
 
     Args:
       split: ``"train"`` or ``"test"``.
       path: .npy or .npz file.
       held_out: fraction in [0, 1) of the examples in "test", chosen by one fixed permutation,
         whatever the seed of the run.  Not used with ``test_path``.
-      levels: integer levels of a uint8 array; None means 256.
+      levels: integer levels of a uint8 or uint16 array; None means 256 or 65536.
       key, label_key: names inside an .npz.  Labels are optional, ``(N,)`` integers from 0.
       channels_last: whether the last axis is channels; if False, one channel is added.  None
         decides where there is no doubt: ``(N, L)`` becomes ``(L, 1)``, uint8 ``(N, H, W)``
@@ -142,22 +142,23 @@ def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool
 
 
 def _check_type(where: str, x: np.ndarray, levels: int | None) -> int | None:
-    if x.dtype == np.uint8:
-        if levels is not None and not 2 <= levels <= 256:
-            raise ValueError(f"data.levels = {levels}: must be from 2 to 256, or None")
-        return 256 if levels is None else levels
+    if x.dtype in (np.uint8, np.uint16):
+        most = 256 if x.dtype == np.uint8 else 65536
+        if levels is not None and not 2 <= levels <= most:
+            raise ValueError(f"data.levels = {levels}: must be from 2 to {most}, or None")
+        return most if levels is None else levels
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
             f"{where}: type {x.dtype} is not supported; save integer levels 0..255 as uint8"
-            " (with data.levels if fewer), anything else as float32"
+            " and more as uint16 (with data.levels if fewer), anything else as float32"
         )
     if levels is not None:
-        raise ValueError(f"data.levels = {levels}: {where} holds {x.dtype}; levels need uint8")
+        raise ValueError(f"data.levels = {levels}: {where} holds {x.dtype}; levels need uint8 or uint16")
     return None
 
 
 def _check_values(where: str, x: np.ndarray, levels: int | None) -> None:
-    if levels == 256:
+    if levels == 256 and x.dtype == np.uint8:
         return
     step = max(1, _CHECKED_BYTES // max(1, x[:1].nbytes))
     for start in progress(range(0, len(x), step), len(x), "checking values"):

@@ -13,7 +13,7 @@ class Spec:
     Attributes:
       shape: shape of one example, channels last: ``(H, W, C)``, ``(L, C)``, ...
       levels: integer data take the values ``0 .. levels - 1`` and are stored as uint8 (256 for
-        images, 17 for digits); None means continuous float32 data.
+        images, 17 for digits), above 256 as uint16; None means continuous float32 data.
       num_classes: labels are ``0 .. num_classes - 1``; 0 means unlabelled (every label is -1).
     """
 
@@ -23,8 +23,10 @@ class Spec:
 
     @property
     def dtype(self) -> np.dtype:
-        """uint8 for integer data, float32 for continuous data."""
-        return np.dtype(np.float32 if self.levels is None else np.uint8)
+        """uint8 or uint16 for integer data, float32 for continuous data."""
+        if self.levels is None:
+            return np.dtype(np.float32)
+        return np.dtype(np.uint8 if self.levels <= 256 else np.uint16)
 
     @property
     def example_bytes(self) -> int:

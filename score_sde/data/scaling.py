@@ -11,10 +11,11 @@ from jax import Array
 
 from score_sde.data.base import Source
 
-# Dequantisation noise takes the centres of 2**13 equal cells of [0, 1).  A float32 draw could come
-# so near to 1 that k + u rounds to k + 1; the half cell of margin outlasts every rounding in
-# encode and decode, so floor gives k back exactly for all levels up to 256.
+# Dequantisation noise takes the centres of equal cells of [0, 1): 2**13 of them for up to 256 levels, and
+# half as many for each bit more.  A float32 draw could come so near to 1 that k + u rounds to k + 1; the half
+# cell of margin outlasts every rounding in encode and decode, so floor gives k back exactly for all levels.
 _NOISE_BITS = 13
+_MOST_LEVELS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Scaling:
     Continuous data: ``x = (raw - shift) / scale``.
 
     Attributes:
-      levels: number of integer levels, 2 to 256, or None for continuous data.
+      levels: number of integer levels, 2 to 65536, or None for continuous data.
       low, high: the model's range; integer data only.
       dequantize: add uniform noise before scaling, as a density model needs; integer data only.
       shift, scale: in raw units; continuous data only.
@@ -46,8 +47,8 @@ class Scaling:
             if not (self.scale > 0 and math.isfinite(self.scale)):
                 raise ValueError(f"data.scale = {self.scale}: must be positive and finite")
         else:
-            if not 2 <= self.levels <= 256:
-                raise ValueError(f"data.levels = {self.levels}: must be from 2 to 256, or None")
+            if not 2 <= self.levels <= _MOST_LEVELS:
+                raise ValueError(f"data.levels = {self.levels}: must be from 2 to {_MOST_LEVELS}, or None")
             if not self.low < self.high:
                 raise ValueError(f"data.low = {self.low} must be below data.high = {self.high}")
             if self.shift != 0 or self.scale != 1:
@@ -85,14 +86,24 @@ class Scaling:
         return self.place(raw, self.noise(key, raw.shape))
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Uniform dequantisation noise in (0, 1), float32."""
-        cell = jax.random.bits(key, shape, jnp.uint16) >> (16 - _NOISE_BITS)
-        return (cell.astype(jnp.float32) + 0.5) / 2**_NOISE_BITS
+        """Uniform dequantisation noise in (0, 1) for integer data, float32."""
+        bits = _NOISE_BITS - max((self._count() - 1).bit_length() - 8, 0)
+        cell = jax.random.bits(key, shape, jnp.uint16) >> (16 - bits)
+        return (cell.astype(jnp.float32) + 0.5) / 2**bits
 
-    def place(self, raw: Array | np.ndarray, noise: Array) -> Array:
+    def place(self, raw: Array | np.ndarray, noise: Array | float) -> Array:
         """Integer data with noise in [0, 1) to the model's range, ``low + (high - low) (k + u) / levels``."""
         level = jnp.asarray(raw).astype(jnp.float32)
-        return self.low + (self.high - self.low) * ((level + noise) / self.levels)
+        return self.low + (self.high - self.low) * ((level + noise) / self._count())
+
+    def unit(self, raw: Array | np.ndarray) -> Array:
+        """Integer data on [0, 1], the last level at 1, float32."""
+        return jnp.asarray(raw).astype(jnp.float32) * (1.0 / (self._count() - 1))
+
+    def _count(self) -> int:
+        if self.levels is None:
+            raise ValueError("continuous data (data.levels = None) have no cells")
+        return self.levels
 
     def middle(self, raw: Array | np.ndarray) -> Array:
         """Raw data to the model's range without noise: of a dequantised level, the middle of its cell.
@@ -101,15 +112,14 @@ class Scaling:
         """
         if not self.dequantize or self.levels is None:
             return self.encode(raw)
-        level = jnp.asarray(raw).astype(jnp.float32)
-        return self.low + (self.high - self.low) * ((level + 0.5) / self.levels)
+        return self.place(raw, 0.5)
 
     def decode(self, x: Array | np.ndarray) -> Array:
         """The model's range to raw data of the same shape.
 
         Returns:
-          The nearest level (the containing level, dequantised), clipped, uint8; or float32 raw
-          values if continuous.
+          The nearest level (the containing level, dequantised), clipped, uint8 or, above 256 levels, uint16;
+          or float32 raw values if continuous.
         """
         x = jnp.asarray(x).astype(jnp.float32)
         if self.levels is None:
@@ -119,7 +129,7 @@ class Scaling:
             level = jnp.floor(unit * self.levels)
         else:
             level = jnp.round(unit * (self.levels - 1))
-        return jnp.clip(level, 0, self.levels - 1).astype(jnp.uint8)
+        return jnp.clip(level, 0, self.levels - 1).astype(jnp.uint8 if self.levels <= 256 else jnp.uint16)
 
     def to_uint8(self, x: Array | np.ndarray) -> Array:
         """The model's range to picture values 0 .. 255: ``round(255 k / (levels - 1))``, uint8.

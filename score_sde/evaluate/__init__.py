@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from score_sde.evaluate.density import Density, measure_density
+from score_sde.evaluate.density import Density, Measured, measure_density
 from score_sde.evaluate.fid import Frechet
 from score_sde.evaluate.inception_score import InceptionScore
 from score_sde.evaluate.kid import KernelDistance
@@ -21,6 +21,7 @@ __all__ = [
     "METRICS",
     "Density",
     "Levels",
+    "Measured",
     "Metric",
     "Reference",
     "Sampled",

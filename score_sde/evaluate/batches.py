@@ -1,7 +1,7 @@
 """A data set as encoded batches whose examples carry their own keys."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from score_sde.arrays import fold_in_each
-from score_sde.data import Scaling, Source, eval_batches
+from score_sde.data import Source, eval_batches
 from score_sde.mesh import batch_sharding, round_up
 from score_sde.sampling import sample_keys
+
+
+class Encoder(Protocol):
+    """What takes raw data to the model's range: ``Scaling``, or another."""
+
+    def encode(self, raw: Array, key: Array) -> Array:
+        """``(B, *D)`` raw to ``(B, *D)`` float32."""
+        ...
 
 
 class Encoded(NamedTuple):
@@ -34,22 +42,24 @@ class Encoded(NamedTuple):
     log_q: Array
 
 
-Encode = Callable[[Array, Array], tuple[Array, Array]]
+Dequantise = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def encoded_batches(
     source: Source,
-    scaling: Scaling,
+    scaling: Encoder,
     mesh: Mesh,
     *,
     batch_size: int,
     seed: int,
-    encode: Encode | None = None,
+    draws: int = 1,
+    dequantise: Dequantise | None = None,
 ) -> Iterator[Encoded]:
     """The whole source, in order, each example dequantised by its own key.
 
     Args:
-      encode: ``(raw, key) -> x, log_q``, a dequantiser other than the uniform one of ``scaling``.
+      draws: of the noise; a batch comes so often in a row, every time with other keys.
+      dequantise: ``(raw, key) -> x, log_q``, in place of the uniform noise of ``scaling``.
     """
     size = round_up(min(batch_size, len(source)), mesh)
     split = batch_sharding(mesh)
@@ -58,21 +68,18 @@ def encoded_batches(
         return scaling.encode(raw, key), jnp.zeros(raw.shape[:1])
 
     def each(raw: Array, keys: Array) -> tuple[Array, Array]:
-        one = jax.vmap(lambda r, key: (uniform if encode is None else encode)(r[None], key))
+        one = jax.vmap(lambda r, key: (uniform if dequantise is None else dequantise)(r[None], key))
         x, log_q = one(raw, fold_in_each(keys, 0))
         return x[:, 0], log_q[:, 0]
 
     compiled = jax.jit(each, in_shardings=(split, split), out_shardings=split)
     for first, batch in enumerate(eval_batches(source, size, split)):
         keys = sample_keys(seed, jnp.arange(first * size, (first + 1) * size))
-        x, log_q = compiled(batch["x"], keys)
-        yield Encoded(
-            x,
-            fold_in_each(keys, 1),
-            {"label": batch["label"]},
-            to_host(batch["mask"]),
-            log_q,
-        )
+        mask = to_host(batch["mask"])
+        for draw in range(draws):
+            own = fold_in_each(keys, draw + 1) if draw else keys
+            x, log_q = compiled(batch["x"], own)
+            yield Encoded(x, fold_in_each(own, 1), {"label": batch["label"]}, mask, log_q)
 
 
 def to_host(tree: Any) -> Any:

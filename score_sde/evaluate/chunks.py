@@ -1,11 +1,11 @@
 """Features of generated samples in files, so that a killed evaluation goes on where it was."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from score_sde.evaluate.pieces import Pieces
 from score_sde.evaluate.scores import Sampled
 
 
@@ -19,8 +19,8 @@ class Chunks:
     """
 
     def __init__(self, directory: Path, size: int, shown: int):
-        self.directory, self.size, self.shown = directory, size, shown
-        directory.mkdir(parents=True, exist_ok=True)
+        self.size, self.shown = size, shown
+        self._pieces = Pieces(directory)
 
     def collect(
         self,
@@ -41,7 +41,7 @@ class Chunks:
         features, logits, first = [], [], []
         for start in range(0, count, self.size):
             want = min(self.size, count - start)
-            chunk = self._read(start)
+            chunk = self._pieces.read(start)
             if chunk is None or len(chunk["features"]) < want:
                 samples = make(start)[:want]
                 sampled = extractor(samples)
@@ -49,7 +49,7 @@ class Chunks:
                 if sampled.logits is not None:
                     chunk["logits"] = sampled.logits
                 if write:
-                    self._write(start, chunk)
+                    self._pieces.write(start, chunk)
             features.append(chunk["features"][:want])
             first.append(chunk["samples"][:want])
             if "logits" in chunk:
@@ -58,17 +58,3 @@ class Chunks:
                 note(start + want)
         joined = Sampled(np.concatenate(features), np.concatenate(logits) if logits else None)
         return joined, np.concatenate(first)
-
-    def _path(self, start: int) -> Path:
-        return self.directory / f"{start:08d}.npz"
-
-    def _read(self, start: int) -> dict[str, np.ndarray] | None:
-        if not self._path(start).is_file():
-            return None
-        with np.load(self._path(start), allow_pickle=False) as file:
-            return {name: file[name] for name in file}
-
-    def _write(self, start: int, chunk: dict[str, np.ndarray]) -> None:
-        fresh = self.directory / f"{start:08d}.tmp.npz"
-        np.savez(fresh, **chunk)  # type: ignore[arg-type]
-        os.replace(fresh, self._path(start))

@@ -1,20 +1,52 @@
 """Log density of a whole data set, example by example."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
-from score_sde.data import Scaling, Source
+from score_sde.data import Source
 from score_sde.denoiser import Cond
-from score_sde.evaluate.batches import Encode, Note, encoded_batches, to_host
-from score_sde.likelihood import LogProb, bits_per_dim
+from score_sde.evaluate.batches import Dequantise, Encoder, encoded_batches, to_host
+from score_sde.evaluate.pieces import Pieces
+from score_sde.likelihood import bits_per_dim
 from score_sde.mesh import BATCH
+
+
+class Measured(NamedTuple):
+    """What is measured of a batch.
+
+    Attributes:
+      nats: log density in the model's units, by independent estimates that share everything else (probes),
+        ``(B, K)``.
+      evaluations: network evaluations, ``(B,)``.
+      error: known numerical error of ``nats``, ``(B, K)``.
+    """
+
+    nats: Array
+    evaluations: Array
+    error: Array
+
+
+class Errors(NamedTuple):
+    """Standard errors of a mean over examples by source, whose squares add up to that of the whole.
+
+    A source that was drawn once cannot be told apart: it is None, and part of the next before it.
+
+    Attributes:
+      whole: from the spread of the examples' means; infinite for one example.
+      data, dequantization, probes: of the draw of examples, of the noise added to each, of the directions.
+    """
+
+    whole: float
+    data: float | None
+    dequantization: float | None
+    probes: float | None
 
 
 @dataclass(frozen=True)
@@ -22,15 +54,23 @@ class Density:
     """Log density of every example of a set, in its order.
 
     Attributes:
-      nats: log density in the units of the data, ``(N,)``: of integer data, a lower bound on the log
-        probability (uniform dequantisation, Theis et al. 2016, arXiv:1511.01844, section 3.1).
-      evaluations: evaluations of the velocity and its divergence, ``(N,)``.
+      draws: log density in the units of the data by example, draw of the dequantisation noise and probe,
+        ``(N, M, K)`` float64: of dequantised integer data, a lower bound on the log probability (Theis et al.
+        2016, arXiv:1511.01844, section 3.1).
+      evaluations: network evaluations, ``(N, M)``.
+      error: largest known numerical error, nats.
       size: dimensions of one example.
     """
 
-    nats: np.ndarray
+    draws: np.ndarray
     evaluations: np.ndarray
+    error: float
     size: int
+
+    @property
+    def nats(self) -> np.ndarray:
+        """Mean over the draws, ``(N,)``."""
+        return self.draws.mean(axis=(1, 2))
 
     @property
     def bits(self) -> np.ndarray:
@@ -42,30 +82,67 @@ class Density:
         return float(np.mean(self.bits))
 
     @property
+    def errors_nats(self) -> Errors:
+        """Standard errors of the mean of ``nats``."""
+        return split_errors(self.draws)
+
+    @property
     def standard_error_bits(self) -> float:
         """Standard error of the mean over examples; infinite for one example."""
-        n = len(self.nats)
-        return float(np.std(self.bits, ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+        return self.errors_nats.whole / (self.size * math.log(2.0))
+
+
+def split_errors(draws: np.ndarray) -> Errors:
+    """Errors of the mean of a nested design, ``(N, M, K)``, by analysis of variance.
+
+    A component whose estimate comes out negative is zero.
+    """
+    count, repeats, probes = draws.shape
+    whole = _variance(draws.mean(axis=(1, 2)), 0) / count
+    within = np.mean(_variance(draws, 2)) if probes > 1 else None
+    between = np.mean(_variance(draws.mean(axis=2), 1)) if repeats > 1 else None
+    of_probes = None if within is None else within / (count * repeats * probes)
+    if between is None:
+        of_noise, rest = None, of_probes
+    else:
+        rest = between / (count * repeats)  # noise and probes together
+        of_noise = max(rest - (of_probes or 0.0), 0.0)
+    of_data = None if rest is None else max(whole - rest, 0.0)
+    return Errors(*(None if v is None else math.sqrt(v) for v in (whole, of_data, of_noise, of_probes)))  # type: ignore[arg-type]
+
+
+def _variance(values: np.ndarray, axis: int) -> Any:
+    if values.shape[axis] == 1:
+        return math.inf
+    return np.var(values, axis=axis, ddof=1)
 
 
 def measure_density(
-    log_prob: Callable[[Any, Array, Array, Cond], LogProb],
+    measure: Callable[[Any, Array, Array, Cond], Measured],
     params: Any,
     source: Source,
-    scaling: Scaling,
+    scaling: Encoder,
     mesh: Mesh,
     *,
     batch_size: int,
     seed: int,
-    note: Note | None = None,
-    encode: Encode | None = None,
+    log_volume: float,
+    draws: int = 1,
+    dequantise: Dequantise | None = None,
+    pieces: Pieces | None = None,
+    write: bool = True,
+    note: Callable[[int, float], None] | None = None,
 ) -> Density:
     """Measure every example of ``source``; the last batch is filled up and cut, nothing is dropped.
 
     Args:
-      log_prob: ``(params, keys, x, cond) -> LogProb``; each device runs its own examples.
-      note: called with the count done and a text, after each batch.
-      encode: a dequantiser, see ``encoded_batches``; its ``log_q`` is subtracted.
+      measure: ``(params, keys, x, cond) -> Measured``; each device runs its own examples.
+      log_volume: what is added to ``nats`` for each dimension, from the model's units to the data's.
+      draws: of the dequantisation noise.
+      dequantise: a density of that noise, see ``encoded_batches``; its ``log_q`` is subtracted.
+      pieces: where every finished batch is kept, and looked for first.
+      write: whether this process keeps them; one of several does.
+      note: called with the count done and their mean ``nats`` in the units of the data, after each batch.
 
     Raises:
       FloatingPointError: an example could not be integrated in ``max_steps``.
@@ -73,7 +150,7 @@ def measure_density(
     whole, split = PartitionSpec(), PartitionSpec(BATCH)
     compiled = jax.jit(
         jax.shard_map(
-            log_prob,
+            measure,
             mesh=mesh,
             in_specs=(whole, split, split, split),
             out_specs=split,
@@ -81,26 +158,50 @@ def measure_density(
         )
     )
     size = math.prod(source.spec.shape)
-    nats: list[np.ndarray] = []
-    evaluations: list[np.ndarray] = []
-    done = 0
-    volume = size * scaling.log_volume()  # from the model's units to the data's
-    for batch in encoded_batches(source, scaling, mesh, batch_size=batch_size, seed=seed, encode=encode):
-        result = to_host(compiled(params, batch.keys, batch.x, batch.cond))
-        log_p = np.asarray(result.nats, np.float64) - to_host(batch.log_q)
-        nats.append(log_p[batch.mask] + volume)
-        evaluations.append(result.evaluations[batch.mask])
-        if not np.all(np.isfinite(nats[-1])):
-            first = done + int(np.argmin(np.isfinite(nats[-1])))
-            raise FloatingPointError(
-                f"the log density of example {first} is not finite: the integration gave up; raise "
-                "likelihood.max_steps, or loosen likelihood.rtol and atol"
-            )
-        done += len(nats[-1])
+    done: list[dict[str, np.ndarray]] = []
+    batches = encoded_batches(
+        source, scaling, mesh, batch_size=batch_size, seed=seed, draws=draws, dequantise=dequantise
+    )
+    total = 0
+    for number, group in enumerate(_groups(batches, draws)):
+        piece = None if pieces is None else pieces.read(number)
+        if piece is None:
+            rows = [(to_host(_less(compiled(params, b.keys, b.x, b.cond), b.log_q)), b.mask) for b in group]
+            piece = {
+                name: np.stack([np.asarray(getattr(row, name))[mask] for row, mask in rows], axis=1)
+                for name in Measured._fields
+            }
+            bad = ~np.isfinite(piece["nats"]).all(axis=(1, 2))
+            if bad.any():
+                raise FloatingPointError(
+                    f"the log density of example {total + int(np.argmax(bad))} is not finite: the "
+                    "integration gave up; raise likelihood.max_steps, or loosen likelihood.rtol and atol"
+                )
+            if pieces is not None and write:
+                pieces.write(number, piece)
+        done.append(piece)
+        total += len(piece["nats"])
         if note is not None:
-            so_far = Density(np.concatenate(nats), np.concatenate(evaluations), size)
-            text = (
-                f"{so_far.mean_bits:.4f} bits/dim" if scaling.levels else (f"{np.mean(so_far.nats):.4g} nats")
-            )
-            note(done, text)
-    return Density(np.concatenate(nats), np.concatenate(evaluations), size)
+            nats = np.concatenate([p["nats"].mean(axis=(1, 2)) for p in done])
+            note(total, float(np.mean(nats)) + size * log_volume)
+    joined = {name: np.concatenate([p[name] for p in done]) for name in Measured._fields}
+    return Density(
+        joined["nats"].astype(np.float64) + size * log_volume,
+        joined["evaluations"],
+        float(np.max(joined["error"])),
+        size,
+    )
+
+
+def _less(measured: Measured, log_q: Array) -> Measured:
+    return measured._replace(nats=measured.nats - log_q[:, None])
+
+
+def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Runs of ``size``; the batches of one run hold the same examples."""
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []

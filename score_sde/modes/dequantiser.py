@@ -17,11 +17,11 @@ from score_sde.config import ConfigError, nearest
 from score_sde.data import Batches, Source, eval_batches, random_flip
 from score_sde.denoiser import Cond
 from score_sde.dequantise import Coupled, DequantiserLoss, Uniform, encode
-from score_sde.evaluate.batches import Encode
 from score_sde.experiment import Experiment, open_source
 from score_sde.flags import Options
 from score_sde.losses import variational_bound
 from score_sde.mesh import batch_sharding, replicated, round_up, state_shardings
+from score_sde.modes.estimates import Estimate
 from score_sde.modes.train import NoLog
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
 from score_sde.nets import digest
@@ -118,19 +118,21 @@ def dequantiser(options: Options) -> int:
 DEQUANTISERS = ("uniform", "learned")
 
 
-def encoder(workdir: Path, name: str, experiment: Experiment, mesh: Any) -> Encode | None:
-    """The dequantiser of a workdir as ``(raw, key) -> x, log_q``; None for the uniform one.
+def with_dequantiser(
+    estimate: Estimate, workdir: Path, name: str, experiment: Experiment, mesh: Any
+) -> Estimate:
+    """An estimate of dequantised data with the noise that ``likelihood.dequantiser`` names; others unchanged.
 
     Raises:
-      ConfigError: neither name. FileNotFoundError: none has been trained.
+      ConfigError: no such dequantiser. FileNotFoundError: none has been trained.
     """
     if name not in DEQUANTISERS:
         raise ConfigError(
             f"config.likelihood.dequantiser = {name!r} is not one of: {', '.join(DEQUANTISERS)}"
             f"{nearest(name, DEQUANTISERS)}"
         )
-    if name == "uniform":
-        return None
+    if name == "uniform" or estimate.encoder is not experiment.scaling:
+        return estimate
     if not (workdir / _ABOUT).is_file():
         raise FileNotFoundError(
             f"--workdir={workdir}: holds no learned dequantiser; run --mode=dequantiser first"
@@ -140,7 +142,12 @@ def encoder(workdir: Path, name: str, experiment: Experiment, mesh: Any) -> Enco
     shapes = jax.eval_shape(lambda key: coupled.init(key, experiment.spec.shape), jax.random.key(0))
     with Checkpoints(workdir / _FOLDER / "checkpoints") as checkpoints:
         params = checkpoints.restore_ema(shapes, mesh)[1]
-    return functools.partial(encode, coupled, params, experiment.scaling)
+    told = f"learned (arXiv:1902.00275), after {about['steps']} steps, SHA-256 {about['sha256']}"
+    return dataclasses.replace(
+        estimate,
+        dequantise=functools.partial(encode, coupled, params, experiment.scaling),
+        conventions=estimate.conventions | {"dequantization": told},
+    )
 
 
 def _objective(experiment: Experiment, which: Coupled | Uniform, fixed: Any) -> Objective:

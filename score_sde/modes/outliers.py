@@ -14,12 +14,13 @@ from score_sde.charts import Chart, Line
 from score_sde.config import ConfigError, find
 from score_sde.data import Spec
 from score_sde.denoiser import Cond
+from score_sde.evaluate import Measured as Estimates
 from score_sde.evaluate import measure_density
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
 from score_sde.experiment import Experiment
 from score_sde.flags import Options
-from score_sde.likelihood import LogProb, log_prob
 from score_sde.modes.encode import shown
+from score_sde.modes.estimates import of_ode
 from score_sde.modes.inputs import Inputs, open_inputs
 from score_sde.modes.workdir import drawable, from_workdir, is_chief, restore_average, say, write_report
 from score_sde.progress import Progress
@@ -146,19 +147,10 @@ def _densities(
     config = options.config.likelihood
     step, mesh, params = restore_average(options, experiment)
 
-    def density(params: Any, keys: Array, x: Array, cond: Cond) -> LogProb:
-        return log_prob(
-            keys,
-            experiment.bind(params),
-            experiment.sde,
-            x,
-            divergence=experiment.divergence,
-            rtol=config.rtol,
-            atol=config.atol,
-            t_min=config.t_min,
-            method=config.method,
-            max_steps=config.max_steps,
-        )
+    estimate = of_ode(experiment, config)
+
+    def density(params: Any, keys: Array, x: Array, cond: Cond) -> Estimates:
+        return estimate.measure(params, keys, x, None)
 
     everything = np.concatenate([one.x for one in sets.values()])
     with Progress(len(everything), "outliers", "example", quiet=not is_chief()) as progress:
@@ -170,7 +162,9 @@ def _densities(
             mesh,
             batch_size=config.batch_size,
             seed=seed,
-            note=progress.update,
+            log_volume=estimate.log_volume,
+            draws=estimate.draws,
+            note=lambda count, nats: progress.update(count, f"{nats:.4g} nats"),
         ).nats
     ends = np.cumsum([len(one) for one in sets.values()])[:-1]
     return step, dict(zip(sets, np.split(nats, ends), strict=True))

@@ -11,27 +11,7 @@ from score_sde.config import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, times_at
 from score_sde.solvers.table import PREDICTIONS, Prediction, Rows, TableSolver
-
-
-class Tableau(NamedTuple):
-    """Butcher's: stage ``j`` lies at ``c_j`` and starts from the slopes before it, weighted by ``a_j``."""
-
-    c: tuple[float, ...]
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-
-
-EULER = Tableau((0.0,), ((),), (1.0,))
-RK4_TABLEAU = Tableau(
-    c=(0.0, 0.5, 0.5, 1.0),
-    a=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
-    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
-)
-
-
-def second_order(alpha: float) -> Tableau:
-    """The two-stage methods of order 2 (arXiv:2206.00364, appendix D.2): 1 is Heun, 1/2 the midpoint rule."""
-    return Tableau((0.0, alpha), ((), (alpha,)), (1.0 - 0.5 / alpha, 0.5 / alpha))
+from score_sde.tableaus import CLASSICAL, EULER, Tableau, second_order
 
 
 class Frame(NamedTuple):
@@ -254,7 +234,7 @@ class RK4(RungeKutta):
 
     @property
     def tableau(self) -> Tableau:
-        return RK4_TABLEAU
+        return CLASSICAL
 
 
 RUNGE_KUTTA = {"euler": Euler, "heun": Heun, "midpoint": Midpoint, "rk4": RK4}

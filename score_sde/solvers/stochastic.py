@@ -7,9 +7,10 @@ import numpy as np
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, on_host, times_at
 from score_sde.solvers.predictors import transition
-from score_sde.solvers.runge_kutta import second_order, write_tableau
+from score_sde.solvers.runge_kutta import write_tableau
 from score_sde.solvers.singlestep import between, split
 from score_sde.solvers.table import Prediction, Rows, TableSolver
+from score_sde.tableaus import second_order
 
 X0 = Prediction(0.0, 1.0)
 

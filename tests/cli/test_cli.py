@@ -132,6 +132,7 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
 
 def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
     words = ("--mode=likelihood", f"--workdir={trained}", "--config.likelihood.num_examples=21")
+    words += ("--config.likelihood.nodes=8",)
     assert run(*words) == 0
     report = json.loads((trained / "likelihood.json").read_text())
     with np.load(trained / "likelihood.npz") as file:
@@ -144,6 +145,23 @@ def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
     assert run(*words, "--config.likelihood.batch_size=8") == 0
     with np.load(trained / "likelihood.npz") as file:
         np.testing.assert_allclose(file["bits_per_dim"], bits, atol=0.02)  # the tolerance is 1e-2
+
+
+def test_estimates_share_a_table_that_states_their_conventions(trained):
+    words = ("--mode=likelihood", f"--workdir={trained}", "--config.likelihood.num_examples=8")
+    words += ("--config.likelihood.estimates=('bound', 'vlb')", "--config.likelihood.decoder=levels")
+    words += ("--config.likelihood.times=2", "--config.likelihood.chain_draws=2")
+    assert run(*words, "--config.likelihood.draws=2") == 0
+    report = json.loads((trained / "likelihood.json").read_text())
+    page = (trained / "likelihood.md").read_text()
+    assert list(report["estimates"]) == ["bound", "vlb"]
+    for name, row in report["estimates"].items():
+        assert f"| {name} | {row['bits_per_dim']:.5g} |" in page
+        assert row["conventions"]["time range"] == [1e-5, 1.0]
+        assert row["bits_per_dim_standard_errors"]["dequantization"] > 0
+    with np.load(trained / "likelihood.npz") as file:
+        assert file["vlb_draws"].shape == file["draws"].shape == (8, 2, 1)
+    assert "levels" in page
 
 
 def test_evaluate_reports_the_loss_by_level(trained, capsys):

@@ -1,0 +1,174 @@
+"""How long likelihoods take, against a host-driven SciPy loop: prints a Markdown table.
+
+    python experiments/likelihood/speed.py --workdir=runs/digits --batch=32
+
+Both measure the same held-out examples under the same network, probes and tolerances.  The loop is the way of
+the official code (arXiv:2011.13456, appendix D.2): SciPy's RK45 on the host, one flat float64 state for the
+whole batch, and for each evaluation two compiled calls, the velocity and Hutchinson's divergence by reverse
+mode.  Runs alternate in one process, so that a busy machine slows both; compilation is not counted.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from score_sde.arrays import sum_dims
+from score_sde.config import load_saved
+from score_sde.data import Spec
+from score_sde.denoiser import velocity_from
+from score_sde.experiment import Experiment, assemble, open_source
+from score_sde.likelihood import Adaptive, Hutchinson, log_prob
+from score_sde.mesh import make_mesh
+from score_sde.sampling import sample_keys
+from score_sde.schema import complete
+from score_sde.train import Checkpoints
+
+Run = Callable[[], tuple[np.ndarray, float]]  # nats, evaluations
+
+
+def host_loop(experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, tolerance: float) -> Run:
+    """The official way."""
+    sde, shape = experiment.sde, x.shape
+    probe = Hutchinson().directions(keys, shape[1:])[0]
+
+    def slope(params: Any, x: jax.Array, t: jax.Array) -> jax.Array:
+        return velocity_from(sde, experiment.bind(params)(x, t), x, t)
+
+    velocity = jax.jit(slope)
+
+    @jax.jit
+    def divergence(params: Any, x: jax.Array, t: jax.Array, probe: jax.Array) -> jax.Array:
+        pulled = jax.grad(lambda x: jnp.sum(slope(params, x, t) * probe))(x)
+        return sum_dims(pulled * probe)
+
+    def field(t: float, state: np.ndarray) -> np.ndarray:
+        x = jnp.asarray(state[: -shape[0]].reshape(shape), jnp.float32)
+        times = jnp.full(shape[0], t, jnp.float32)
+        parts = velocity(params, x, times), divergence(params, x, times, probe)
+        return np.concatenate([np.asarray(part, np.float64).ravel() for part in parts])
+
+    def run() -> tuple[np.ndarray, float]:
+        start = np.concatenate([np.asarray(x, np.float64).ravel(), np.zeros(shape[0])])
+        solution = solve_ivp(
+            field, (sde.t_min, sde.t_max), start, rtol=tolerance, atol=tolerance, method="RK45"
+        )
+        end = solution.y[:, -1]
+        latent = jnp.asarray(end[: -shape[0]].reshape(shape), jnp.float32)
+        return np.asarray(sde.prior_log_prob(latent)) + end[-shape[0] :], solution.nfev
+
+    return run
+
+
+def on_device(
+    experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, integrator: Adaptive, nodes: int
+) -> Run:
+    """This package's way: one compiled program."""
+
+    @jax.jit
+    def compiled(params: Any, x: jax.Array) -> Any:
+        return log_prob(
+            keys,
+            experiment.bind(params),
+            experiment.sde,
+            x,
+            divergence=Hutchinson(),
+            integrator=integrator,
+            nodes=nodes,
+        )
+
+    def run() -> tuple[np.ndarray, float]:
+        out = jax.device_get(compiled(params, x))
+        return np.mean(out.by_probe, 1), float(np.max(out.evaluations))
+
+    return run
+
+
+def load(workdir: Path) -> tuple[Experiment, Any]:
+    """A trained experiment and its averaged parameters."""
+    config, saved = load_saved(workdir)
+    spec = saved["spec"]
+    experiment = assemble(complete(config), Spec(**{**spec, "shape": tuple(spec["shape"])}))
+    shapes = jax.eval_shape(experiment.init, jax.random.key(0))
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        return experiment, checkpoints.restore_ema(shapes, make_mesh(1, jax.devices()[:1]))[1]
+
+
+def main() -> None:
+    """Parse the command line, and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--batch", type=int, default=16, help="examples (default 16)")
+    parser.add_argument("--tolerance", type=float, default=1e-5, help="rtol and atol (default 1e-5)")
+    parser.add_argument("--nodes", type=int, default=64, help="see likelihood.nodes (default 64)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (default 3)")
+    parser.add_argument("--all", action="store_true", help="other choices of this package too")
+    options = parser.parse_args()
+    experiment, params = load(options.workdir)
+    raw = open_source(experiment.config, "test").read(np.arange(options.batch))["x"]
+    keys = sample_keys(0, jnp.arange(options.batch))
+    scaling = experiment.scaling
+    noise = jax.random.uniform(jax.random.key(0), raw.shape)
+    x = scaling.low + (scaling.high - scaling.low) * (jnp.asarray(raw) + noise) / scaling.levels
+    size = math.prod(experiment.spec.shape)
+    tolerance, nodes = options.tolerance, options.nodes
+    each = Adaptive(rtol=tolerance, atol=tolerance)
+    shared = Adaptive(rtol=tolerance, atol=tolerance, error_control="batch")
+    runs = {
+        "SciPy loop": host_loop(experiment, params, x, keys, tolerance),
+        f"{nodes} nodes": on_device(experiment, params, x, keys, each, nodes),
+    }
+    if options.all:
+        runs["one ODE"] = on_device(experiment, params, x, keys, each, 0)
+        runs[f"{nodes} nodes, steps shared by the batch"] = on_device(
+            experiment, params, x, keys, shared, nodes
+        )
+        runs["one ODE, steps shared by the batch"] = on_device(experiment, params, x, keys, shared, 0)
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    results = {}
+    for _ in range(options.repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            results[name] = run()
+            times[name].append(time.perf_counter() - start)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(
+        f"{options.workdir.name}, {experiment.config.model.name}, nf {experiment.config.model.nf}, "
+        f"examples of shape {experiment.spec.shape}, batch {options.batch}, rtol = atol = {tolerance:g}; "
+        f"{jax.devices()[0].device_kind}, {cores} cores, jax {jax.__version__}; {options.repeats} runs\n"
+    )
+    print("| | seconds, median | least to most | evaluations | SciPy / this | least to most | bits/dim |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    base = times["SciPy loop"]
+    for name, taken in times.items():
+        nats, evaluations = results[name]
+        ratios = [b / a for a, b in zip(taken, base, strict=True)]
+        bits = -(np.mean(nats) / size + scaling_volume(scaling)) / math.log(2.0)
+        print(
+            f"| {name} | {statistics.median(taken):.3g} | {min(taken):.3g} to {max(taken):.3g} | "
+            f"{evaluations:.0f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | "
+            f"{bits:.5f} |",
+            flush=True,
+        )
+
+
+def scaling_volume(scaling: Any) -> float:
+    """Log of the width of a level in the model's range."""
+    return math.log((scaling.high - scaling.low) / scaling.levels)
+
+
+if __name__ == "__main__":
+    main()

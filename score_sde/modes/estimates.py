@@ -1,0 +1,203 @@
+"""The ways to a log density that ``config.likelihood.estimates`` names, each with what must be said of it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from score_sde.bounds import DECODERS, Bound, Cells, Decoder, continuous_bound, discrete_bound
+from score_sde.config import ConfigError, build, find, options
+from score_sde.data import Scaling
+from score_sde.denoiser import Cond
+from score_sde.evaluate import Measured
+from score_sde.evaluate.batches import Dequantise, Encoder
+from score_sde.experiment import Experiment
+from score_sde.likelihood import log_prob
+
+
+class Middles:
+    """Levels at their middles: without the noise that a decoder of levels does not want."""
+
+    def __init__(self, scaling: Scaling):
+        self._scaling = scaling
+
+    def encode(self, raw: Array, key: Array) -> Array:
+        return self._scaling.middle(raw)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One way to measure.
+
+    Attributes:
+      measure: of a batch.
+      encoder: what it is measured on.
+      log_volume: nats per dimension that turn the result into the data's units.
+      draws: of the dequantisation noise, or of whatever else is drawn.
+      conventions: what a reader must know to repeat the number, and to compare it.
+      dequantise: a learned density of the noise; None for uniform noise, or none.
+    """
+
+    measure: Callable[[Any, Array, Array, Cond], Measured]
+    encoder: Encoder
+    log_volume: float
+    draws: int
+    conventions: dict[str, Any]
+    dequantise: Dequantise | None = None
+
+
+def of_ode(experiment: Experiment, config: Any) -> Estimate:
+    """The probability-flow ODE."""
+    divergence, integrator = experiment.divergence, experiment.integrator
+
+    def measure(params: Any, keys: Array, x: Array, cond: Cond) -> Measured:
+        out = log_prob(
+            keys,
+            experiment.bind(params, cond),
+            experiment.sde,
+            x,
+            divergence=divergence,
+            integrator=integrator,
+            nodes=config.nodes,
+            t_min=config.t_min,
+        )
+        return Measured(out.by_probe, out.evaluations, out.quadrature_error)
+
+    scaling = experiment.scaling
+    told = {
+        "value": "log density at t_min, exact but for integration and divergence",
+        "divergence": _told(divergence),
+        "integrator": _told(integrator),
+        "quadrature": f"Clenshaw-Curtis in log-SNR, {config.nodes} intervals"
+        if config.nodes
+        else "none: the divergence is integrated with the ODE",
+        "noise left out at t_min": "not corrected for",
+    }
+    return Estimate(
+        measure,
+        scaling,
+        scaling.log_volume(),
+        config.draws,
+        _common(experiment, config) | _dequantised(scaling) | told,
+    )
+
+
+def of_bound(experiment: Experiment, config: Any) -> Estimate:
+    """The bound in continuous time."""
+
+    def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
+        return continuous_bound(
+            keys, denoise, experiment.sde, x, decoder=decoder, draws=config.times, t_min=config.t_min
+        )
+
+    told = {
+        "value": "lower bound on the log density, continuous time (arXiv:2101.09258)",
+        "times": f"{config.times} an example, uniform in log-SNR, stratified",
+    }
+    return _bounded(experiment, config, bound, told)
+
+
+def of_vlb(experiment: Experiment, config: Any) -> Estimate:
+    """The bound of a chain: the process's own levels, or some of a continuous process."""
+    times = chain_times(experiment, config)
+
+    def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
+        return discrete_bound(
+            keys,
+            denoise,
+            experiment.sde,
+            x,
+            times=times,
+            decoder=decoder,
+            variance=config.variance,
+            draws=config.chain_draws,
+        )
+
+    told = {
+        "value": "lower bound on the log density, discrete time (arXiv:2006.11239, eq. 5)",
+        "levels": f"{len(times)}, "
+        + ("of the process" if hasattr(experiment.sde, "steps") else "equal in log-SNR"),
+        "steps looked at": config.chain_draws or len(times) - 1,
+        "reverse variance": config.variance,
+    }
+    return _bounded(experiment, config, bound, told)
+
+
+ESTIMATES: dict[str, Callable[[Experiment, Any], Estimate]] = {
+    "ode": of_ode,
+    "bound": of_bound,
+    "vlb": of_vlb,
+}
+
+
+def chain_times(experiment: Experiment, config: Any) -> np.ndarray:
+    """Noise levels of the chain, rising, float64."""
+    sde: Any = experiment.sde
+    if hasattr(sde, "steps"):
+        return np.arange(sde.steps) / (sde.steps - 1)
+    start = sde.t_min if config.t_min is None else config.t_min
+    high, low = (float(sde.log_snr(jnp.float32(t))) for t in (start, sde.t_max))
+    inner = np.asarray(sde.time_of(jnp.linspace(high, low, config.chain_steps)[1:-1], start), np.float64)
+    return np.concatenate([[start], inner, [sde.t_max]])
+
+
+def _bounded(
+    experiment: Experiment,
+    config: Any,
+    bound: Callable[[Array, Any, Array, Decoder], Bound],
+    told: dict[str, Any],
+) -> Estimate:
+    scaling, make = experiment.scaling, find(DECODERS, config.decoder, "likelihood.decoder")
+    of_levels = "cells" in options(make)
+    if of_levels and scaling.levels is None:
+        raise ConfigError(f"config.likelihood.decoder = {config.decoder!r}: continuous data have no levels")
+    decoder = build(make, {}, "likelihood", **({"cells": cells_of(scaling)} if of_levels else {}))
+
+    def measure(params: Any, keys: Array, x: Array, cond: Cond) -> Measured:
+        out = bound(keys, experiment.bind(params, cond), x, decoder)
+        nats = out.nats[:, None]
+        return Measured(nats, out.evaluations, jnp.zeros_like(nats))
+
+    if of_levels:
+        encoder, volume = Middles(scaling), 0.0
+        data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
+    else:
+        encoder, volume, data = scaling, scaling.log_volume(), _dequantised(scaling)
+    what = _common(experiment, config) | data | {"decoder at t_min": config.decoder} | told
+    return Estimate(measure, encoder, volume, config.draws, what)
+
+
+def cells_of(scaling: Scaling) -> Cells:
+    """Where ``scaling.middle`` puts the levels."""
+    assert scaling.levels is not None
+    width = scaling.high - scaling.low
+    if scaling.dequantize:
+        return Cells(scaling.low + 0.5 * width / scaling.levels, width / scaling.levels, scaling.levels)
+    return Cells(scaling.low, width / (scaling.levels - 1), scaling.levels)
+
+
+def _common(experiment: Experiment, config: Any) -> dict[str, Any]:
+    sde = experiment.sde
+    return {
+        "process": repr(sde),
+        "time range": [sde.t_min if config.t_min is None else config.t_min, sde.t_max],
+        "prior": f"N(0, {sde.prior_sigma:g}^2)",
+        "parameters": "moving average",
+    }
+
+
+def _dequantised(scaling: Scaling) -> dict[str, Any]:
+    if scaling.levels is None:
+        how = "none: continuous data"
+    elif scaling.dequantize:
+        how = f"uniform, {scaling.levels} equal cells on [{scaling.low:g}, {scaling.high:g}]"
+    else:
+        how = "none: integers are points, so the density has no upper limit"
+    return {"dequantization": how, "log_volume_nats": scaling.log_volume()}
+
+
+def _told(value: Any) -> dict[str, Any]:
+    return {"name": type(value).__name__.lower(), **asdict(value)}
