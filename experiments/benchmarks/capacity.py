@@ -51,7 +51,7 @@ def kept_bytes(experiment: Experiment, batch: int) -> int:
     params = experiment.net.shapes(experiment.spec.shape)
 
     def backward(params: Any, raw: Any) -> Any:
-        return jax.vjp(lambda p: experiment.objective(p, raw, jax.random.key(0)), params)[1]
+        return jax.vjp(lambda p: experiment.objective(p, raw, jax.random.key(0))[0], params)[1]
 
     kept = jax.eval_shape(backward, params, abstract_batch(experiment, batch))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
