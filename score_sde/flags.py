@@ -84,6 +84,12 @@ def _define() -> flags.FlagValues:
         flag_values=own,
     )
     flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
+    flags.DEFINE_bool(
+        "best",
+        False,
+        "Use the checkpoint that training has kept as the best (config.training.best_metric).",
+        flag_values=own,
+    )
     flags.DEFINE_float(
         "sigma_rel",
         None,
@@ -114,6 +120,13 @@ def _define() -> flags.FlagValues:
     )
     flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.", 1, flag_values=own)
     flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is.", 0, flag_values=own)
+    flags.DEFINE_string(
+        "compile_cache",
+        None,
+        "Where compiled programs are kept for the next start, or 'none'; default: JAX_COMPILATION_CACHE_DIR, "
+        "or score_sde/programs in the user's cache.",
+        flag_values=own,
+    )
     return own
 
 
@@ -140,12 +153,14 @@ class Options:
     sigma_rel: float | None = None
     output: str | None = None
     step: int | None = None
+    best: bool = False
     label: int | None = None
     seed: int | None = None
     checkpoint: Path | None = None
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+    compile_cache: str | None = None
 
 
 def fail(message: object) -> NoReturn:
@@ -230,6 +245,8 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     if len({value is None for value in given.values()}) > 1:
         missing = ", ".join(f"--{name}" for name, value in given.items() if value is None)
         fail(f"--coordinator, --num_processes and --process_id belong together; missing: {missing}")
+    if own.best and (own.step is not None or own.all_checkpoints):
+        fail("--best: leave out --step and --all_checkpoints, which choose other checkpoints")
     if own.process_id is not None and own.process_id >= own.num_processes:
         fail(f"--process_id={own.process_id}: must be below --num_processes={own.num_processes}")
     return Options(
@@ -246,9 +263,11 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         sigma_rel=own.sigma_rel,
         output=own.output,
         step=own.step,
+        best=own.best,
         label=own.label,
         seed=own.seed,
         checkpoint=None if own.checkpoint is None else Path(own.checkpoint),
+        compile_cache=own.compile_cache,
         **given,
     )
 

@@ -1,4 +1,4 @@
-"""Folders of the library diffusers: unconditional ``UNet2DModel`` networks, both ways.
+"""Folders of the library diffusers: ``UNet2DModel`` networks, both ways.
 
 A folder has ``config.json`` and the weights, itself or in ``unet/``; beside them
 ``scheduler/scheduler_config.json`` says which process the network was trained for.  Two kinds of network are
@@ -28,12 +28,14 @@ BLOCKS = {
     ),
 }
 ACTIVATIONS = {"silu": "swish", "swish": "swish", "relu": "relu"}
+SCALE_SHIFT = {"default": False, "scale_shift": True}
+VARIANCES = {"fixed_small": "ancestral", "fixed_large": "ancestral_large"}
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 # Fields of theirs that ours have no counterpart for, with the one value that can be read.
 FIXED: dict[str, Any] = {
     "class_embed_type": None,
-    "num_class_embeds": None,
-    "resnet_time_scale_shift": "default",
+    "time_embedding_dim": None,
+    "mid_block_type": "UNetMidBlock2D",
     "attn_norm_num_groups": None,
     "add_attention": True,
     "downsample_type": "conv",
@@ -55,7 +57,10 @@ def read(folder: Path) -> Release:
         raise CheckpointError(f"no weights in {unet.name}/: expected {' or '.join(WEIGHTS)}")
     model = model_of(about)
     tensors = safetensors.read(file)[0] if file.suffix == ".safetensors" else torch_files.read(file)
+    if not isinstance(tensors, dict):
+        raise CheckpointError(f"{file.name} holds a {type(tensors).__name__}, not tensors by name")
     size, channels = about.get("sample_size"), about["in_channels"]
+    classes = about.get("num_class_embeds") or 0
     if size is None:
         raise CheckpointError("config.json has no sample_size, the size of the images")
     height, width = (size, size) if isinstance(size, int) else size
@@ -70,8 +75,9 @@ def read(folder: Path) -> Release:
         config={
             "model": {**model, "attn_resolutions": attention},
             **process_of(_json(scheduler) if scheduler else {}, model["name"]),
+            "training": {"conditional": classes > 0},
         },
-        spec=Spec((height, width, channels), 256, 0),
+        spec=Spec((height, width, channels), 256, classes),
     )
 
 
@@ -96,6 +102,9 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
     kind = about.get("_class_name")
     if kind != "UNet2DModel":
         raise CheckpointError(f"config.json: _class_name = {kind!r}; only 'UNet2DModel' can be read")
+    for field in ("in_channels", "out_channels", "block_out_channels", "down_block_types", "up_block_types"):
+        if not about.get(field):
+            raise CheckpointError(f"config.json: {field} = {about.get(field)!r}: damaged")
     for field, value in FIXED.items():
         if about.get(field, value) != value:
             raise CheckpointError(f"config.json: {field} = {about[field]!r}; only {value!r} can be read")
@@ -127,9 +136,13 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
             f"config.json: time_embedding_type = {embedding!r} and mid_block_scale_factor = {scale} with "
             f"{down[0]}: not ours"
         )
+    shift = about.get("resnet_time_scale_shift", "default")
+    if shift not in SCALE_SHIFT or (name != "ddpm" and SCALE_SHIFT[shift]):
+        raise CheckpointError(f"config.json: resnet_time_scale_shift = {shift!r} with {down[0]}: not ours")
     if name != "ddpm":
         return common
     return common | {
+        "scale_shift": SCALE_SHIFT[shift],
         "up_attention": "block",
         "downsample_padding": about.get("downsample_padding", 1),
         "flip_sin_to_cos": about.get("flip_sin_to_cos", True),
@@ -191,7 +204,7 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
         # From level to level, and from the last to the data.
         "sampling": {
             "solver": "pc",
-            "predictor": "ancestral",
+            "predictor": VARIANCES.get(scheduler.get("variance_type", "fixed_small"), "ancestral"),
             "steps": steps - 1,
             "t_end": 0.0,
             "batch_size": 16,

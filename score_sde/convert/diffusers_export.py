@@ -9,11 +9,11 @@ from typing import Any
 
 from score_sde.config import ConfigError
 from score_sde.convert import safetensors
-from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, WEIGHTS
+from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
 from score_sde.experiment import Experiment
 from score_sde.nets.diffusers_names import to_diffusers_names
 
-_DEFAULTS = {"num_train_timesteps": None, "time_embedding_dim": None}
+_DEFAULTS = {"num_train_timesteps": None}
 
 
 def write(folder: Path, experiment: Experiment, params: Any) -> None:
@@ -85,8 +85,9 @@ def _model(experiment: Experiment) -> dict[str, Any]:
         "freq_shift": _integer(module.freq_shift) if ddpm else 0,
         "in_channels": channels,
         "layers_per_block": module.num_res_blocks,
+        "num_class_embeds": module.num_classes or None,
+        "resnet_time_scale_shift": "scale_shift" if getattr(module, "scale_shift", False) else "default",
         "mid_block_scale_factor": 1 if ddpm else math.sqrt(2),
-        "mid_block_type": "UNetMidBlock2D",
         "norm_eps": getattr(module, "norm_eps", 1e-6),
         "norm_num_groups": groups if groups else None,
         "out_channels": channels,
@@ -101,6 +102,7 @@ def _integer(value: float) -> float | int:
 
 
 def _scheduler(config: Any) -> dict[str, Any]:
+    names = {ours: theirs for theirs, ours in VARIANCES.items()}
     predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     asked = (config.model.name == "ddpm", config.sde.name, config.denoiser.label, config.denoiser.prediction)
     if asked[:3] == (True, "ddpm", "index") and asked[3] in predictions:
@@ -113,7 +115,7 @@ def _scheduler(config: Any) -> dict[str, Any]:
             "beta_end": config.sde.beta_max / steps,
             "prediction_type": predictions[asked[3]],
             "trained_betas": None,
-            "variance_type": "fixed_large",
+            "variance_type": names.get(config.sampling.predictor, "fixed_small"),
             "clip_sample": True,
         }
     if asked == (False, "ve", "log_sigma", "score"):

@@ -17,6 +17,7 @@ from score_sde.convert.release import Arrays, Release
 from score_sde.data import AUGMENT_DIM, Spec
 from score_sde.nets import Net
 from score_sde.nets.edm_names import from_edm_names
+from score_sde.solvers.grids import Power
 
 # The scalings by section of the config: table 1 of the paper in our terms.
 PROCESSES: dict[str, dict[str, Any]] = {
@@ -44,11 +45,10 @@ PROCESSES: dict[str, dict[str, Any]] = {
     },
     # Trained at 1000 levels; the other half of the output is a variance, which nothing reads.
     "iDDPMPrecond": {
-        "model": {"out_channels": 6},
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "scaled_noise", "label": "iddpm_index"},
         "loss": {"weight": "noise"},
-        "sampling": {"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002},
+        "sampling": {"solver": "heun"},
     },
 }
 
@@ -72,15 +72,21 @@ def _as(ours: str) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {ours: frozen(value)}
 
 
+def _filter(value: Any) -> dict[str, Any]:
+    """Two taps of a box, or another filter of even length."""
+    taps = frozen(value)
+    if len(taps) % 2:
+        raise KeyError(taps)
+    return {"fir": False} if taps == (1, 1) else {"fir": True, "fir_kernel": taps}
+
+
 def _only(*allowed: Any) -> Callable[[Any], dict[str, Any]]:
     """An argument that is the same here at these values, and has no field."""
     return lambda value: {known: {} for known in allowed}[value]
 
 
-_SHARED = {
-    "channel_mult_emb": (4, _only(4)),
-    "label_dropout": (0, _only(0)),
-}
+_SHARED = {"channel_mult_emb": (4, _only(4))}
+PYRAMIDS = {"standard": "none", "skip": "input_skip", "residual": "residual"}
 MODELS: dict[str, Model] = {
     "SongUNet": Model(
         "songunet",
@@ -91,15 +97,12 @@ MODELS: dict[str, Model] = {
             "attn_resolutions": ((16,), _as("attn_resolutions")),
             "dropout": (0.10, _as("dropout")),
             "embedding_type": ("positional", _as("embedding_type")),
-            "encoder_type": (
+            "encoder_type": ("standard", lambda value: {"progressive_input": PYRAMIDS[value]}),
+            "decoder_type": (
                 "standard",
-                lambda value: {"progressive_input": {"standard": "none", "residual": "residual"}[value]},
+                lambda value: {"progressive": {"standard": "none", "skip": "output_skip"}[value]},
             ),
-            "decoder_type": ("standard", _only("standard")),
-            "resample_filter": (
-                (1, 1),
-                lambda value: {"fir": {(1, 1): False, (1, 3, 3, 1): True}[frozen(value)]},
-            ),
+            "resample_filter": ((1, 1), _filter),
             "channel_mult_noise": (1, _only(1, 2)),  # one for positional embeddings, two for Fourier ones
             **_SHARED,
         },
@@ -125,7 +128,11 @@ _ELSEWHERE = {
     "model_type",
     "use_fp16",
     "label_dim",
+    "label_dropout",
     "augment_dim",
+    "beta_min",
+    "beta_d",
+    "epsilon_t",
     "sigma_min",
     "sigma_max",
     "sigma_data",
@@ -155,17 +162,19 @@ def read(saved: Mapping[str, Any]) -> Release:
         )
     model, sections = MODELS[kind], PROCESSES[network.name]
     size, classes = made["img_resolution"], made.get("label_dim", 0)
+    outputs = {"out_channels": 2 * made["img_channels"]} if network.name == "iDDPMPrecond" else {}
     return Release(
         what=f"an EDM snapshot ({network.name} of {kind})",
         rename=model.rename,
         average={name: x for name, x in _tensors(network, "") if name != "u"},  # iDDPM's noise levels
         config={
-            **sections,
+            **sections,  # of which some get more fields
             "data": {"source": "folder", **_augmentation(made), **sections.get("data", {})},
-            "model": {"name": model.name, **sections.get("model", {}), **_fields(made, model)},
-            "sde": sections["sde"] | _range(network),
+            "model": {"name": model.name, **sections.get("model", {}), **outputs, **_fields(made, model)},
+            "sde": sections["sde"] | _range(network, made),
+            "sampling": sections["sampling"] | _levels(network),
             "denoiser": sections["denoiser"] | {"sigma_data": float(network.state.get("sigma_data", 0.5))},
-            "training": {"conditional": classes > 0},
+            "training": {"conditional": classes > 0, "label_dropout": _label_dropout(made)},
         },
         spec=Spec((size, size, made["img_channels"]), 256, classes),
     )
@@ -192,8 +201,18 @@ def _augmentation(made: Mapping[str, Any]) -> dict[str, Any]:
     return {"augment_probability": _AUGMENT} if width else {"random_flip": True}
 
 
-def _range(network: Record) -> dict[str, float]:
-    """Times that the network itself restricts; by default its scaling restricts none."""
+def _label_dropout(made: Mapping[str, Any]) -> float:
+    """How often training leaves a label out, which here is up to the training."""
+    return float(made.get("label_dropout", 0)) if made.get("label_dim", 0) else 0.0
+
+
+def _range(network: Record, made: Mapping[str, Any]) -> dict[str, float]:
+    """The levels of VP; times that the network itself restricts; by default its scaling restricts none."""
+    if network.name == "VPPrecond":
+        start = float(made.get("beta_min", 0.1))
+        return {"beta_min": start, "beta_max": start + float(made.get("beta_d", 19.9))}
+    if network.name == "iDDPMPrecond":
+        return {"t_max": _levels(network)["times"][0]}
     if network.name != "EDMPrecond":
         return {}
     limits = {"t_min": network.state.get("sigma_min"), "t_max": network.state.get("sigma_max")}
@@ -202,6 +221,19 @@ def _range(network: Record) -> dict[str, float]:
         for name, value in limits.items()
         if isinstance(value, int | float) and 0 < value < float("inf")
     }
+
+
+def _levels(network: Record) -> dict[str, Any]:
+    """EDM's grid of 18 levels, each rounded to one of those that a discrete network knows."""
+    if network.name != "iDDPMPrecond":
+        return {}
+    known = network.state.get("_buffers", {}).get("u")
+    if known is None or np.size(known) < 2:
+        raise CheckpointError("an iDDPMPrecond without its noise levels, the buffer u")
+    known = np.ravel(np.asarray(known, np.float64))
+    wanted = Power(7.0)(min(80.0, known[0]), max(0.002, known[-2]), 17)
+    times = known[np.abs(wanted[:, None] - known[None, :]).argmin(axis=1)]
+    return {"grid": "list", "times": tuple(times.tolist()), "steps": 17, "t_end": times[-1].item()}
 
 
 def _arguments(network: Record) -> dict[str, Any]:

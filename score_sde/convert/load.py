@@ -20,6 +20,9 @@ from score_sde.experiment import Experiment, assemble
 from score_sde.schema import complete
 from score_sde.train import TrainState, with_moments
 
+# What a reader trips over when a part of a file is missing or of another kind.
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -52,6 +55,8 @@ def read(path: str | Path) -> Release:
         return _read_file(path)
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from error
+    except _NONSENSE as error:  # a file of the right format that lacks what its writer always writes
+        raise CheckpointError(f"{path}: damaged or foreign ({type(error).__name__}: {error})") from error
 
 
 def _read_file(path: Path) -> Release:

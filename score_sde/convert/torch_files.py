@@ -52,6 +52,9 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
     if "data.pkl" not in names:
         inside = ", ".join(sorted(archive.namelist())[:3])
         raise CheckpointError(f"a zip archive, but not one of torch.save (it holds {inside or 'nothing'})")
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED:  # torch stores; a bomb compresses
+            raise CheckpointError(f"refused: {entry.filename} is compressed")
     order = archive.read(names["byteorder"]) if "byteorder" in names else b"little"
     storages: dict[str, Storage] = {}
 
@@ -60,8 +63,6 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
         if key not in storages:
             dtype = _dtype(kind, order == b"big")
             entry = archive.getinfo(names[f"data/{key}"])
-            if entry.compress_type != zipfile.ZIP_STORED:  # torch stores; a bomb compresses
-                raise CheckpointError(f"refused: {entry.filename} is compressed")
             data = archive.read(entry)
             if len(data) != count * dtype.itemsize:
                 raise CheckpointError(

@@ -84,10 +84,13 @@ class Pixels:
         return Sampled(flat / 255 if x.dtype == np.uint8 else flat)
 
 
+Apply = Callable[[Any, Array], tuple[Array, Array | None]]
+
+
 class Compiled:
     """A network on batches of one size, split over all devices."""
 
-    def __init__(self, apply: Callable[[Any, Array], tuple[Array, Array]], params: Any, batch_size: int):
+    def __init__(self, apply: Apply, params: Any, batch_size: int):
         mesh: Mesh = make_mesh()
         self._params = jax.device_put(params, replicated(mesh))
         self._size = round_up(batch_size, mesh)
@@ -103,8 +106,9 @@ class Compiled:
             full[: len(part)] = part
             both = jax.device_get(self._apply(self._params, full))
             features.append(np.asarray(both[0])[: len(part)])
-            logits.append(np.asarray(both[1])[: len(part)])
-        return Sampled(np.concatenate(features), np.concatenate(logits))
+            if both[1] is not None:
+                logits.append(np.asarray(both[1])[: len(part)])
+        return Sampled(np.concatenate(features), np.concatenate(logits) if logits else None)
 
 
 def as_input(x: Array | np.ndarray, dtype: np.dtype) -> Array:
@@ -141,20 +145,27 @@ class ClassifierFeatures:
 
 
 class InceptionFeatures:
-    """The 2048 features of FID, and the class scores of the Inception Score.
+    """The 2048 features of FID, or the 2023 of sFID, and the class scores of the Inception Score.
 
     Args:
       tensors: the tensors of the weight file, by their PyTorch names.
       resize: "clean", "tensorflow" or "pytorch_fid".
       batch_size: pictures computed together, over all devices.
+      spatial: the features of sFID.
 
     Raises:
       ValueError: an unknown resize, or tensors that are not those of the network.
     """
 
-    name = "inception"
-
-    def __init__(self, tensors: Mapping[str, np.ndarray], resize: str = "tensorflow", batch_size: int = 64):
+    def __init__(
+        self,
+        tensors: Mapping[str, np.ndarray],
+        resize: str = "tensorflow",
+        batch_size: int = 64,
+        *,
+        spatial: bool = False,
+    ):
+        self.name = "inception_spatial" if spatial else "inception"
         if resize not in RESIZES:
             raise ValueError(f"evaluate.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
         net, params = Inception(), from_torch_names(tensors)
@@ -164,7 +175,7 @@ class InceptionFeatures:
 
         def apply(params: Any, x: Array) -> tuple[Array, Array]:
             taps = net(params, device(x))
-            return taps.pool_3, taps.logits
+            return taps.spatial if spatial else taps.pool_3, taps.logits
 
         self._run = Compiled(apply, params, batch_size)
 
@@ -175,10 +186,36 @@ class InceptionFeatures:
                 f"evaluate.features = 'inception' takes uint8 pictures of 1 or 3 channels, these examples "
                 f"are {np.dtype(dtype).name} of shape {shape}; use 'pixels' or 'classifier'"
             )
-        return Protocol("inception", self._digest, self._resize, values_of(dtype), "any")
+        return Protocol(self.name, self._digest, self._resize, values_of(dtype), "any")
 
     def __call__(self, x: np.ndarray) -> Sampled:
         """``(B, H, W, 1 | 3)`` uint8; a grey picture counts as three equal channels."""
         if x.shape[-1] == 1:
             x = np.repeat(x, 3, axis=-1)
         return self._run(self._host(x))
+
+
+class NetworkFeatures:
+    """The features of any network: ``apply`` of a Flax module, or another pure function.
+
+    Args:
+      apply: ``(params, x)`` to features ``(B, d)`` and class scores ``(B, K)`` or None; ``x`` is ``(B, *D)``
+        float32, pictures with values 0..255.
+      params: a tree of arrays; its SHA-256 is part of the protocol.
+      name: starts the names of the scores; the names of Inception are refused.
+      batch_size: examples computed together, over all devices.
+    """
+
+    def __init__(self, apply: Apply, params: Any, *, name: str, batch_size: int = 64):
+        if name.startswith("inception") or not name.isidentifier():
+            raise ValueError(f"name = {name!r}: must be an identifier that does not begin with 'inception'")
+        self.name, self._digest = name, digest(params)
+        self._run = Compiled(apply, params, batch_size)
+
+    def protocol(self, shape: tuple[int, ...], dtype: np.dtype) -> Protocol:
+        """Takes examples of any shape; the network may not."""
+        return Protocol(self.name, self._digest, "none", values_of(dtype), str(shape))
+
+    def __call__(self, x: np.ndarray) -> Sampled:
+        """``(B, *D)`` to features and, where the network has them, class scores."""
+        return self._run(x)

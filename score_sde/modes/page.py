@@ -16,6 +16,9 @@ figure { display: inline-block; margin: .5em 1em .5em 0; } figcaption { color: #
 img { image-rendering: pixelated; max-width: 100%; }
 pre { background: #f6f6f6; padding: 1em; overflow: auto; }
 svg { max-width: 100%; height: auto; }
+.answer { border-left: .5em solid #999; background: #f6f6f6; padding: .6em 1em; margin: .6em 0; }
+.answer b { font-size: 150%; }
+.good { border-color: #2e8b57; } .wait { border-color: #d0a000; } .bad { border-color: #b00020; }
 """
 
 
@@ -32,6 +35,13 @@ class Page:
     def paragraph(self, text: str) -> None:
         """Plain text."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def answer(self, question: str, answer: str, why: str, state: str) -> None:
+        """A question, its answer in large letters ("good", "wait" or "bad"), and the reason."""
+        self._parts.append(
+            f'<div class="answer {html.escape(state)}">{html.escape(question)} <b>{html.escape(answer)}</b>'
+            f"<br>{html.escape(why)}</div>"
+        )
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Cells of plain text."""

@@ -5,24 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from score_sde import pictures
-from score_sde.arrays import normal_per_sample
 from score_sde.charts import Chart, Line, histogram
 from score_sde.config import ConfigError
-from score_sde.evaluate import Score, level_times
+from score_sde.evaluate import Score
 from score_sde.experiment import Experiment, open_source
 from score_sde.flags import Options
+from score_sde.modes import strips
 from score_sde.modes.page import Page
 from score_sde.modes.tables import shown
-from score_sde.modes.workdir import drawable, from_workdir, is_chief, outside, restore_average, say
-from score_sde.sampling import sample_keys
+from score_sde.modes.verdict import judge
+from score_sde.modes.workdir import BEST, drawable, from_workdir, is_chief, restore_average, say
+from score_sde.train import read_best
 
 _GRIDS = 6  # sample grids over time
-_STRIP = (4, 8)  # examples and noise levels of the denoising strip
 
 
 def report(options: Options) -> int:
@@ -32,12 +29,14 @@ def report(options: Options) -> int:
         raise ConfigError(f"--output={output}: a report is a .html")
     experiment = from_workdir(options)
     page = Page(f"{options.workdir.name}: {options.config.model.name}, {options.config.sde.name} process")
-    _training(page, options.workdir)
-    _levels(page, options.workdir)
+    lines = read_log(options.workdir)
+    _answer(page, options, lines)
+    _training(page, options.workdir, options.config.loss.weight, lines)
+    _levels(page, options.workdir, lines)
     _samples(page, options.workdir)
     _scores(page, options.workdir)
     _likelihood(page, options.workdir)
-    _denoising(page, options, experiment)
+    _models(page, options, experiment)
     page.heading("Config")
     page.folded("every field", json.dumps(options.config.to_dict(), indent=2, default=str))
     if is_chief():
@@ -58,27 +57,64 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _training(page: Page, workdir: Path) -> None:
+def _answer(page: Page, options: Options, lines: list[dict[str, Any]]) -> None:
+    """Is it training, and which checkpoint?"""
+    directory = options.workdir / "checkpoints"
+    saved = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    results = [result for _, result in _results(options.workdir)]
+    best = read_best(options.workdir / BEST)
+    verdict = judge(lines, options.config.training.steps, saved, best, results)
+    page.answer("Is it training?", verdict.trains, verdict.why, verdict.state)
+    page.answer("Which checkpoint?", verdict.step, verdict.by, "good" if best or results else "wait")
+    if verdict.warnings:
+        page.answer("Warnings?", str(len(verdict.warnings)), "; ".join(verdict.warnings), "bad")
+
+
+def _training(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]]) -> None:
     page.heading("Training")
-    lines = read_log(workdir)
     curves = []
-    for key, name in (("loss", "training loss"), ("held_out_loss", "held-out loss")):
-        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-        if points:
-            curves.append(Line(name, *np.array(points, np.float64).T))
+    for key, name in (
+        ("loss", f"training loss, weighted by {weight!r}"),
+        ("held_out_loss", "held-out loss of the average"),
+        ("held_out_loss_raw", "held-out loss without averaging"),
+    ):
+        curves += _curve(lines, key, name)
+    best = read_best(workdir / BEST)
+    if best is not None and best.metric.startswith("held_out"):
+        curves.append(Line(f"best: step {best.step}", np.array([best.step]), np.array([best.value])))
     page.svg(Chart("Loss", "step", "loss", tuple(curves), log=True).svg())
-    norms = [(line["step"], line["grad_norm"]) for line in lines if line.get("grad_norm") is not None]
+    norms = _curve(lines, "grad_norm", "gradient norm")
     if norms:
-        curve = Line("gradient norm", *np.array(norms, np.float64).T)
-        page.svg(Chart("Gradient norm", "step", "norm", (curve,), log=True).svg())
+        page.svg(Chart("Gradient norm", "step", "norm", tuple(norms), log=True).svg())
+    for key in sorted({key for line in lines for key in line if key.startswith("sample_")}):
+        if not key.endswith("_error"):
+            title = f"{key}: the few samples of each grid against training data"
+            page.svg(Chart(title, "step", "distance", tuple(_curve(lines, key, key))).svg())
 
 
-def _levels(page: Page, workdir: Path) -> None:
-    by_level = [line for line in read_log(workdir) if "held_out_loss_by_level" in line]
+def _curve(lines: list[dict[str, Any]], key: str, name: str) -> list[Line]:
+    """One logged number over steps, with its error where there is one; none if it was never logged."""
+    points = [
+        (line["step"], line[key], line.get(f"{key}_error", 0.0))
+        for line in lines
+        if line.get(key) is not None
+    ]
+    if not points:
+        return []
+    step, value, error = np.array(points, np.float64).T
+    return [Line(name, step, value, error)]
+
+
+def _levels(page: Page, workdir: Path, lines: list[dict[str, Any]]) -> None:
+    by_level = [line for line in lines if "held_out_loss_by_level" in line]
     curves = []
     for line in _spread(by_level, 4):
         snr, loss = np.array(line["held_out_log_snr"]), np.array(line["held_out_loss_by_level"])
         curves.append(Line(f"step {line['step']}", snr, loss))
+    if by_level and "held_out_loss_raw_by_level" in by_level[-1]:
+        raw = np.array(by_level[-1]["held_out_loss_raw_by_level"])
+        name = f"step {by_level[-1]['step']}, without averaging"
+        curves.append(Line(name, np.array(by_level[-1]["held_out_log_snr"]), raw))
     path = workdir / "evaluate.json"
     if path.is_file():
         full = json.loads(path.read_text(encoding="utf-8"))
@@ -103,11 +139,16 @@ def _samples(page: Page, workdir: Path) -> None:
         page.picture(workdir / "neighbours.png", "samples (left), their nearest training examples")
 
 
+def _results(workdir: Path) -> list[tuple[str, dict[str, Any]]]:
+    """What ``--mode=evaluate`` has written for samples of this run, by name."""
+    found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(workdir.glob("scores_*.json"))}
+    return [(name, json.loads(text)) for name, text in found.items()]
+
+
 def _scores(page: Page, workdir: Path) -> None:
     page.heading("Scores")
-    files = sorted(workdir.glob("scores_*.json"))
-    for path in files:
-        result = json.loads(path.read_text(encoding="utf-8"))
+    results = _results(workdir)
+    for _, result in results:
         names = list(result["rows"][0]["scores"])
         rows = [
             [str(row["step"]), *(shown(Score(**row["scores"][name])) for name in names)]
@@ -129,7 +170,7 @@ def _scores(page: Page, workdir: Path) -> None:
                 )
             )
             page.svg(Chart(names[0], "step", names[0], (Line(names[0], step, value, error),)).svg())
-    if not files:
+    if not results:
         page.paragraph("None yet: --mode=evaluate --num_samples=N.")
 
 
@@ -151,44 +192,26 @@ def _likelihood(page: Page, workdir: Path) -> None:
     page.paragraph(f"{value} on {whole['examples']} examples, checkpoint {whole['step']}.")
 
 
-def _denoising(page: Page, options: Options, experiment: Experiment) -> None:
-    """Held-out examples at growing noise, and what the model makes of them."""
-    page.heading("Denoising")
+def _models(page: Page, options: Options, experiment: Experiment) -> None:
+    """Pictures that take the model itself."""
+    page.heading("Denoising, and samples by number of network evaluations")
     if not drawable(experiment.spec):
         page.paragraph("The data are no pictures.")
         return
-    count, levels = _STRIP
     try:
-        source = open_source(options.config, "test")
         step, _, params = restore_average(options, experiment)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError) as error:
         page.paragraph(f"Not shown: {error}")
         return
-    count = min(count, len(source))
-    raw = source.read(np.arange(count))
-    keys = sample_keys(experiment.config.seed, jnp.arange(count))
-    encode = jax.vmap(lambda x, key: experiment.scaling.encode(x[None], key)[0])
-    x0 = encode(jnp.asarray(raw["x"]), keys)
-    noise = normal_per_sample(keys, experiment.spec.shape)
-    cond = {"label": jnp.asarray(raw["label"])}
-
-    @jax.jit
-    def denoise(params: Any, x: Any, t: Any) -> Any:
-        return experiment.bind(params, cond)(x, t)
-
-    noisy, clean = [x0], [x0]
-    times = level_times(experiment.sde, levels)
-    for t in times:
-        x = experiment.sde.perturb(x0, jnp.float32(t), noise)
-        noisy.append(x / float(jnp.hypot(experiment.sde.alpha(t), experiment.sde.sigma(t))))
-        clean.append(denoise(params, x, jnp.float32(t)))
-    rows = np.stack([np.stack(noisy, axis=1), np.stack(clean, axis=1)], axis=1)  # (n, 2, levels, *shape)
-    tiles = outside(experiment, rows.reshape(-1, *experiment.spec.shape))
-    caption = (
-        f"held-out examples with noise at t = {', '.join(f'{t:.3g}' for t in times)}, and below each what "
-        f"checkpoint {step} expects behind it"
-    )
-    page.picture(pictures.grid(tiles, columns=levels + 1), caption)
+    page.paragraph(f"Of checkpoint {step}.")
+    try:
+        page.picture(*strips.denoising(experiment, params, open_source(options.config, "test")))
+    except (ValueError, OSError, ImportError) as error:
+        page.paragraph(f"No held-out examples under noise: {error}")
+    try:
+        page.picture(*strips.by_evaluations(experiment, params))
+    except (ValueError, FloatingPointError) as error:
+        page.paragraph(f"No samples by number of evaluations: {error}")
 
 
 def _spread(items: list[Any], count: int) -> Iterator[Any]:

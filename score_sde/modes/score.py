@@ -27,7 +27,7 @@ from score_sde.train import Checkpoints
 
 # Scores of Inception features go by their published names; no others do.
 _PUBLISHED = {"frechet": "fid"}
-_OTHER = {("classifier", "frechet"): "cfd"}
+_OTHER = {("classifier", "frechet"): "cfd", ("inception_spatial", "frechet"): "sfid"}
 
 
 def title(score: str, features: str) -> str:

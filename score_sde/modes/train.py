@@ -1,30 +1,28 @@
 """``--mode=train``."""
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import numpy as np
 
 from score_sde import config as configs
-from score_sde import pictures
 from score_sde.config import ConfigError
-from score_sde.data import Batches, Source, warn_if_unscaled
-from score_sde.evaluate import level_times, measure_levels
+from score_sde.data import Batches, warn_if_unscaled
 from score_sde.experiment import Experiment, assemble, open_source
 from score_sde.flags import Options
 from score_sde.mesh import batch_sharding, make_mesh, state_shardings
-from score_sde.modes.workdir import First, drawable, is_chief, outside, say
-from score_sde.sampling import compile_sample, generate
+from score_sde.modes import actions
+from score_sde.modes.weights import make_extractor
+from score_sde.modes.workdir import BEST, is_chief, say
 from score_sde.train import (
+    Best,
     Checkpoints,
-    Every,
     Log,
     TrainState,
     compile_step,
     init_state,
     make_step,
+    slow_average,
 )
 from score_sde.train import train as train_loop
 
@@ -36,6 +34,11 @@ def train(options: Options) -> int:
     experiment = assemble(config, source.spec)
     warn_if_unscaled(source, experiment.scaling)
     mesh, training = make_mesh(config.mesh.fsdp), config.training
+    if training.batch_size % (training.accumulate_steps * mesh.size):
+        raise ConfigError(
+            f"config.training.batch_size = {training.batch_size}: must be a multiple of accumulate_steps x "
+            f"devices = {training.accumulate_steps} x {mesh.size}"
+        )
     batches = Batches(
         source,
         batch_size=training.batch_size,
@@ -44,6 +47,13 @@ def train(options: Options) -> int:
         placement=config.data.placement,
         num_workers=config.data.num_workers,
         steps_per_dispatch=training.steps_per_dispatch,
+    )
+    # Made before anything is compiled or written: what is wrong with them is said at once.
+    extractor = make_extractor(options)
+    best_metric = actions.check_best_metric(options, extractor.name)
+    measurements = (
+        actions.held_out(experiment, held_out, mesh),
+        actions.samples(experiment, options, extractor, source, mesh),
     )
     make = init_state(experiment.init, experiment.optimizer, config.seed)
     shapes = jax.eval_shape(make)
@@ -66,7 +76,14 @@ def train(options: Options) -> int:
         if first:
             configs.save(workdir, config, **experiment.extra)
         say(_summary(experiment, len(source), mesh.size, shapes))
-        step = make_step(experiment.objective, experiment.optimizer, experiment.ema, config.seed)
+        best = Best(checkpoints, workdir / BEST, best_metric, write=first) if best_metric else None
+        step = make_step(
+            experiment.objective,
+            experiment.optimizer,
+            experiment.ema,
+            config.seed,
+            training.accumulate_steps,
+        )
         with Log(workdir, int(state.step)) if first else NoLog() as log:
             state, finished = train_loop(
                 compile_step(step, mesh, shapes, training.steps_per_dispatch),
@@ -79,7 +96,9 @@ def train(options: Options) -> int:
                 checkpoint_every_steps=training.checkpoint_every_steps,
                 log_every_steps=training.log_every_steps,
                 steps_per_dispatch=training.steps_per_dispatch,
-                actions=(_held_out(experiment, held_out, mesh), _grids(experiment, workdir, mesh)),
+                actions=measurements,
+                best=best,
+                warning=slow_average(experiment.ema, training.steps),
                 quiet=not first,
             )
     if finished:
@@ -87,65 +106,10 @@ def train(options: Options) -> int:
     return 0
 
 
-def _held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
-    """Loss by noise level on the first held-out examples."""
-    config = experiment.config
-    times = level_times(experiment.sde, 10)
-    measure = measure_levels(experiment.bind, experiment.sde, mesh)
-    some = First(source, min(len(source), config.training.eval_examples))
-
-    def act(step: int, state: TrainState) -> dict[str, Any]:
-        levels = measure(
-            state.ema,
-            some,
-            experiment.scaling,
-            times=times,
-            batch_size=config.evaluate.batch_size,
-            seed=config.seed,
-        )
-        say(f"step {step}: held-out loss {levels.mean:.4g}")
-        return {
-            "held_out_loss": levels.mean,
-            "held_out_loss_by_level": levels.noise.tolist(),
-            "held_out_log_snr": levels.log_snr.tolist(),
-        }
-
-    return Every(config.training.eval_every_steps, act, at_end=True)
-
-
-def _grids(experiment: Experiment, workdir: Path, mesh: Any) -> Every:
-    """Sample grids of the averaged parameters, always from the same noise."""
-    config = experiment.config
-    draw = compile_sample(
-        experiment.bind_sampler, experiment.path, experiment.solver, mesh, shape=experiment.spec.shape
-    )
-    count = config.training.sample_count
-    labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None
-
-    def act(step: int, state: TrainState) -> dict[str, Any]:
-        batches = generate(
-            draw,
-            state.ema,
-            experiment.plan,
-            mesh,
-            seed=config.seed,
-            num_samples=count,
-            batch_size=config.sampling.batch_size,
-            labels=labels,
-        )
-        samples = outside(experiment, np.concatenate(list(batches)))
-        suffix = ".png" if drawable(experiment.spec) else ".npz"
-        path = workdir / "samples" / f"step_{step:08d}{suffix}"
-        if is_chief():
-            pictures.write(path, samples, seed=config.seed)
-            say(f"step {step}: samples in {path}")
-        return {}
-
-    return Every(config.training.sample_every_steps, act, at_end=True)
-
-
 class NoLog:
     """The log of a process that keeps none."""
+
+    lines: ClassVar[list[dict[str, Any]]] = []
 
     def __enter__(self) -> "NoLog":
         return self

@@ -1,5 +1,7 @@
 """The files that extractors need, read where they lie; nothing is fetched."""
 
+import functools
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.config import find
+from score_sde.config import ConfigError, find
 from score_sde.convert import safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.evaluate.extractors import (
@@ -58,12 +60,12 @@ def _classifier(options: Options) -> Extractor:
     return ClassifierFeatures(params, meta, config.batch_size)
 
 
-def _inception(options: Options) -> Extractor:
+def _inception(options: Options, spatial: bool = False) -> Extractor:
     config = options.config.evaluate
     if not config.weights:
         raise FileNotFoundError(
-            "evaluate.features = 'inception' needs its weights, which are not part of this package and are "
-            f"never downloaded: --config.evaluate.weights=FILE, where FILE is {INCEPTION_FILE}, or a "
+            f"evaluate.features = {config.features!r} needs its weights, which are not part of this package "
+            f"and are never downloaded: --config.evaluate.weights=FILE, where FILE is {INCEPTION_FILE}, or a "
             f"{' or '.join(READERS)} with the same tensors"
         )
     path = Path(config.weights).expanduser()
@@ -77,7 +79,8 @@ def _inception(options: Options) -> Extractor:
             f"{', '.join(READERS)}"
         )
     try:
-        return InceptionFeatures(READERS[path.suffix](path), config.resize, config.batch_size)
+        tensors = READERS[path.suffix](path)
+        return InceptionFeatures(tensors, config.resize, config.batch_size, spatial=spatial)
     except (KeyError, CheckpointError) as error:
         raise ValueError(f"evaluate.weights = {config.weights!r}: not a readable file: {error}") from error
 
@@ -86,16 +89,35 @@ EXTRACTORS: dict[str, Callable[[Options], Extractor]] = {
     "pixels": _pixels,
     "classifier": _classifier,
     "inception": _inception,
+    "inception_spatial": functools.partial(_inception, spatial=True),
 }
 
 
 def make_extractor(options: Options) -> Extractor:
-    """The extractor that ``config.evaluate.features`` names.
+    """The extractor that ``config.evaluate.features`` names, or that ``module:function`` returns.
 
     Raises:
       ConfigError, FileNotFoundError, ValueError: an unknown name, or a file that is missing or not right.
     """
-    return find(EXTRACTORS, options.config.evaluate.features, "evaluate.features")(options)
+    name = options.config.evaluate.features
+    if ":" in name:
+        return _of_the_user(name)
+    return find(EXTRACTORS, name, "evaluate.features")(options)
+
+
+def _of_the_user(name: str) -> Extractor:
+    """What the function of the user's own module returns."""
+    module, _, function = name.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"config.evaluate.features = {name!r}: {error}") from error
+    extractor = make()
+    if extractor.name in EXTRACTORS:
+        raise ConfigError(
+            f"config.evaluate.features = {name!r}: calls itself {extractor.name!r}, as another does"
+        )
+    return extractor
 
 
 def load_classifier(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

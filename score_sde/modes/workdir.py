@@ -1,5 +1,6 @@
 """The sampling, likelihood and evaluation of a workdir: what the modes share."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,9 @@ from score_sde.data import Source, Spec
 from score_sde.experiment import Experiment, assemble
 from score_sde.flags import Options
 from score_sde.mesh import make_mesh
-from score_sde.train import Checkpoints, combine
+from score_sde.train import Checkpoints, combine, read_best
+
+BEST = "best.json"  # of a workdir: which checkpoint training has kept as the best
 
 
 class First:
@@ -48,6 +51,8 @@ def restore_average(options: Options, experiment: Experiment) -> tuple[int, Mesh
     if not directory.is_dir():
         raise FileNotFoundError(f"--workdir={options.workdir}: holds no checkpoints yet")
     mesh = make_mesh()
+    if options.best:
+        options = dataclasses.replace(options, step=best_step(options.workdir), best=False)
     shapes = jax.eval_shape(experiment.init, jax.random.key(0))
     with Checkpoints(directory) as checkpoints:
         if options.sigma_rel is not None:
@@ -55,6 +60,21 @@ def restore_average(options: Options, experiment: Experiment) -> tuple[int, Mesh
         else:
             step, params = checkpoints.restore_ema(shapes, mesh, options.step)
     return step, mesh, params
+
+
+def best_step(workdir: Path) -> int:
+    """The step of the checkpoint that training has kept as the best.
+
+    Raises:
+      FileNotFoundError: it has kept none.
+    """
+    record = read_best(workdir / BEST)
+    if record is None:
+        raise FileNotFoundError(
+            f"--best: no best checkpoint in {workdir}; training keeps one where config.training.best_metric "
+            "is set, from its first measurement on"
+        )
+    return record.step
 
 
 def _recombined(

@@ -17,7 +17,7 @@ import numpy as np
 from flax.core import meta
 from jax import Array
 
-from score_sde.nets import layers
+from score_sde.nets import initial
 from score_sde.nets.adm import ADM
 from score_sde.nets.ddpm import DDPM
 from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
@@ -62,7 +62,7 @@ class Net:
         Raises:
           ValueError: the network cannot work with the shape.
         """
-        return layers.draw(key, self._described(shape))
+        return initial.draw(key, self._described(shape))
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
@@ -70,7 +70,7 @@ class Net:
         return unboxed
 
     def _described(self, shape: tuple[int, ...]) -> Any:
-        """Parameters as ``layers.Initial``, before their values are drawn."""
+        """Parameters as ``initial.Initial``, before their values are drawn."""
 
         def describe() -> Any:
             x = jnp.zeros((1, *shape), jnp.float32)

@@ -24,6 +24,17 @@ def choices(net: Any, table: Mapping[str, tuple[Any, ...]]) -> list[Requirement]
     return [(field, value, f"one of {allowed}", value in allowed) for field, value, allowed in rows]
 
 
+def unet(net: Any) -> list[Requirement]:
+    """The fields that every U-Net has."""
+    return [
+        ("nf", net.nf, "even and at least 4", net.nf >= 4 and net.nf % 2 == 0),
+        ("ch_mult", net.ch_mult, "one or more positive integers", min(net.ch_mult, default=0) > 0),
+        ("num_res_blocks", net.num_res_blocks, "at least 1", net.num_res_blocks >= 1),
+        ("dropout", net.dropout, "in [0, 1)", 0 <= net.dropout < 1),
+        input_range(net.input_range),
+    ]
+
+
 def input_range(bounds: tuple[float, ...]) -> Requirement:
     """The data range, two finite numbers in order."""
     holds = len(bounds) == 2 and all(map(math.isfinite, bounds)) and bounds[0] < bounds[1]
@@ -43,6 +54,27 @@ def arguments(shape: tuple[int, ...], noise_shape: tuple[int, ...], divisor: int
         ),
         ("c_noise", noise_shape, f"of shape {batch}, one value per example", tuple(noise_shape) == batch),
     ]
+
+
+def conditions(net: Any, cond: Mapping[str, Any] | None, batch: tuple[int, ...]) -> list[Requirement]:
+    """``cond`` of a network with ``num_classes`` and perhaps ``augment_dim``; see ``Net``."""
+    if cond is not None and not isinstance(cond, Mapping):
+        return [("cond", type(cond).__name__, "None, or arrays by name", False)]
+    shapes = {key: tuple(value.shape) for key, value in (cond or {}).items()}
+    classes, width = net.num_classes, getattr(net, "augment_dim", 0)
+    rows: list[Requirement] = [("num_classes", classes, "zero or positive", classes >= 0)]
+    for key, shape in shapes.items():
+        if key == "label":
+            rows += [
+                ("num_classes", classes, "positive when labels are given", classes > 0),
+                ("cond label", shape, f"of shape {batch}, one label per example", shape == batch),
+            ]
+        else:
+            known = key == "augment" and width > 0
+            rows.append((f"cond {key}", shape, "left out: the network has no such input", known))
+            if known:
+                rows.append((f"cond {key}", shape, f"of shape {(*batch, width)}", shape == (*batch, width)))
+    return rows
 
 
 def no_condition(cond: Any) -> Requirement:

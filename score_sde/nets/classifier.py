@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.nets import layers
+from score_sde.nets import initial, layers
 
 
 class Classified(NamedTuple):
@@ -66,7 +66,7 @@ class Classifier:
         """Fresh parameters for examples of ``shape``, ``(*S, C)``."""
         module = ConvClassifier(self.widths, self.num_classes)
         example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return layers.draw(key, jax.eval_shape(module.init, key, example)["params"])
+        return initial.draw(key, jax.eval_shape(module.init, key, example)["params"])
 
     def __call__(self, params: Mapping[str, Any], x: Array) -> Classified:
         """``(B, *S, C)`` float32 of about unit scale to features and logits."""

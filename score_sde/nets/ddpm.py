@@ -1,6 +1,7 @@
 """The U-Net of DDPM: Ho et al. 2020 (arXiv:2006.11239), appendix B."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,12 +9,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.nets import checks, layers
+from score_sde.nets.remat import POLICIES, rematerialised
 
+Cond = Mapping[str, Array] | None
 CHOICES: dict[str, tuple[Any, ...]] = {
     "up_attention": ("level", "block"),
     "downsample_padding": (0, 1),
     "nonlinearity": tuple(layers.ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
+    "remat": tuple(POLICIES),
 }
 
 
@@ -39,9 +43,13 @@ class DDPM(nn.Module):
       freq_shift: of the embedding's frequencies, see ``layers.positional_embedding``.
       norm_num_groups: groups of every group normalisation; divides ``nf`` times each multiple.
       norm_eps: added to the variances there.
+      scale_shift: the noise level scales and shifts inside a block, see ``layers.ResBlock``.
       nonlinearity: ``swish``, ``elu``, ``relu`` or ``lrelu`` (slope 0.2).
+      num_classes: number of class labels; 0 for none.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
+      remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
+        (all but convolutions and matrix products) or ``full``.
     """
 
     nf: int = 128
@@ -58,9 +66,12 @@ class DDPM(nn.Module):
     freq_shift: float = 1.0
     norm_num_groups: int = 32
     norm_eps: float = 1e-6
+    scale_shift: bool = False
     nonlinearity: str = "swish"
+    num_classes: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
@@ -69,14 +80,14 @@ class DDPM(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Any = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
         """The raw network output F.
 
         Args:
           x: ``(B, *S, C)`` float32, any channel count; spatial sizes divisible by
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is: the level's index, or ``999 t``.
-          cond: None; there is no other condition.
+          cond: ``{"label": (B,)}`` integer classes, or None; as for ``NCSNpp``.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
         Returns:
@@ -90,7 +101,7 @@ class DDPM(nn.Module):
         low, high = self.input_range
         scale = 2 / (high - low)
         h = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
-        time = self._noise_level(c_noise.astype(jnp.float32))
+        time = self._noise_level(c_noise.astype(jnp.float32), cond)
         top = len(self.ch_mult) - 1
 
         skips = [self._conv(self.nf, "stem")(h)]
@@ -122,14 +133,18 @@ class DDPM(nn.Module):
         h = act(self._norm(name="out_norm")(h))
         return self._conv(x.shape[-1], "out_conv", 0.0)(h).astype(jnp.float32)
 
-    def _noise_level(self, c_noise: Array) -> Array | None:
+    def _noise_level(self, c_noise: Array, cond: Cond) -> Array | None:
         """``(B, 4 nf)``, or None for an unconditional network."""
         if not self.conditional:
             return None
         h = layers.positional_embedding(c_noise, self.nf, self.freq_shift, self.flip_sin_to_cos)
         h = layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_0")(h)
         h = layers.ACTIVATIONS[self.nonlinearity](h)
-        return layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_1")(h)
+        h = layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_1")(h)
+        if self.num_classes:
+            label = (cond or {}).get("label", jnp.full(c_noise.shape, -1))
+            h = h + layers.Label(4 * self.nf, self.num_classes, self.dtype, name="label")(label)
+        return h
 
     @property
     def _norm(self) -> Any:
@@ -142,7 +157,7 @@ class DDPM(nn.Module):
         return layers.Conv(features, scale, dtype=self.dtype, name=name)
 
     def _block(self, features: int, name: str) -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             shortcut_scale=0.1,
             nonlinearity=self.nonlinearity,
@@ -150,6 +165,7 @@ class DDPM(nn.Module):
             skip_rescale=False,
             dtype=self.dtype,
             norm=self._norm,
+            scale_shift=self.scale_shift,
             name=name,
         )
 
@@ -158,7 +174,7 @@ class DDPM(nn.Module):
         return self._attention(name)(h) if h.shape[1] in self.attn_resolutions else h
 
     def _attention(self, name: str) -> layers.Attention:
-        return layers.Attention(
+        return rematerialised(layers.Attention, self.remat)(
             skip_rescale=False,
             dtype=self.dtype,
             head_channels=self.attention_head_dim,
@@ -167,22 +183,19 @@ class DDPM(nn.Module):
         )
 
 
-def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Any) -> None:
-    """Refuse fields, shapes of ``(x, c_noise)`` or a condition that the network cannot work with.
+def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Cond) -> None:
+    """Refuse fields, shapes of ``(x, c_noise)`` or conditions that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
     """
     divisor = 2 ** (len(net.ch_mult) - 1)
     widths = [net.nf * multiple for multiple in net.ch_mult]
-    groups, head = net.norm_num_groups, net.attention_head_dim
+    groups, head, classes = net.norm_num_groups, net.attention_head_dim, net.num_classes
     checks.require(
         [
             *checks.choices(net, CHOICES),
-            ("nf", net.nf, "even and at least 4", net.nf >= 4 and net.nf % 2 == 0),
-            ("ch_mult", net.ch_mult, "one or more positive integers", min(net.ch_mult, default=0) > 0),
-            ("num_res_blocks", net.num_res_blocks, "at least 1", net.num_res_blocks >= 1),
-            ("dropout", net.dropout, "in [0, 1)", 0 <= net.dropout < 1),
+            *checks.unet(net),
             ("freq_shift", net.freq_shift, "less than nf / 2", net.freq_shift < net.nf // 2),
             ("norm_eps", net.norm_eps, "positive", net.norm_eps > 0),
             (
@@ -197,8 +210,8 @@ def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond:
                 f"0, or a divisor of the widths {widths}",
                 head == 0 or (head > 0 and not any(width % head for width in widths)),
             ),
-            checks.input_range(net.input_range),
+            ("num_classes", classes, "0 when conditional=False", net.conditional or not classes),
             *checks.arguments(shape, noise_shape, divisor),
-            checks.no_condition(cond),
+            *checks.conditions(net, cond, tuple(shape[:1])),
         ]
     )

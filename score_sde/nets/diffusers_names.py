@@ -1,4 +1,4 @@
-"""Names of the unconditional networks of the library diffusers, ``UNet2DModel``, in terms of ours."""
+"""Names of the networks of the library diffusers, ``UNet2DModel``, in terms of ours."""
 
 import re
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ TOPS = {
     "time_embedding": "time_proj",
     "time_dense_0": "time_embedding.linear_1",
     "time_dense_1": "time_embedding.linear_2",
+    "label": "class_embedding",
     "stem": "conv_in",
     "mid_block_0": "mid_block.resnets.0",
     "mid_attention": "mid_block.attentions.0",
@@ -115,7 +116,7 @@ def _rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
                 shape=tuple(leaf.shape),
                 name=".".join([_layer(ours, children, top), LEAVES[last]]),
                 units=len(shape) - 1 if matrix else 0,  # convolutions of width one
-                output_first=last == "kernel",
+                output_first=last == "kernel" and ours != "label",  # a row for each class
             )
         )
     return rows
@@ -151,7 +152,6 @@ def _check(module: Any) -> None:
             "progressive_input": "input_skip",
             "progressive_combine": "sum",
             "conditional": True,
-            "num_classes": 0,
         }
         if type(module) is NCSNpp and module.nf < 128:
             raise ValueError(f"nf={module.nf}: below 128 channels use NCSNppDiffusers, which has its groups")

@@ -54,13 +54,17 @@ def _their_name(path: tuple[str, ...], net: Net, side: int) -> str:
     } | TOPS
     if top in fixed:
         return ".".join([fixed[top], *tail])
-    match = re.fullmatch(r"(pyramid_down|down|up)_(\d+)(?:_(block|attention|resample)(?:_(\d+))?)?", top)
+    match = re.fullmatch(
+        r"(pyramid_down|pyramid_up|down|up)_(\d+)(?:_(block|attention|resample|norm|conv)(?:_(\d+))?)?", top
+    )
     if match is None:
         raise ValueError(f"{top}: the released networks have no such layer")
     way, level, kind, number = match[1], int(match[2]), match[3], match[4]
     number = module.num_res_blocks if number is None else int(number)
     if way == "pyramid_down":
-        name = f"enc.{at(level + 1)}_aux_residual"
+        name = f"enc.{at(level + 1)}_aux_{'skip' if module.progressive_input == 'input_skip' else 'residual'}"
+    elif way == "pyramid_up":
+        name = f"dec.{at(level)}_aux_{kind}"
     elif kind == "resample":
         name = f"enc.{at(level + 1)}_down" if way == "down" else f"dec.{at(level - 1)}_up"
     else:

@@ -25,6 +25,8 @@ class Taps(NamedTuple):
 
     Attributes:
       pool_1, pool_2, mixed_6: spatial means of 64, 192 and 768 channels on the way.
+      spatial: the 17x17 positions of 7 channels of "mixed_6/conv", 2023 numbers: the features of sFID (Nash
+        et al. 2021, arXiv:2103.03841; the channels are those of Dhariwal and Nichol 2021).
       pool_3: the 2048 features of FID.
       logits: ``(B, 1008)`` class scores without the bias, of which the Inception Score is made.
       biased_logits: the same with the bias.
@@ -33,6 +35,7 @@ class Taps(NamedTuple):
     pool_1: Array
     pool_2: Array
     mixed_6: Array
+    spatial: Array
     pool_3: Array
     logits: Array
     biased_logits: Array
@@ -206,6 +209,8 @@ class InceptionV3(nn.Module):
         x = Reduction(((("branch3x3", 384, (3, 3)),), double), name="Mixed_6a")(x)
         for letter, width in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
             x = _block_c(width, f"Mixed_6{letter}")(x)
+            if letter == "d":  # "mixed_6" of the released graph; its first branch is "mixed_6/conv"
+                spatial = x[..., :7].reshape(len(x), -1)
         mixed_6 = x
         single = (("branch3x3_1", 192, (1, 1)), ("branch3x3_2", 320, (3, 3)))
         seven = (
@@ -225,6 +230,7 @@ class InceptionV3(nn.Module):
             jnp.mean(pool_1, axis=(1, 2)),
             jnp.mean(pool_2, axis=(1, 2)),
             jnp.mean(mixed_6, axis=(1, 2)),
+            spatial,
             pool_3,
             logits,
             logits + bias.reshape(1, -1),

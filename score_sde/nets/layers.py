@@ -4,18 +4,18 @@ Parameters are float32.  Convolutions, products and sums run in each layer's ``d
 statistics, the softmax and the noise embeddings are float32 always.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from flax.core import meta
 from jax import Array, lax
 
+from score_sde.nets.convolution import convolve
+from score_sde.nets.initial import Law, averaged, described
 from score_sde.nets.resample import BOX, downsample, smooth, upsample
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -31,86 +31,6 @@ RESAMPLERS: dict[str, Callable[..., Array]] = {
 }
 
 
-# Initial values.  A random draw costs the same to compile whether it makes ten numbers or a
-# million, and a network has hundreds of parameters.  So initializers draw nothing: they describe
-# their values in a box, and ``draw`` makes all of them from one uniform and one normal sample.
-
-
-class Initial(struct.PyTreeNode, meta.AxisMetadata[Any]):
-    """A parameter before its values are drawn: zeros of its shape, and how to draw them.
-
-    ``kind`` is ``"constant"``, ``"uniform"`` on [-1, 1] or ``"normal"``, multiplied by ``scale``;
-    ``mean`` is added.
-    """
-
-    value: Any
-    kind: str = struct.field(pytree_node=False)
-    scale: float = struct.field(pytree_node=False)
-    mean: float = struct.field(pytree_node=False, default=0.0)
-
-    def unbox(self) -> Any:
-        return self.value
-
-    def replace_boxed(self, val: Any) -> "Initial":
-        return self.replace(value=val)
-
-    def add_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
-        raise NotImplementedError("lifted transforms are not used")
-
-    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
-        raise NotImplementedError("lifted transforms are not used")
-
-
-def described(kind: str, scale: float, mean: float = 0.0) -> Callable[..., Any]:
-    """An initializer that returns an ``Initial``; ``nn.Module.param`` hands out what it holds."""
-
-    def initializer(key: Array, shape: Sequence[int]) -> Initial:
-        return Initial(jnp.zeros(shape, jnp.float32), kind, scale, mean)
-
-    return initializer
-
-
-def fan_average(scale: float) -> Callable[..., Any]:
-    """Uniform with variance ``scale / mean(fan_in, fan_out)``, for kernels ``(..., in, out)``.
-
-    A scale of 0 means 1e-10: the layer starts as good as silent, and still has a gradient
-    (Song et al. 2021, released code).
-    """
-
-    def initializer(key: Array, shape: Sequence[int]) -> Initial:
-        fan = math.prod(shape[:-2]) * (shape[-2] + shape[-1]) / 2
-        bound = math.sqrt(3 * max(scale, 1e-10) / fan)
-        return described("uniform", bound)(key, shape)
-
-    return initializer
-
-
-def draw(key: Array, tree: Any) -> Any:
-    """Replace every ``Initial`` of a tree by its float32 values, deterministically in ``key``."""
-    boxes, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Initial))
-    sizes = {"uniform": 0, "normal": 0, "constant": 0}
-    starts = []
-    for box in boxes:
-        starts.append(sizes[box.kind])
-        sizes[box.kind] += box.value.size
-    uniform_key, normal_key = jax.random.split(key)
-    pools = {
-        "uniform": jax.random.uniform(uniform_key, (sizes["uniform"],), jnp.float32, -1.0, 1.0),
-        "normal": jax.random.normal(normal_key, (sizes["normal"],), jnp.float32),
-    }
-
-    def values(box: Initial, start: int) -> Array:
-        shape = box.value.shape
-        if box.kind == "constant":
-            return jnp.full(shape, box.scale + box.mean, jnp.float32)
-        stop = start + box.value.size
-        drawn = box.scale * lax.slice(pools[box.kind], (start,), (stop,)).reshape(shape)
-        return drawn + box.mean if box.mean else drawn
-
-    drawn = [values(box, start) for box, start in zip(boxes, starts, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
-
-
 def _along_channels(vector: Array, x: Array) -> Array:
     """A ``(C,)`` vector as ``(1, ..., 1, C)``; explicit, since rank promotion hides mistakes."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
@@ -123,34 +43,39 @@ class Dense(nn.Module):
     scale: float = 1.0
     bias: bool = True
     dtype: str = "float32"
+    law: Law = averaged
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", fan_average(self.scale), (x.shape[-1], self.features))
+        shape = (x.shape[-1], self.features)
+        initial, initial_bias = self.law(self.scale, shape)
+        kernel = self.param("kernel", initial, shape)
         y = lax.dot_general(
             x.astype(self.dtype), kernel.astype(self.dtype), (((x.ndim - 1,), (0,)), ((), ()))
         )
         if not self.bias:
             return y
-        bias = self.param("bias", described("constant", 0.0), (self.features,))
+        bias = self.param("bias", initial_bias, (self.features,))
         return y + _along_channels(bias.astype(self.dtype), y)
 
 
-def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:
-    """``(B, *S, I)`` with a kernel ``(*K, I, O)``, every spatial axis alike, padded with zeros."""
-    rank = x.ndim - 2
-    last = rank + 1
-    spatial = tuple(range(1, last))
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride,) * rank,
-        padding=(padding,) * rank,
-        rhs_dilation=(dilation,) * rank,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            (0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial)
-        ),
-    )
+class Label(nn.Module):
+    """A class label, ``(B,)`` integers, as a vector: ``(B, features)``.
+
+    A label outside ``0 ... num_classes - 1`` has an all-zero code, so it adds nothing: exactly the network
+    without a label.  There is no bias, for that reason.
+    """
+
+    features: int
+    num_classes: int
+    dtype: str = "float32"
+    law: Law = averaged
+
+    @nn.compact
+    def __call__(self, label: Array) -> Array:
+        shape = (self.num_classes, self.features)
+        kernel = self.param("kernel", self.law(1.0, shape)[0], shape)
+        return jax.nn.one_hot(label, self.num_classes, dtype=self.dtype) @ kernel.astype(self.dtype)
 
 
 class Conv(nn.Module):
@@ -164,12 +89,14 @@ class Conv(nn.Module):
     stride: int = 1
     padding: tuple[int, int] = (1, 1)
     dtype: str = "float32"
+    law: Law = averaged
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (3,) * (x.ndim - 2) + (x.shape[-1], self.features)
-        kernel = self.param("kernel", fan_average(self.scale), shape)
-        bias = self.param("bias", described("constant", 0.0), (self.features,))
+        initial, initial_bias = self.law(self.scale, shape)
+        kernel = self.param("kernel", initial, shape)
+        bias = self.param("bias", initial_bias, (self.features,))
         y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
         return y + _along_channels(bias.astype(self.dtype), y)
 
@@ -214,18 +141,21 @@ class Attention(nn.Module):
     dtype: str = "float32"
     head_channels: int = 0  # of each head; 0: there is one
     norm: Callable[..., nn.Module] = GroupNorm
+    law: Law = averaged
+    scale: float = 0.1  # of query, key and value at the start
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         heads = max(1, channels // self.head_channels) if self.head_channels else 1
         h = self.norm(name="norm")(x).reshape(x.shape[0], -1, channels)
+        dense = functools.partial(Dense, channels, dtype=self.dtype, law=self.law)
         query, key, value = (
-            Dense(channels, 0.1, dtype=self.dtype, name=name)(h).reshape(*h.shape[:2], heads, -1)
+            dense(self.scale, name=name)(h).reshape(*h.shape[:2], heads, -1)
             for name in ("query", "key", "value")
         )
         h = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
-        h = Dense(channels, self.init_scale, dtype=self.dtype, name="out")(h)
+        h = dense(self.init_scale, name="out")(h)
         return join(x, h, self.skip_rescale)
 
 
@@ -253,20 +183,23 @@ class ResBlock(nn.Module):
     norm: Callable[..., nn.Module] = GroupNorm
     scale_shift: bool = False
     project_resampled: bool = True
+    law: Law = averaged
 
     @nn.compact
     def __call__(self, x: Array, time: Array | None, train: bool) -> Array:
         """``x``: ``(B, *S, C)``; ``time``: ``(B, E)`` or None; gives ``(B, *S', features)``."""
+        dense = functools.partial(Dense, dtype=self.dtype, law=self.law)
+        conv = functools.partial(Conv, dtype=self.dtype, law=self.law)
         act = ACTIVATIONS[self.nonlinearity]
         resample = RESAMPLERS[self.resample]
         h = resample(act(self.norm(name="norm_0")(x)), self.kernel)
-        h = Conv(self.features, dtype=self.dtype, name="conv_0")(h)
+        h = conv(self.features, name="conv_0")(h)
         norm = self.norm(name="norm_1")
         if time is None:
             h = norm(h)
         else:
             width = self.features * (2 if self.scale_shift else 1)
-            shift = Dense(width, dtype=self.dtype, name="time")(act(time))
+            shift = dense(width, name="time")(act(time))
             shift = shift.reshape(shift.shape[:1] + (1,) * (h.ndim - 2) + shift.shape[1:])
             if self.scale_shift:
                 scale, shift = jnp.split(shift, 2, axis=-1)
@@ -275,12 +208,12 @@ class ResBlock(nn.Module):
                 h = norm(h + shift)
         h = act(h)
         h = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(h)
-        h = Conv(self.features, self.init_scale, dtype=self.dtype, name="conv_1")(h)
+        h = conv(self.features, self.init_scale, name="conv_1")(h)
         projected = self.resample != "none" and self.project_resampled
         affine = projected or x.shape[-1] != self.features
         x = resample(x, self.kernel)
         if affine:
-            x = Dense(self.features, self.shortcut_scale, dtype=self.dtype, name="shortcut")(x)
+            x = dense(self.features, self.shortcut_scale, name="shortcut")(x)
         return join(x, h, self.skip_rescale)
 
 

@@ -1,18 +1,17 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.nets import layers
+from score_sde.nets import checks, layers
+from score_sde.nets.remat import POLICIES, rematerialised
 from score_sde.nets.resample import BOX
 
-CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[Any, ...]] = {
     "resblock_type": ("biggan", "ddpm"),
     "progressive": ("none", "output_skip", "residual"),
     "progressive_input": ("none", "input_skip", "residual"),
@@ -20,6 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "embedding_type": ("positional", "fourier"),
     "nonlinearity": tuple(layers.ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
+    "remat": tuple(POLICIES),
 }
 
 
@@ -51,6 +51,8 @@ class NCSNpp(nn.Module):
       num_classes: number of class labels; 0 for none.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
+      remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
+        (all but convolutions and matrix products) or ``full``.
     """
 
     nf: int = 128
@@ -74,6 +76,7 @@ class NCSNpp(nn.Module):
     num_classes: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
@@ -102,7 +105,7 @@ class NCSNpp(nn.Module):
         Raises:
           ValueError: a field, or a shape, that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, {k: v.shape for k, v in (cond or {}).items()})
+        check(self, x.shape, c_noise.shape, cond)
         low, high = self.input_range
         scale = 2 / (high - low)
         x = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
@@ -127,11 +130,8 @@ class NCSNpp(nn.Module):
         h = layers.ACTIVATIONS[self.nonlinearity](h)
         h = layers.Dense(width, dtype=self.dtype, name="time_dense_1")(h)
         if self.num_classes:
-            # A label outside the classes has an all-zero code, so it adds nothing: exactly the
-            # network without a label.  There is no bias, for that reason.
             labels = (cond or {}).get("label", jnp.full(c_noise.shape, -1))
-            code = jax.nn.one_hot(labels, self.num_classes, dtype=self.dtype)
-            h = h + layers.Dense(width, bias=False, dtype=self.dtype, name="label")(code)
+            h = h + layers.Label(width, self.num_classes, self.dtype, name="label")(labels)
         return h
 
     def _down(self, x: Array, time: Array | None, train: bool) -> list[Array]:
@@ -196,10 +196,11 @@ class NCSNpp(nn.Module):
 
     def _attention(self, name: str) -> layers.Attention:
         norm = self._norm(name)
-        return layers.Attention(self.init_scale, self.skip_rescale, self.dtype, norm=norm, name=name)
+        attention = rematerialised(layers.Attention, self.remat)
+        return attention(self.init_scale, self.skip_rescale, self.dtype, norm=norm, name=name)
 
     def _block(self, features: int, name: str, resample: str = "none") -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             resample,
             self._kernel or BOX,
@@ -231,70 +232,28 @@ class NCSNpp(nn.Module):
 
 
 def check(
-    net: NCSNpp,
-    shape: tuple[int, ...],
-    noise_shape: tuple[int, ...],
-    cond_shapes: Mapping[str, tuple[int, ...]],
+    net: NCSNpp, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Mapping[str, Any] | None
 ) -> None:
-    """Refuse fields, or shapes of ``(x, c_noise, cond)``, that the network cannot work with.
+    """Refuse fields, shapes of ``(x, c_noise)`` or conditions that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
     """
-    for field, choices in CHOICES.items():
-        if getattr(net, field) not in choices:
-            raise ValueError(f"{field}={getattr(net, field)!r}: must be one of {choices}")
-    low, high = net.input_range
-    divisor = 2 ** (len(net.ch_mult) - 1)
-    batch = tuple(shape[:1])
-    requirements: list[tuple[str, Any, str, bool]] = [
-        ("nf", net.nf, "even and at least 4", net.nf >= 4 and net.nf % 2 == 0),
-        (
-            "ch_mult",
-            net.ch_mult,
-            "one or more positive integers",
-            len(net.ch_mult) > 0 and min(net.ch_mult) > 0,
-        ),
-        ("num_res_blocks", net.num_res_blocks, "at least 1", net.num_res_blocks >= 1),
-        (
-            "fir_kernel",
-            net.fir_kernel,
-            "two or more taps with a nonzero sum",
-            len(net.fir_kernel) >= 2 and sum(net.fir_kernel) != 0,
-        ),
-        ("dropout", net.dropout, "in [0, 1)", 0 <= net.dropout < 1),
-        ("fourier_scale", net.fourier_scale, "positive", net.fourier_scale > 0),
-        ("init_scale", net.init_scale, "zero or positive", net.init_scale >= 0),
-        (
-            "input_range",
-            net.input_range,
-            "(low, high) with low < high",
-            math.isfinite(low) and math.isfinite(high) and low < high,
-        ),
-        ("num_classes", net.num_classes, "zero or positive", net.num_classes >= 0),
-        ("num_classes", net.num_classes, "0 when conditional=False", net.conditional or not net.num_classes),
-        ("x", shape, "(B, *S, C) with at least one spatial axis", len(shape) >= 3),
-        (
-            "x",
-            shape,
-            f"of spatial sizes divisible by {divisor} = 2 ** (len(ch_mult) - 1)",
-            all(size > 0 and size % divisor == 0 for size in shape[1:-1]),
-        ),
-        ("c_noise", noise_shape, f"of shape {batch}, one value per example", tuple(noise_shape) == batch),
-    ]
-    label = cond_shapes.get("label")
-    if label is not None:
-        requirements += [
-            ("num_classes", net.num_classes, "positive when labels are given", net.num_classes > 0),
-            ("cond label", label, f"of shape {batch}, one label per example", tuple(label) == batch),
+    kernel, classes = net.fir_kernel, net.num_classes
+    checks.require(
+        [
+            *checks.choices(net, CHOICES),
+            *checks.unet(net),
+            (
+                "fir_kernel",
+                kernel,
+                "two or more taps with a nonzero sum",
+                len(kernel) >= 2 and sum(kernel) != 0,
+            ),
+            ("fourier_scale", net.fourier_scale, "positive", net.fourier_scale > 0),
+            ("init_scale", net.init_scale, "zero or positive", net.init_scale >= 0),
+            ("num_classes", classes, "0 when conditional=False", net.conditional or not classes),
+            *checks.arguments(shape, noise_shape, 2 ** (len(net.ch_mult) - 1)),
+            *checks.conditions(net, cond, tuple(shape[:1])),
         ]
-    width = getattr(net, "augment_dim", 0)
-    for key, shape_of in cond_shapes.items():
-        known = key == "label" or (key == "augment" and width > 0)
-        requirements.append((f"cond {key}", shape_of, "left out: the network has no such input", known))
-        if key == "augment" and known:
-            fits = tuple(shape_of) == (*batch, width)
-            requirements.append((f"cond {key}", shape_of, f"of shape {(*batch, width)}", fits))
-    for field, value, allowed, holds in requirements:
-        if not holds:
-            raise ValueError(f"{field}={value}: must be {allowed}")
+    )

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from score_sde.nets import layers
+from score_sde.nets.initial import described
+from score_sde.nets.layers import convolve
 from score_sde.nets.resample import downsample
 
 # How a coarse feature map meets a fine one: positions of the fine samples on the coarse grid.
@@ -96,10 +97,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.width,) * (x.ndim - 2) + (x.shape[-1], self.features)
-        initial = layers.described("uniform", 1 / math.sqrt(math.prod(shape[:-1])))
+        initial = described("uniform", 1 / math.sqrt(math.prod(shape[:-1])))
         kernel = self.param("kernel", initial, shape).astype(self.dtype)
         margin = self.dilation * (self.width // 2)
-        y = layers.convolve(x.astype(self.dtype), kernel, 1, (margin, margin), self.dilation)
+        y = convolve(x.astype(self.dtype), kernel, 1, (margin, margin), self.dilation)
         if not self.bias:
             return y
         bias = self.param("bias", initial, (self.features,)).astype(self.dtype)
@@ -123,7 +124,7 @@ class InstanceNormPlus(nn.Module):
     @nn.compact
     def __call__(self, x: Array, level: Array) -> Array:
         """``x``: ``(B, *S, C)``; ``level``: ``(B,)`` integers, of which a wrong one gives NaN."""
-        near_one, zero = layers.described("normal", 0.02, 1.0), layers.described("constant", 0.0)
+        near_one, zero = described("normal", 0.02, 1.0), described("constant", 0.0)
         shape = (self.levels, x.shape[-1]) if self.levels else x.shape[-1:]
         alpha, gamma, beta = (
             self._row(self.param(name, initial, shape), level, x)

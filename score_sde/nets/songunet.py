@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.nets import layers
+from score_sde.nets import checks, layers
 from score_sde.nets.ncsnpp import NCSNpp
 
 
@@ -15,7 +15,7 @@ class SongUNet(NCSNpp):
     """``NCSNpp`` whose labels enter the noise embedding before its two layers.
 
     The defaults are DDPM++ for CIFAR-10; NCSN++ adds ``fir=True``, ``embedding_type="fourier"`` and
-    ``progressive_input="residual"``.
+    ``progressive_input="residual"``.  ``conditional`` must stay on.
 
     Attributes:
       augment_dim: length of ``cond["augment"]``, numbers that say how an image was augmented; 0 for none.
@@ -51,6 +51,9 @@ class SongUNet(NCSNpp):
         return h + layers.Dense(h.shape[-1], bias=False, name="augment")(code)
 
     def _noise_level(self, c_noise: Array, cond: Mapping[str, Array] | None) -> Array:
+        checks.require(
+            [("conditional", self.conditional, "True: EDM's networks see the level", self.conditional)]
+        )
         h = self._augmented(self._labelled(self._embedded(c_noise), cond or {}), cond or {})
         h = layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_0")(h)
         h = layers.ACTIVATIONS[self.nonlinearity](h)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.nets import checks, layers
+from score_sde.nets.initial import described
 from score_sde.nets.resample import downsample
 
 EMBEDDING = 128  # Fourier frequencies; the noise level's vector is four times as wide
@@ -133,7 +134,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = (3,) * (x.ndim - 2)
-        initial = layers.described("normal", math.sqrt(2 / (math.prod(width) * self.features)))
+        initial = described("normal", math.sqrt(2 / (math.prod(width) * self.features)))
         kernel = self.param("kernel", initial, (*width, x.shape[-1], self.features))
         padding = (0, 1) if self.stride == 2 else (1, 1)
         return layers.convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, padding)
@@ -146,9 +147,9 @@ class Logits(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        initial = layers.described("uniform", 1 / math.sqrt(self.features))
+        initial = described("uniform", 1 / math.sqrt(self.features))
         kernel = self.param("kernel", initial, (x.shape[-1], self.features))
-        bias = self.param("bias", layers.described("constant", 0.0), (self.features,))
+        bias = self.param("bias", described("constant", 0.0), (self.features,))
         return x @ kernel + bias[None]
 
 

@@ -23,19 +23,21 @@ CONTROLS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def plain(ratio: Array) -> tuple[Array, Array]:
+def plain(ratio: Array, planned: Array, taken: Array) -> tuple[Array, Array]:
     """The paper's: a step is kept if its error is at most 1; the next is 0.9 times what it suggests."""
-    return ratio >= 1.0, 0.9 * ratio
+    return ratio >= 1.0, 0.9 * ratio * taken
 
 
-def limited(ratio: Array) -> tuple[Array, Array]:
+def limited(ratio: Array, planned: Array, taken: Array) -> tuple[Array, Array]:
     """A smooth limit on the change (Soderlind & Wang 2006, eq. 25); steps that shrink a little are kept."""
     factor = 1.0 + jnp.arctan(ratio - 1.0)
-    return factor >= 0.81, factor
+    return factor >= 0.81, factor * planned
 
 
-# From ``error^(-1 / order)`` to whether the step is kept, and the factor of the next.
-CONTROLLERS: dict[str, Callable[[Array], tuple[Array, Array]]] = {"plain": plain, "limited": limited}
+# ``(error^(-1 / order), step planned, step taken) -> (whether it is kept, the next)``: the last step is taken
+# shorter than planned.
+Controller = Callable[[Array, Array, Array], tuple[Array, Array]]
+CONTROLLERS: dict[str, Controller] = {"plain": plain, "limited": limited}
 
 
 class _State(NamedTuple):
@@ -115,9 +117,11 @@ class AdaptiveDPM(Solver):
         noise: Noise,
         progress: Progress | None = None,
     ) -> Array:
-        return self.solve(denoise, sde, x, plan)[0]
+        return self.solve(denoise, sde, x, plan, progress)[0]
 
-    def solve(self, denoise: Denoise, sde: SDE, x: Array, plan: Plan) -> tuple[Array, Array]:
+    def solve(
+        self, denoise: Denoise, sde: SDE, x: Array, plan: Plan, progress: Progress | None = None
+    ) -> tuple[Array, Array]:
         """The samples, and how many steps were tried for each ``(B,)``; a try takes ``order`` evaluations."""
         start, end = (jnp.asarray(0.5 * sde.log_snr(jnp.asarray(t, x.dtype))) for t in (plan.start, plan.end))
 
@@ -125,6 +129,8 @@ class AdaptiveDPM(Solver):
             return (state.lam < end) & (state.tries < self.max_steps)
 
         def attempt(state: _State) -> _State:
+            if progress is not None:
+                jax.debug.callback(progress, jnp.max(state.tries))
             going = active(state)
             h = jnp.minimum(state.h, end - state.lam)
             low, high = self._pair(denoise, sde, state.x, state.lam, h)
@@ -132,13 +138,14 @@ class AdaptiveDPM(Solver):
                 self.dpm_atol, self.dpm_rtol * jnp.maximum(jnp.abs(low), jnp.abs(state.previous))
             )
             error = CONTROLS[self.dpm_control](jnp.sqrt(mean_dims(((high - low) / scale) ** 2)))
-            keep, factor = CONTROLLERS[self.controller](jnp.maximum(error, 1e-8) ** (-1.0 / self.order))
+            ratio = jnp.maximum(error, 1e-8) ** (-1.0 / self.order)
+            keep, following = CONTROLLERS[self.controller](ratio, state.h, h)
             keep, wide = going & keep, expand(going & keep, x)
             return _State(
                 jnp.where(wide, high, state.x),
                 jnp.where(wide, low, state.previous),
                 jnp.where(keep, jnp.where(h >= end - state.lam, end, state.lam + h), state.lam),
-                jnp.where(going, jnp.where(jnp.isfinite(error), factor, 0.5) * h, state.h),
+                jnp.where(going, jnp.where(jnp.isfinite(error), following, 0.5 * h), state.h),
                 state.tries + going,
             )
 

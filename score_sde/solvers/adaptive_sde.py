@@ -69,9 +69,17 @@ class AdaptiveSDE(Solver):
         noise: Noise,
         progress: Progress | None = None,
     ) -> Array:
-        return self.solve(denoise, sde, x, plan, noise)[0]
+        return self.solve(denoise, sde, x, plan, noise, progress)[0]
 
-    def solve(self, denoise: Denoise, sde: SDE, x: Array, plan: Plan, noise: Noise) -> tuple[Array, Array]:
+    def solve(
+        self,
+        denoise: Denoise,
+        sde: SDE,
+        x: Array,
+        plan: Plan,
+        noise: Noise,
+        progress: Progress | None = None,
+    ) -> tuple[Array, Array]:
         """The samples, and how many steps were tried for each ``(B,)``; a try takes two evaluations."""
         start, end = jnp.asarray(plan.start, x.dtype), jnp.asarray(plan.end, x.dtype)
 
@@ -82,6 +90,8 @@ class AdaptiveSDE(Solver):
             return jnp.any((state.t > end) & (state.tries < self.max_steps))
 
         def attempt(state: _State) -> _State:
+            if progress is not None:
+                jax.debug.callback(progress, jnp.max(state.tries))
             x, t, active = state.x, state.t, (state.t > end) & (state.tries < self.max_steps)
             h = jnp.minimum(state.h, t - end)
             s = jnp.where(h >= t - end, end, t - h)  # exactly the end, whatever the rounding

@@ -69,10 +69,21 @@ def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Aff
     return Affine(at.t, kept, to.alpha - kept * at.alpha, noise)
 
 
+def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:
+    """``ancestral`` with the larger of DDPM's two variances, that of the forward step.
+
+    arXiv:2006.11239, section 3.2: right where the data are normal with unit variance, as the other is where
+    they are one point.  ``churn`` scales the noise alone.
+    """
+    variance = transition(marginals(sde, t), marginals(sde, s)).variance
+    return ancestral(sde, t, s)._replace(c=churn * np.sqrt(variance))
+
+
 Predictor = Callable[..., Affine]
 PREDICTORS: dict[str, Predictor | None] = {
     "euler_maruyama": euler_maruyama,
     "reverse_diffusion": reverse_diffusion,
     "ancestral": ancestral,
+    "ancestral_large": ancestral_large,
     "none": None,
 }

@@ -1,5 +1,6 @@
 """Training: a state, a pure step, and the loop around them."""
 
+from score_sde.train.best import Best, Record, read_best
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.ema import EMAS
 from score_sde.train.log import Log
@@ -8,20 +9,27 @@ from score_sde.train.optimizer import OPTIMIZERS, with_moments
 from score_sde.train.posthoc import Combination, combine
 from score_sde.train.state import TrainState
 from score_sde.train.step import Objective, compile_step, init_state, make_step
+from score_sde.train.watch import Alarm, Watch, slow_average
 
 __all__ = [
     "EMAS",
     "OPTIMIZERS",
+    "Alarm",
+    "Best",
     "Checkpoints",
     "Combination",
     "Every",
     "Log",
     "Objective",
+    "Record",
     "TrainState",
+    "Watch",
     "combine",
     "compile_step",
     "init_state",
     "make_step",
+    "read_best",
+    "slow_average",
     "train",
     "with_moments",
 ]

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ class Checkpoints:
       directory: made when missing.
       keep_last: how many of the newest to keep.
       keep_every_steps: also keep those at multiples of this; 0 keeps none.
+
+    Attributes:
+      keep: steps that are kept whatever these rules say.
     """
 
     def __init__(self, directory: Path, *, keep_last: int = 2, keep_every_steps: int = 0):
         self.directory = Path(directory).absolute()
-        policies: list[Any] = [_policies.LatestN(keep_last)]
+        self.keep: set[int] = set()
+        policies: list[Any] = [_policies.LatestN(keep_last), _Kept(self)]
         if keep_every_steps:
             policies.append(_policies.EveryNSteps(keep_every_steps))
         self._manager = ocp.CheckpointManager(
@@ -138,6 +143,18 @@ class Checkpoints:
         _check_same(saved["params"], shapes.params, f"{where} (params)")
         _check_same(saved["ema"], shapes.ema, f"{where} (ema)")
         _check_same(saved["opt_state"], shapes.opt_state, f"{where} (opt_state)")
+
+
+class _Kept:
+    """Orbax's rule for the steps that ``Checkpoints.keep`` names at the moment."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer a checkpoint, oldest first."""
+        del context
+        return [info.step in self._checkpoints.keep for info in checkpoints]
 
 
 def _check_same(saved: Any, wanted: Any, where: str) -> None:

@@ -6,11 +6,14 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from unittest import mock
 
 # tensorboardX imports torch when it finds one, for pictures of torch models; nothing here needs it.
 with mock.patch.dict(sys.modules, {"torch": None}):
     from tensorboardX import SummaryWriter
+
+Value = float | list[float] | str
 
 
 class Log:
@@ -20,12 +23,15 @@ class Log:
       workdir: made when missing.
       resume_step: lines of later steps, written before a kill but after the last checkpoint, are dropped:
         those steps are about to be made again.
+
+    Attributes:
+      lines: what was there before, as it was written.
     """
 
     def __init__(self, workdir: Path, resume_step: int = 0):
         workdir.mkdir(parents=True, exist_ok=True)
         self._path = workdir / "metrics.jsonl"
-        _drop_after(self._path, resume_step)
+        self.lines: list[dict[str, Any]] = _drop_after(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 
@@ -41,34 +47,39 @@ class Log:
         self._file.close()
         self._board.close()
 
-    def write(self, step: int, values: dict[str, float | list[float]]) -> None:
-        """Record values under a step; lists (a value per noise level) go to the JSON lines only."""
+    def write(self, step: int, values: dict[str, Value]) -> None:
+        """Record values under a step; lists (a value per noise level) and words go to the JSON lines only."""
         clean = {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **clean}) + "\n")
         self._file.flush()
         for name, value in values.items():
-            if not isinstance(value, list):
+            if not isinstance(value, list | str):
                 self._board.add_scalar(name, value, step)
         self._board.flush()
 
 
-def _finite(value: float | list[float]) -> float | list | str:
+def _finite(value: Value) -> Value | list:
     """JSON has no NaN."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         return [_finite(v) for v in value]
     return value if math.isfinite(value) else str(value)
 
 
-def _drop_after(path: Path, step: int) -> None:
+def _drop_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Rewrite the file without lines of later steps; what is left."""
     if not path.exists():
-        return
+        return []
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+            values = json.loads(line)
+            if values["step"] <= step:
+                kept.append((line, values))
         except (json.JSONDecodeError, KeyError):
             continue  # cut off by a kill
     fresh = path.with_suffix(".tmp")
-    fresh.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    fresh.write_text("".join(line + "\n" for line, _ in kept), encoding="utf-8")
     os.replace(fresh, path)
+    return [values for _, values in kept]

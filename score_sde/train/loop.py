@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from score_sde.progress import Progress
+from score_sde.train.best import Best
 from score_sde.train.checkpoint import Checkpoints
+from score_sde.train.log import Value
 from score_sde.train.state import TrainState
 from score_sde.train.step import Batch, Metrics, Step
+from score_sde.train.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Every:
     """
 
     steps: int
-    act: Callable[[int, TrainState], dict[str, float | list[float]]]
+    act: Callable[[int, TrainState], dict[str, Value]]
     at_end: bool = False
 
     def due(self, before: int, after: int, last: int) -> bool:
@@ -37,11 +40,36 @@ class Every:
 
 
 class Writes(Protocol):
-    """Where metrics go."""
+    """Where metrics go.
 
-    def write(self, step: int, values: dict[str, float | list[float]]) -> None:
+    Attributes:
+      lines: what was logged before the run was interrupted.
+    """
+
+    lines: list[dict[str, Any]]
+
+    def write(self, step: int, values: dict[str, Value]) -> None:
         """Record values under a step."""
         ...
+
+
+@dataclass
+class _Input:
+    """Batches, and for how long the devices stood still because the next one was not there, at most.
+
+    The host runs ahead of the devices: its own waiting matters only if the step before is done as well.
+    """
+
+    batches: Iterator[Batch]
+    idle_seconds: float = 0.0
+
+    def next(self, before: Metrics | None) -> Batch:
+        start = time.monotonic()
+        batch = next(self.batches)
+        done: Any = None if before is None else before["finite"]
+        if done is None or done.is_ready():
+            self.idle_seconds += time.monotonic() - start
+        return batch
 
 
 @dataclass
@@ -55,7 +83,7 @@ class _Pending:
         self.steps.append(first)
         self.metrics.append(metrics)
 
-    def drain(self) -> dict[str, float | list[float]]:
+    def drain(self) -> dict[str, Value]:
         """Means since the last drain.
 
         Raises:
@@ -73,7 +101,7 @@ class _Pending:
                     "checkpoint is from before; a lower optimizer.learning_rate or clip_norm may help"
                 )
         names = [name for name in (host[0] if host else {}) if name != "finite"]
-        means: dict[str, float | list[float]] = {
+        means: dict[str, Value] = {
             name: float(np.mean([np.mean(metrics[name], dtype=np.float64) for metrics in host]))
             for name in names
         }
@@ -95,6 +123,8 @@ def train(
     log_every_steps: int,
     steps_per_dispatch: int = 1,
     actions: tuple[Every, ...] = (),
+    best: Best | None = None,
+    warning: str | None = None,
     quiet: bool = False,
 ) -> tuple[TrainState, bool]:
     """Train until ``state.step`` reaches ``steps``, or a signal asks to stop.
@@ -105,6 +135,8 @@ def train(
     Args:
       batches: from the state's step on.
       batch_size: examples a step, for the rate.
+      best: is offered what the actions have measured.
+      warning: something known before the first step.
 
     Returns:
       The state, and whether it is finished (False: interrupted).
@@ -113,43 +145,57 @@ def train(
       FloatingPointError: a loss or gradient was not finite; no later state has been saved.
       OSError: a checkpoint could not be written.
     """
-    done, pending, last_logged = int(state.step), _Pending(), time.monotonic()
-    logged_at = done
+    done, pending, source = int(state.step), _Pending(), _Input(batches)
+    metrics: Metrics | None = None
+    last_logged, logged_at = time.monotonic(), done
     with (
         _stop_signal() as stopped,
         Progress(steps, "train", start=done, quiet=quiet) as progress,
     ):
-        note = "compiling the first step"
-        progress.update(done, note)
-        stop, dispatch = False, 0
+        record = _Record(log, Watch(steps), progress)
+        if warning is not None:
+            record.warn_once(done, warning)
+        note, stop, dispatch = "", False, 0
         while done < steps and not stop:
             before = done
-            state, metrics = step(state, next(batches))
+            batch = source.next(metrics)
+            if dispatch == 0:
+                state, metrics = _first(step, state, batch, progress)
+                last_logged, source.idle_seconds = time.monotonic(), 0.0
+                logged_at = done + steps_per_dispatch
+            else:
+                state, metrics = step(state, batch)
             pending.add(before, metrics)
-            note = "" if dispatch == 0 else note
             done += steps_per_dispatch
             if before // log_every_steps != done // log_every_steps or done >= steps:
                 means = pending.drain()
-                now = time.monotonic()
-                rate = (done - logged_at) * batch_size / (now - last_logged)
-                last_logged, logged_at = now, done
-                log.write(done, {**means, "images_per_second": rate})
-                note = f"loss {means['loss']:.4g}  {rate:.3g} images/s"
+                note = f"loss {means['loss']:.4g}"
+                seconds = time.monotonic() - last_logged
+                if done > logged_at:  # the first step does not count: it is mostly compilation
+                    rate, idle = (done - logged_at) * batch_size / seconds, source.idle_seconds / seconds
+                    means |= {"images_per_second": rate, "input_wait": idle}
+                    note += f"  {rate:.3g} images/s  input wait {idle:.1%}"
+                record(done, means)
+                note = f"{note}  {record.note}".rstrip()
+                last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
             progress.update(done, note)
-            save = before // checkpoint_every_steps != done // checkpoint_every_steps
-            if save and done < steps:
-                _check_finite(pending, log, done)
+            due = [action for action in actions if action.due(before, done, steps)]
+            save = before // checkpoint_every_steps != done // checkpoint_every_steps and done < steps
+            if due or save:
+                record(done, pending.drain())
+            # Saved last: a run that goes on from this checkpoint has the measurements of its step.
+            for action in due:
+                values = action.act(done, state)
+                record(done, values)
+                if best is not None and best.offer(done, values, state):
+                    progress.say(f"step {done}: best {best.metric} so far, kept")
+                last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
+            if save:
                 checkpoints.save(done, state)
-            for action in actions:
-                if action.due(before, done, steps):
-                    values = action.act(done, state)
-                    if values:
-                        log.write(done, values)
-                    last_logged, logged_at = time.monotonic(), done
             dispatch += 1
             stop = _agree_to_stop(stopped, dispatch)
         if done > 0:
-            _check_finite(pending, log, done)
+            record(done, pending.drain())
             checkpoints.save(done, state)
             checkpoints.wait()
         if stop and done < steps:
@@ -157,11 +203,42 @@ def train(
     return state, done >= steps
 
 
-def _check_finite(pending: _Pending, log: Writes, step: int) -> None:
-    """Look at every step before its result is saved."""
-    means = pending.drain()
-    if means:
-        log.write(step, means)
+def _first(step: Step, state: TrainState, batch: Batch, progress: Progress) -> tuple[TrainState, Metrics]:
+    """The first step, waited for, with the time that compiling it takes shown as it passes."""
+    start = time.monotonic()
+    with progress.ticking("compiling the training step"):
+        result = jax.block_until_ready(step(state, batch))
+    progress.say(f"compiled the training step and ran it once in {time.monotonic() - start:.1f} s")
+    return result
+
+
+class _Record:
+    """Writes the log, and warns of what it reads there."""
+
+    def __init__(self, log: Writes, watch: Watch, progress: Progress):
+        self._log, self._watch, self._progress = log, watch, progress
+        for line in log.lines:
+            watch.see(line["step"], line)
+
+    def __call__(self, step: int, values: dict[str, Value]) -> None:
+        if not values:
+            return
+        self._log.write(step, values)
+        for alarm in self._watch.see(step, values):
+            self._warn(step, alarm.text)
+
+    @property
+    def note(self) -> str:
+        return self._watch.note
+
+    def warn_once(self, step: int, text: str) -> None:
+        """Warn, unless the run was warned before it was interrupted."""
+        if all(line.get("warning") != text for line in self._log.lines):
+            self._warn(step, text)
+
+    def _warn(self, step: int, text: str) -> None:
+        self._progress.say(f"warning: step {step}: {text}")
+        self._log.write(step, {"warning": text})
 
 
 def _agree_to_stop(stopped: threading.Event, dispatch: int) -> bool:

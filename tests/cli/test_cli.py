@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from score_sde import cli
+from score_sde.data import Digits, batch_indices
 from score_sde.flags import parse
 from tests.conftest import ROOT
 
@@ -70,6 +72,40 @@ def test_training_leaves_checkpoint_metrics_and_grid(trained):
     assert json.loads((trained / "config.json").read_text())["config"]["model"]["nf"] == 4
 
 
+def test_training_measures_the_average_the_parameters_and_the_few_samples(trained):
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    held_out = next(line for line in lines if "held_out_loss" in line)
+    for name in ("held_out_loss", "held_out_loss_raw"):
+        assert held_out[name] == pytest.approx(np.mean(held_out[f"{name}_by_level"]), rel=1e-6)
+    assert held_out["held_out_loss"] != held_out["held_out_loss_raw"]
+    assert all(line["grad_norm"] > 0 for line in lines if "loss" in line)
+    # The logged distance is that of the very samples in the picture, computed by hand.
+    assert (
+        run("--mode=sample", f"--workdir={trained}", "--num_samples=4", "--output=" + str(trained / "s.npz"))
+        == 0
+    )
+    with np.load(trained / "s.npz") as file:
+        x = file["samples"].reshape(4, -1) / 255
+    data = Digits("train")
+    order = batch_indices(0, 0, len(data), len(data))[:1000]
+    y = np.round(data.read(order)["x"].reshape(1000, -1) * (255 / 16)) / 255
+    kernel = [(a @ b.T / 64 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
+    xx, yy = ((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernel[:2])
+    drawn = next(line for line in lines if "sample_pixels_kid" in line)
+    assert drawn["sample_pixels_kid"] == pytest.approx(xx + yy - 2 * kernel[2].mean(), rel=1e-4)
+    best = json.loads((trained / "best.json").read_text())
+    assert best == {"step": 4, "metric": "held_out_loss", "value": held_out["held_out_loss"]}
+    assert run("--mode=evaluate", f"--workdir={trained}", "--best", "--config.evaluate.levels=2") == 0
+
+
+def test_the_best_checkpoint_is_asked_for_where_there_is_one(trained, tmp_path, capsys):
+    sample = ("--mode=sample", "--best", "--num_samples=2")
+    assert "leave out --step" in message(capsys, *sample, f"--workdir={trained}", "--step=4")
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "best.json").unlink()
+    assert "no best checkpoint" in message(capsys, *sample, f"--workdir={tmp_path / 'run'}")
+
+
 def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
     for output in ("a.npz", "b.npz", "grid.png", "folder"):
         words = ["--config.sampling.batch_size=2"] if output == "b.npz" else []
@@ -82,7 +118,7 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
         assert int(a["seed"]) == 0
         np.testing.assert_allclose(b["samples"].astype(int), samples.astype(int), atol=16)  # one level
         assert np.mean(b["samples"] == samples) > 0.99
-    files = sorted((tmp_path / "folder").iterdir())
+    files = sorted((tmp_path / "folder").glob("*.png"))
     assert len(files) == 5
     np.testing.assert_array_equal(np.asarray(Image.open(files[3])), samples[3, ..., 0])
     states = ("--config.sampling.keep_every_steps=2", "--config.sampling.steps=4")
@@ -185,6 +221,10 @@ BAD = [
     (["--config.data.source=folders"], "did you mean 'folder'?"),
     (["--config.data.source=folder"], "data.path is not set"),
     (["--config.data.source=folder", "--config.data.path=/nonexistent/place"], "/nonexistent/place"),
+    (
+        ["--config.training.best_metric=fid"],
+        "must be one of held_out_loss, held_out_loss_raw, sample_pixels_kid",
+    ),
     (["--config.seed=-1"], "config.seed = -1"),
     (["stray"], "unexpected 'stray'"),
 ]
@@ -330,3 +370,41 @@ def test_a_disk_that_fills_up_keeps_what_was_written(tmp_path):
     assert out.returncode == 2, out.stderr
     assert "File too large" in out.stderr
     assert run("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2", "--step=4") == 0
+
+
+def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, capsys):
+    words = ["--mode=sample", f"--workdir={trained}", f"--output={tmp_path}"]
+    assert run(*words, "--num_samples=8", "--config.sampling.batch_size=8") == 0
+    kept, gone = tmp_path / "000003.png", tmp_path / "000009.png"
+    kept.write_bytes(b"mark")  # would be written anew if it were made again
+    assert run(*words, "--num_samples=16", "--config.sampling.batch_size=8") == 0
+    assert "going on: 8 of 16" in capsys.readouterr().out
+    before = gone.read_bytes()
+    gone.unlink()
+    assert run(*words, "--num_samples=16", "--config.sampling.batch_size=8") == 0
+    assert gone.read_bytes() == before
+    assert kept.read_bytes() == b"mark"
+    assert "differ in seed" in message(capsys, *words, "--seed=5", "--config.sampling.batch_size=8")
+    (tmp_path / "samples.json").unlink()
+    assert "no samples.json" in message(capsys, *words)
+
+
+def test_compiled_programs_are_kept_where_asked(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    code = (
+        "import sys, jax; from score_sde import cli; cli._keep_programs(eval(sys.argv[1]));"
+        "jax.jit(lambda x: jax.numpy.linalg.svd(x))(jax.numpy.ones((4, 4)))"
+    )
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    places = {
+        "None": tmp_path / ".cache" / "score_sde" / "programs",
+        f"{str(tmp_path / 'x')!r}": tmp_path / "x",
+    }
+    for asked, place in places.items():
+        subprocess.run([sys.executable, "-c", code, asked], cwd=ROOT, check=True)
+        assert any(place.iterdir())
+    before = sorted(tmp_path.rglob("*"))
+    subprocess.run([sys.executable, "-c", code, "'none'"], cwd=ROOT, check=True)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -4,7 +4,12 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -26,6 +31,7 @@ from score_sde.modes.score import title
 from score_sde.modes.workdir import restore_average
 from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
+from tests.conftest import ROOT
 
 FEW = ("--config.evaluate.bootstrap=0", "--config.evaluate.kid_subsets=2", "--config.evaluate.batch_size=64")
 
@@ -76,6 +82,49 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same_number(trained):
     assert "| pixels_frechet |" in (trained / "scores_pixels.md").read_text()
 
 
+@pytest.mark.slow
+def test_an_evaluation_killed_at_any_moment_gives_the_number_of_one_that_was_not(tmp_path):
+    """SIGKILL between chunks, and again: the result is that of an evaluation in one piece."""
+    assert train(tmp_path / "run") == 0
+    words = ["--mode=evaluate", "--num_samples=96", "--config.sampling.batch_size=8", *FEW]
+
+    def start(workdir):
+        return subprocess.Popen(
+            [sys.executable, "run.py", f"--workdir={workdir}", *words],
+            cwd=ROOT,
+            env=dict(os.environ, XLA_FLAGS="", PYTHONUNBUFFERED="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def chunks(workdir):
+        return sorted(p for p in workdir.glob("evaluation/*/*.npz") if ".tmp" not in p.name)
+
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    whole = start(tmp_path / "whole")
+    out = whole.communicate()[0]
+    assert whole.returncode == 0, out
+    total, made = len(chunks(tmp_path / "whole")), {}
+    for kills in (1, 2):
+        process = start(tmp_path / "run")
+        while len(chunks(tmp_path / "run")) < 3 * kills:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.005)
+        process.kill()  # SIGKILL, in the middle of whatever it was doing
+        process.wait()
+        assert not (tmp_path / "run" / "scores_pixels.json").exists()
+        assert all(path.stat().st_mtime_ns == time for path, time in made.items())  # none was made again
+        made = {path: path.stat().st_mtime_ns for path in chunks(tmp_path / "run")}
+    assert 6 <= len(made) < total == 12
+    last = start(tmp_path / "run")
+    out = last.communicate()[0]
+    assert last.returncode == 0, out
+    one, other = (json.loads((tmp_path / d / "scores_pixels.json").read_text()) for d in ("whole", "run"))
+    assert one["rows"] == other["rows"]  # to the last digit, warnings and hashes too
+    assert (tmp_path / "run" / "scores_pixels.json").exists()
+
+
 def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(trained, capsys):
     small = ("--config.classifier.steps=200", "--config.classifier.widths=(8,64)")
     words = ("--mode=classifier", f"--workdir={trained}", *small, "--config.classifier.batch_size=64")
@@ -96,7 +145,8 @@ def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(traine
 
 def test_only_inception_gives_a_fid():
     assert title("frechet", "inception") == "fid"
-    assert [title("frechet", f) for f in ("classifier", "pixels")] == ["cfd", "pixels_frechet"]
+    names = ["cfd", "pixels_frechet", "sfid"]
+    assert [title("frechet", f) for f in ("classifier", "pixels", "inception_spatial")] == names
     assert title("inception_score_10", "classifier") == "classifier_score_10"
 
 
@@ -133,6 +183,33 @@ def test_folder_against_folder_is_the_distance_of_their_pixels(tmp_path, monkeyp
     words = ("--samples=a", "--reference=b.npz", "--config.evaluate.metrics=('frechet',)", *FEW)
     assert run("--mode=evaluate", *words) == 0
     assert scores(tmp_path / "runs" / "evaluate" / "scores_pixels.json") == got
+
+
+def test_features_of_ones_own_are_named_by_module_and_function(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_features.py").write_text(
+        "from score_sde.evaluate.extractors import NetworkFeatures, Pixels\n"
+        "def mean():\n"
+        "    return NetworkFeatures(lambda p, x: (p * x.mean((1, 2)) / 255, None), 2.0, name='mean')\n"
+        "def fake():\n"
+        "    return Pixels()\n"
+    )
+    a, b = pictures(tmp_path / "a", 0), pictures(tmp_path / "b", 1, shift=40)
+    words = (
+        "--mode=evaluate",
+        "--samples=a",
+        "--reference=b",
+        "--config.evaluate.metrics=('frechet',)",
+        *FEW,
+    )
+    assert run(*words, "--config.evaluate.features=my_features:mean") == 0
+    one, two = (Moments.of(2 * x.mean((1, 2)) / 255).gaussian for x in (a, b))
+    got = scores(tmp_path / "runs" / "evaluate" / "scores_mean.json")
+    assert got == {"mean_frechet": pytest.approx(frechet_distance(one, two), rel=1e-4)}
+    assert "no attribute 'other'" in message(capsys, *words, "--config.evaluate.features=my_features:other")
+    assert "No module" in message(capsys, *words, "--config.evaluate.features=not_there:x")
+    assert "calls itself 'pixels'" in message(capsys, *words, "--config.evaluate.features=my_features:fake")
 
 
 # --- mistakes --------------------------------------------------------------------------------------
@@ -260,7 +337,10 @@ def test_a_report_holds_everything_it_shows(trained, capsys):
         assert shown in page
     pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", page)]
     sizes = [Image.open(io.BytesIO(data)).size for data in pictures]
-    assert len(sizes) == 1 + 1 + 1  # grid, neighbours, denoising
+    assert len(sizes) == 1 + 1 + 2  # grid, neighbours, denoising, solver
+    assert sizes[3][1] / sizes[3][0] == pytest.approx(4 / 8, rel=0.1)  # 4 numbers of evaluations, 8 samples
+    assert page.index("Is it training?") < page.index("Which checkpoint?") < page.index("<svg")
+    assert "4 by held out loss" in page
     svg = [ElementTree.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
     assert len(svg) >= 4
     assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={trained}", "--output=x.pdf")

@@ -109,6 +109,27 @@ def test_the_sampler_visits_the_levels(model):
     np.testing.assert_allclose(labels, np.arange(999, -1, -1), atol=1e-9)
 
 
+def test_classes_there_and_back(tmp_path):
+    """Shapes alone; tests/nets/test_options.py has the outputs."""
+    names = {"model": {"name": "ddpm", "nf": 16, "ch_mult": (1, 2), "num_res_blocks": 1, "scale_shift": True}}
+    names["model"] |= {"attn_resolutions": (4,), "up_attention": "block", "norm_num_groups": 8}
+    config = {**names, "training": {"conditional": True}, "sde": {"name": "ddpm"}}
+    config |= {"denoiser": {"prediction": "noise", "label": "index"}, "loss": {"times": "levels"}}
+    experiment = assemble(complete(config), Spec((8, 8, 3), 256, 5))
+    shapes = experiment.net.shapes((8, 8, 3))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
+    export(tmp_path / "out", experiment, params, 0)
+    written = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())
+    assert (written["num_class_embeds"], written["resnet_time_scale_shift"]) == (5, "scale_shift")
+    tensors, _ = safetensors.read(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert tensors["class_embedding.weight"].shape == (5, 64)
+    again = convert.load(tmp_path / "out")
+    assert again.experiment.net == experiment.net
+    assert again.experiment.spec.num_classes == 5
+    assert again.experiment.config.training.conditional
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again.state.ema, params)))
+
+
 def test_a_bare_folder_with_weights_of_torch(tensors, model, tmp_path):
     path = folder(tmp_path / "bare", None, scheduler=None, pipeline=False)
     save_zip(path / "diffusion_pytorch_model.bin", {name: Tensor.of(a) for name, a in tensors.items()})
@@ -167,10 +188,16 @@ def test_ncsnpp_there_and_back(tmp_path):
     ("config", "scheduler", "message"),
     [
         ({"_class_name": "UNet2DConditionModel"}, {}, "_class_name = 'UNet2DConditionModel'"),
-        ({"num_class_embeds": 10}, {}, "num_class_embeds = 10"),
+        ({"class_embed_type": "timestep"}, {}, "class_embed_type = 'timestep'"),
+        ({"mid_block_type": None}, {}, "mid_block_type = None"),
+        ({"time_embedding_dim": 64}, {}, "time_embedding_dim = 64"),
+        ({"resnet_time_scale_shift": "ada_group"}, {}, "resnet_time_scale_shift = 'ada_group'"),
         ({"up_block_types": ["UpBlock2D"] * 4}, {}, "up_block_types"),
         ({"block_out_channels": [16, 24, 32, 32]}, {}, "block_out_channels"),
         ({"out_channels": 6}, {}, "out_channels"),
+        ({"block_out_channels": []}, {}, r"block_out_channels = \[\]: damaged"),
+        ({"block_out_channels": [0] * 4}, {}, "damaged or foreign"),
+        ({"sample_size": "x"}, {}, "damaged or foreign"),
         ({"time_embedding_type": "fourier"}, {}, "time_embedding_type = 'fourier'"),
         ({"sample_size": None}, {}, "sample_size"),
         ({}, {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule = 'squaredcos_cap_v2'"),

@@ -181,7 +181,7 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
             {"model_type": "OtherUNet"},
             "a network of type OtherUNet, which is not here; .*: SongUNet",
         ),
-        ({"encoder_type": "skip"}, "made with encoder_type = 'skip'"),
+        ({"encoder_type": "other"}, "made with encoder_type = 'other'"),
         ({"resample_filter": [1, 2, 1]}, r"made with resample_filter = \[1, 2, 1\]"),
         ({"width": 3}, "made with width = 3: not ours"),
         ({"augment_dim": 5}, "augment_dim = 5; known is 9"),

@@ -282,6 +282,8 @@ FOREIGN = {
     "cut off": b"\x80\x02}q\x00X\x05\x00\x00\x00epo",
     "cut off or damaged msgpack": b"\x85\xa4step\x01",
     "without 'params_ema'": msgpack.packb({"step": 1}),
+    r"damaged or foreign \(KeyError: 'shape'": msgpack.packb({"params": {"__msgpack_chunked_array__": True}}),
+    r"damaged or foreign \(KeyError: 'spec'": b"\x23" + bytes(7) + b'{"__metadata__":{"score_sde":"{}"}}',
     "wants to call posix.system": b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R.",
 }
 

@@ -1,19 +1,25 @@
 """Resizing, Inception, and the other extractors."""
 
+import functools
 import gzip
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.evaluate.extractors import ClassifierFeatures, InceptionFeatures, Pixels
+from score_sde.evaluate.extractors import ClassifierFeatures, InceptionFeatures, NetworkFeatures, Pixels
+from score_sde.evaluate.fid import Frechet
+from score_sde.evaluate.moments import Moments
 from score_sde.evaluate.protocol import Protocol, check_comparable
 from score_sde.evaluate.resize import bicubic, bilinear_matrix, pytorch_fid, tensorflow
+from score_sde.evaluate.scores import Reference
+from score_sde.mesh import make_mesh
 from score_sde.nets import check_spec, digest, parameter_count
 from score_sde.nets.classifier import Classifier
-from score_sde.nets.inception import Inception, from_torch_names
+from score_sde.nets.inception import Inception, InceptionV3, from_torch_names
 from tests.conftest import DATA
 from tests.recipe import state_dict
 
@@ -80,7 +86,13 @@ def test_inception_features_are_those_of_torch_fidelity_and_pytorch_fid(fixture,
 def test_inception_on_the_smallest_recording(fixture, tensors):
     recorded = fixture("inception")
     x = tensorflow(jnp.asarray(recorded["32px|img"][:1], jnp.float32))
-    taps = jax.jit(Inception())(from_torch_names(tensors), x)  # without devices and batches, for speed
+    first = functools.partial(
+        InceptionV3().apply, capture_intermediates=lambda module, _: module.name == "branch1x1"
+    )
+    taps, inside = jax.jit(first)({"params": from_torch_names(tensors)}, x)  # in one piece, for speed
+    (conv,) = inside["intermediates"]["Mixed_6d"]["branch1x1"]["__call__"]
+    assert conv.shape == (1, 17, 17, 192)
+    np.testing.assert_array_equal(taps.spatial.reshape(17, 17, 7), conv[0, ..., :7])
     for tap in ("pool_1", "pool_2", "mixed_6", "pool_3", "logits"):
         np.testing.assert_allclose(getattr(taps, tap), recorded[f"32px|{tap}"][:1], atol=1e-4)
 
@@ -96,6 +108,33 @@ def test_batches_do_not_change_classifier_features():
     assert small.protocol((8, 8, 1), x.dtype).weights == digest(params)
     with pytest.raises(ValueError, match=r"trained on uint8 0..255 of shape \(8, 8, 1\)"):
         small.protocol((8, 8, 3), x.dtype)
+
+
+def test_any_flax_network_gives_features_and_devices_do_not_change_them(monkeypatch):
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            h = nn.tanh(nn.Dense(5)(x.reshape(len(x), -1) / 255))
+            return h, None
+
+    x = np.random.default_rng(0).integers(0, 256, (11, 4, 4, 3)).astype(np.uint8)
+    params = Own().init(jax.random.key(0), x)
+    many = NetworkFeatures(Own().apply, params, name="own", batch_size=8)
+    monkeypatch.setattr("score_sde.evaluate.extractors.make_mesh", lambda: make_mesh(1, jax.devices()[:1]))
+    one = NetworkFeatures(Own().apply, params, name="own", batch_size=3)
+    want = np.asarray(Own().apply(params, x.astype(np.float32))[0])
+    for extractor in (many, one):
+        sampled = extractor(x)
+        np.testing.assert_allclose(sampled.features, want, rtol=1e-5, atol=1e-6)
+        assert sampled.logits is None
+    distances = [
+        Frechet(bootstrap=0)(e(x), Reference(Moments.of(e(255 - x).features).gaussian, 11))["frechet"].value
+        for e in (many, one)
+    ]
+    assert distances[0] == pytest.approx(distances[1], rel=1e-4)
+    assert many.protocol((4, 4, 3), x.dtype) == one.protocol((4, 4, 3), x.dtype)
+    with pytest.raises(ValueError, match="must be an identifier that does not begin with 'inception'"):
+        NetworkFeatures(Own().apply, params, name="inception_v4")
 
 
 def test_pixels_are_the_values():

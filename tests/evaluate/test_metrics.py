@@ -8,7 +8,7 @@ import pytest
 
 from score_sde.evaluate.fid import Frechet, frechet_distance, symmetric_root
 from score_sde.evaluate.inception_score import InceptionScore, inception_scores
-from score_sde.evaluate.kid import ESTIMATORS, KernelDistance, squared_mmd
+from score_sde.evaluate.kid import ESTIMATORS, KernelDistance, squared_mmd, squared_mmd_score
 from score_sde.evaluate.moments import Gaussian, Moments, moments_of
 from score_sde.evaluate.prdc import PRDC, prdc_terms
 from score_sde.evaluate.scores import Reference, Sampled, bootstrap
@@ -125,6 +125,20 @@ def test_coverage_and_density_of_equal_laws():
     density = np.array([t.density.mean() for t in terms])
     assert abs(coverage.mean() - expected) < 4 * coverage.std() / math.sqrt(rounds)
     assert abs(density.mean() - 1) < 4 * density.std() / math.sqrt(rounds)
+
+
+def test_kernel_distance_of_few_samples_has_the_error_of_fresh_samples():
+    y = normals(0, 2000, 4)
+    scores = [squared_mmd_score(normals(s, 40, 4) * 0.5 + 0.3, y) for s in range(1, 61)]
+    values = [score.value for score in scores]
+    assert values[0] == squared_mmd(normals(1, 40, 4) * 0.5 + 0.3, y)
+    assert np.mean([score.error for score in scores]) == pytest.approx(
+        np.std(values), rel=0.3
+    )  # 60 draws: 9 %
+    one = normals(7, 5, 4)  # leaving out one by one, by hand
+    without = [squared_mmd(np.delete(one, i, axis=0), y) for i in range(5)]
+    assert squared_mmd_score(one, y).error == pytest.approx(np.std(without) * 2, rel=1e-9)  # sqrt(n - 1)
+    assert squared_mmd_score(one[:2], y).error is None
 
 
 # --- laws ------------------------------------------------------------------------------------------

@@ -63,3 +63,46 @@ def test_network_and_denoiser(name):
 def test_published_sizes(kind, fields, side, count):
     net = Net(NETS[kind](**fields))
     assert parameter_count(jax.eval_shape(lambda: net.init(jax.random.key(0), (side, side, 3)))) == count
+
+
+@pytest.mark.parametrize("kind", ["songunet", "adm"])
+def test_initial_laws(kind):
+    """The released ones: Glorot's with silent ends, and for ADM uniform by fan-in with exact zeros."""
+    sizes = {"nf": 64, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,)}
+    net = Net(NETS[kind](**sizes, num_classes=16, augment_dim=9))
+    params = jax.jit(net.init, static_argnums=1)(jax.random.key(0), (8, 8, 3))
+    block = params["up_0_block_0"]
+    ends = [params["out_conv"], block["conv_1"], params["mid_attention"]["out"]]
+    layers = {"stem": params["stem"], "conv": block["conv_0"], "time": block["time"]}
+    layers |= {"shortcut": block["shortcut"], "dense": params["time_dense_1"]}
+    layers |= {f"attention {name}": params["mid_attention"][name] for name in ("query", "key", "value")}
+    for name, layer in layers.items():
+        kernel, bias = np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+        fan_in, fan_out = (int(np.prod(kernel.shape[:-2])) * n for n in kernel.shape[-2:])
+        if kind == "adm":
+            bound = 1 / np.sqrt(fan_in)
+            np.testing.assert_allclose(np.abs(bias).max(), bound, rtol=0.15, err_msg=name)
+        else:  # query, key and value are drawn as one layer of three times the width, with sqrt(0.2)
+            attention = name.startswith("attention")
+            bound = np.sqrt(6 * (0.2 if attention else 1) / (fan_in + fan_out * (3 if attention else 1)))
+            assert not bias.any()
+        assert np.abs(kernel).max() <= bound * (1 + 1e-6)
+        np.testing.assert_allclose(np.abs(kernel).max(), bound, rtol=0.02, err_msg=name)
+        np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.1, err_msg=name)
+    for layer in ends:
+        kernel = np.asarray(layer["kernel"])
+        fan = np.prod(kernel.shape[:-2]) * sum(kernel.shape[-2:])
+        bound = 0 if kind == "adm" else 1e-5 * np.sqrt(6 / fan)
+        np.testing.assert_allclose(np.abs(kernel).max(), bound, rtol=0.05)
+        assert not np.asarray(layer["bias"]).any()
+    if kind == "adm":
+        assert not np.asarray(params["augment"]["kernel"]).any()
+        np.testing.assert_allclose(np.asarray(params["label"]["kernel"]).std(), 1.0, rtol=0.05)
+
+
+def test_options_that_a_network_does_not_have_are_refused():
+    for option in ("fir", "progressive", "embedding_type", "skip_rescale", "conditional"):
+        with pytest.raises(TypeError, match=option):
+            NETS["adm"](**{option: True})
+    with pytest.raises(ValueError, match="conditional=False: must be True"):
+        Net(NETS["songunet"](conditional=False)).shapes((32, 32, 3))

@@ -15,7 +15,7 @@ def normals(seed, shape):
 
 def initial(module, *args):
     boxes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args))["params"]
-    return layers.draw(jax.random.key(1), boxes)
+    return initial.draw(jax.random.key(1), boxes)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(8, 2), (96, 24), (256, 32), (200, 25), (3, 1)])

@@ -16,7 +16,7 @@ from score_sde.experiment import assemble
 from score_sde.mesh import make_mesh
 from score_sde.sampling import compile_sample, generate, sample, sample_keys, sample_with_hooks
 from score_sde.schema import complete
-from score_sde.sde import DDPM, EDM, VE, VP, Cosine, Flow
+from score_sde.sde import DDPM, EDM, VE, VP, Cosine, Flow, SubVP
 from score_sde.solvers import (
     GRIDS,
     PC,
@@ -94,6 +94,27 @@ def test_every_number_of_steps_lands_on_a_point(key, name):
         times = np.linspace(1.0, 1e-3, steps + 1) if name == "vp" else GRIDS["edm"](sde)(80.0, 0.0, steps)
         x = run(TABLES[key](), sde, times, POINT)
         np.testing.assert_allclose(x, np.broadcast_to(POINT.mean, x.shape), atol=2e-3, err_msg=str(steps))
+
+
+ENDS = {
+    "vp": (VP(), 1e-3),
+    "subvp": (SubVP(), 1e-2),
+    "ve": (VE(), 1e-5),
+    "edm": (EDM(), 2e-3),
+    "cosine": (Cosine(), 1e-3),
+    "flow": (Flow(), 1e-3),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.usefixtures("x64")
+def test_a_thousand_steps_of_every_solver_on_every_process_land_on_a_point(name):
+    sde, end = ENDS[name]
+    times = GRIDS["log_snr"](sde)(sde.t_max, end, 1000)
+    for key, make in TABLES.items():
+        x = run(make(), sde, times, POINT)
+        np.testing.assert_allclose(x, np.broadcast_to(POINT.mean, x.shape), atol=1e-4, err_msg=key)
 
 
 @pytest.mark.parametrize("key", ["unipc", "sde_dpmpp_2m"])

@@ -281,3 +281,14 @@ def test_diffusers_score_sde_ve(steps):
     plan = solver.plan(sde, np.linspace(1.0, 1e-5, steps + 1))
     got = solver.run(model.denoise(sde), sde, 50.0 * latents, plan, lambda i: draws[i - 1])
     np.testing.assert_allclose(got, RECORDED[f"hf-whole/ScoreSdeVe|n{steps}"], atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+@pytest.mark.usefixtures("x64")
+def test_diffusers_score_sde_vp(steps):
+    sde, data = VP(), Gaussian(RECORDED["hf/mu"], RECORDED["hf/s"])
+    solver = LegacyPC(predictor="euler_maruyama", corrector="none", denoise=False)
+    draws, x = jnp.asarray(recorded_noise(779)), jnp.asarray(RECORDED["hf/latents"])
+    plan = solver.plan(sde, np.linspace(1.0, 1e-3, steps + 1))
+    got = solver.run(data.denoise(sde), sde, x, plan, lambda i: draws[i - 1])
+    np.testing.assert_allclose(got, RECORDED[f"hf/ScoreSdeVp|n{steps}"], atol=1e-4)

@@ -110,7 +110,7 @@ def test_probability_flow_steps_have_order_one_and_the_right_limit(predictor, na
     np.testing.assert_allclose(orders, 1.0, atol=0.15)
 
 
-@pytest.mark.parametrize("predictor", ["euler_maruyama", "reverse_diffusion", "ancestral"])
+@pytest.mark.parametrize("predictor", ["euler_maruyama", "reverse_diffusion", "ancestral", "ancestral_large"])
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve"])
 def test_stochastic_predictors_have_weak_order_one(predictor, name):
     # The moves are affine, so the moments of a Gaussian follow exactly, without sampling.
@@ -225,6 +225,17 @@ def test_progress_counts_the_steps():
     sample(keys, DATA.denoise(sde), sde, solver, plan, shape=(2,), progress=lambda i: seen.append(int(i)))
     jax.effects_barrier()
     assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["adaptive_sde", "adaptive_dpm"])
+def test_progress_counts_the_tries(key):
+    sde, solver, seen = VP(), SOLVERS[key](), []
+    plan = solver.plan(sde, np.linspace(1, 1e-3, 6))
+    keys = sample_keys(0, jnp.arange(2))
+    sample(keys, DATA.denoise(sde), sde, solver, plan, shape=(2,), progress=lambda i: seen.append(int(i)))
+    jax.effects_barrier()
+    assert sorted(seen) == list(range(len(seen))) and len(seen) > 5
 
 
 @pytest.mark.parametrize(
