@@ -44,8 +44,8 @@ Transport = Callable[[Denoise, SDE, Array, float, float], Carried]  # (denoise, 
 class Adaptive:
     """Along the ODE with an error estimate for every example.
 
-    The variable is the log signal-to-noise ratio, in which the path is smooth where data begin; in time it has
-    the slope of a square root there, for VP.
+    The variable is the log signal-to-noise ratio, in which the path is smooth where data begin; in time, for
+    VP, it starts there like a square root.
 
     Attributes:
       rtol, atol: tolerances on the root mean square over the dimensions of one example.
