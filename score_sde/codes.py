@@ -44,6 +44,9 @@ Transport = Callable[[Denoise, SDE, Array, float, float], Carried]  # (denoise, 
 class Adaptive:
     """Along the ODE with an error estimate for every example.
 
+    The variable is the log signal-to-noise ratio, in which the path is smooth where data begin; in time, for
+    VP, it starts there like a square root.
+
     Attributes:
       rtol, atol: tolerances on the root mean square over the dimensions of one example.
       method: one of ``ode.METHODS``.
@@ -64,11 +67,14 @@ class Adaptive:
             )
 
     def __call__(self, denoise: Denoise, sde: SDE, x: Array, start: float, end: float) -> Carried:
-        def field(t: Array, x: Array) -> Array:
-            return velocity_from(sde, denoise(x, t), x, t)
+        def field(log_snr: Array, x: Array) -> Array:
+            t = sde.time_of(log_snr, min(start, end))
+            slope = jax.jvp(sde.log_snr, (t,), (jnp.ones_like(t),))[1]
+            return velocity_from(sde, denoise(x, t), x, t) / expand(slope, x)
 
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
-        solution = ode.integrate_each(field, x, start, end, accuracy)
+        ends = sde.log_snr(jnp.asarray([start, end], x.dtype))
+        solution = ode.integrate_each(field, x, ends[0], ends[1], accuracy)
         return Carried(solution.y, solution.evaluations)
 
 
