@@ -139,6 +139,10 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
     shift = about.get("resnet_time_scale_shift", "default")
     if shift not in SCALE_SHIFT or (name != "ddpm" and SCALE_SHIFT[shift]):
         raise CheckpointError(f"config.json: resnet_time_scale_shift = {shift!r} with {down[0]}: not ours")
+    if name != "ddpm" and about.get("num_class_embeds"):
+        raise CheckpointError(
+            f"config.json: num_class_embeds = {about['num_class_embeds']} with {down[0]}: not ours"
+        )
     if name != "ddpm":
         return common
     return common | {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from score_sde.nets import layers
+from score_sde.nets.initial import draw
 
 
 def normals(seed, shape):
@@ -15,7 +16,7 @@ def normals(seed, shape):
 
 def initial(module, *args):
     boxes = jax.eval_shape(lambda: module.init(jax.random.key(0), *args))["params"]
-    return initial.draw(jax.random.key(1), boxes)
+    return draw(jax.random.key(1), boxes)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(8, 2), (96, 24), (256, 32), (200, 25), (3, 1)])
