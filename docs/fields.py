@@ -67,6 +67,7 @@ MEANING = {
         "steps": "updates in all; a resumed run goes on to this number",
         "batch_size": "examples an update, over all devices",
         "steps_per_dispatch": "updates in one compiled loop",
+        "accumulate_steps": "shares of the batch whose gradients are computed one after another and added",
         "checkpoint_every_steps": "write a checkpoint at multiples of this, and at the end",
         "keep_last": "newest checkpoints to keep",
         "keep_every_steps": "keep those at multiples of this for good; 0: none",

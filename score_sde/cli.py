@@ -1,6 +1,7 @@
 """Run a parsed command line."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ def run(options: Options) -> int:
     """
     _join(options)
     _use_cores(options.config)
+    _keep_programs(options.compile_cache)
     try:
         return MODES[options.mode](options)
     except (ValueError, ImportError, FloatingPointError, OSError) as error:
@@ -46,11 +48,30 @@ def _use_cores(config: Any) -> None:
         fail(f"config.mesh.cpu_devices = {config.mesh.cpu_devices}: must be 0 or more")
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return  # the user has said how many
-    batch = config.training.batch_size
+    batch = config.training.batch_size // max(1, config.training.accumulate_steps)
     share = [n for n in range(1, cores + 1) if batch % n == 0 and batch // n >= _SMALLEST_SHARE]
     count = cores if config.mesh.cpu_devices else max(share, default=1)
     if count != jax.config.jax_num_cpu_devices:  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", count)
+
+
+def _keep_programs(where: str | None) -> None:
+    """Keep compiled programs on disk, so that the next start need not compile them.
+
+    Args:
+      where: a directory, ``"none"``, or None: what JAX's own settings say, or else the user's cache.
+    """
+    if where == "none":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if where is None:
+        if jax.config.values["jax_compilation_cache_dir"] is not None:
+            return
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        where = str(Path(caches) / "score_sde" / "programs")
+    jax.config.update("jax_compilation_cache_dir", where)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _cores() -> int:

@@ -274,7 +274,7 @@ def _check_augmentation(config: Any, spec: Spec) -> None:
 def _check_numbers(config: Any) -> None:
     positive = [
         ("training", ["steps", "batch_size", "steps_per_dispatch", "checkpoint_every_steps"]),
-        ("training", ["keep_last", "log_every_steps", "eval_examples", "sample_count"]),
+        ("training", ["accumulate_steps", "keep_last", "log_every_steps", "eval_examples", "sample_count"]),
         ("sampling", ["steps", "batch_size"]),
         ("likelihood", ["batch_size", "rtol", "atol", "max_steps"]),
         ("evaluate", ["batch_size", "levels", "keep_features", "kid_subsets", "kid_subset_size"]),
@@ -300,5 +300,10 @@ def _check_numbers(config: Any) -> None:
             raise ConfigError(
                 f"config.training.{key} = {every[key]}: must be a multiple of steps_per_dispatch = {count}"
             )
+    if every.batch_size % every.accumulate_steps:
+        raise ConfigError(
+            f"config.training.batch_size = {every.batch_size}: must be a multiple of accumulate_steps = "
+            f"{every.accumulate_steps}"
+        )
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed = {config.seed}: must be in [0, 2^32)")

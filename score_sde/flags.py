@@ -120,6 +120,13 @@ def _define() -> flags.FlagValues:
     )
     flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.", 1, flag_values=own)
     flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is.", 0, flag_values=own)
+    flags.DEFINE_string(
+        "compile_cache",
+        None,
+        "Where compiled programs are kept for the next start, or 'none'; default: JAX_COMPILATION_CACHE_DIR, "
+        "or score_sde/programs in the user's cache.",
+        flag_values=own,
+    )
     return own
 
 
@@ -153,6 +160,7 @@ class Options:
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+    compile_cache: str | None = None
 
 
 def fail(message: object) -> NoReturn:
@@ -259,6 +267,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         label=own.label,
         seed=own.seed,
         checkpoint=None if own.checkpoint is None else Path(own.checkpoint),
+        compile_cache=own.compile_cache,
         **given,
     )
 

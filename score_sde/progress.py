@@ -1,7 +1,10 @@
 """Progress of long work: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich import progress as bars
@@ -81,6 +84,25 @@ class Progress:
             self._bar.update(self._task, completed=done, note=note, rate=self._speed())
         elif not self._quiet and time.monotonic() - self._said >= self._every:
             self._line()
+
+    @contextmanager
+    def ticking(self, what: str) -> Iterator[None]:
+        """Show ``what`` and the seconds that pass while the block runs, which itself shows nothing."""
+        start, over = time.monotonic(), threading.Event()
+
+        def tick() -> None:
+            while True:
+                self.update(self.done, f"{what} {duration(time.monotonic() - start)}")
+                if over.wait(1.0):
+                    return
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""

@@ -1,6 +1,6 @@
 """From keys to samples: prior, solver, last move; any number of samples, over any number of devices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -159,18 +159,76 @@ def generate(
     """
     size = round_up(min(batch_size, num_samples - start), mesh)
     for first in range(start, num_samples, size):
-        numbers = jnp.arange(first, first + size)
-        cond = None
-        if labels is not None:
-            cond = {"label": jnp.asarray(labels[np.minimum(np.asarray(numbers), num_samples - 1)])}
-        x = draw(params, plan, sample_keys(seed, numbers), cond)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)
         batch = np.asarray(x)[: num_samples - first]
-        bad = ~np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
-        if bad.any():
-            raise FloatingPointError(
-                f"{bad.sum()} of {len(batch)} samples are not finite, the first is number "
-                f"{first + int(np.argmax(bad))}; more sampling.steps, or for an ODE max_steps, may help"
-            )
+        _check_finite(batch, first)
         yield batch
+
+
+def generate_share(
+    draw: Draw,
+    params: Any,
+    plan: Plan,
+    *,
+    seed: int,
+    firsts: Sequence[int],
+    size: int,
+    num_samples: int,
+    labels: np.ndarray | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
+
+    Nothing is sent between processes, and a batch is computed while its predecessor is handled.
+
+    Args:
+      firsts: number of the first sample of each batch.
+      size: samples of a batch, a multiple of the number of devices.
+      num_samples: in all; those after them are cut off.
+
+    Raises:
+      FloatingPointError: as ``generate``.
+    """
+
+    def handed_over(first: int, x: Array) -> tuple[int, np.ndarray]:
+        shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        begin = first + (shards[0].index[0].start or 0)
+        rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
+        _check_finite(rows, begin)
+        return begin, rows
+
+    ahead: tuple[int, Array] | None = None
+    for first in firsts:
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        if ahead is not None:
+            yield handed_over(*ahead)
+        ahead = (first, x)
+    if ahead is not None:
+        yield handed_over(*ahead)
+
+
+def _batch(
+    draw: Draw,
+    params: Any,
+    plan: Plan,
+    seed: int,
+    first: int,
+    size: int,
+    num_samples: int,
+    labels: np.ndarray | None,
+) -> Array:
+    """Samples ``first .. first + size - 1`` over all devices."""
+    numbers, cond = np.arange(first, first + size), None
+    if labels is not None:
+        cond = {"label": jnp.asarray(labels[np.minimum(numbers, num_samples - 1)])}
+    return draw(params, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
+
+
+def _check_finite(batch: np.ndarray, first: int) -> None:
+    bad = ~np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
+    if bad.any():
+        raise FloatingPointError(
+            f"{bad.sum()} of {len(batch)} samples are not finite, the first is number "
+            f"{first + int(np.argmax(bad))}; more sampling.steps, or for an ODE max_steps, may help"
+        )

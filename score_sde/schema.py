@@ -70,6 +70,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "steps": 1_300_000,
         "batch_size": 128,
         "steps_per_dispatch": 1,
+        "accumulate_steps": 1,
         "checkpoint_every_steps": 10_000,
         "keep_last": 2,
         "keep_every_steps": 50_000,

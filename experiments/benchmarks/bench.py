@@ -2,12 +2,12 @@
 
     python experiments/benchmarks/bench.py
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py --batch=128
-    python experiments/benchmarks/bench.py --config=configs/vp_cifar.py:reduced --peer=DIR
+    python experiments/benchmarks/bench.py --config=configs/vp_cifar.py:reduced --peer=official=DIR
 
 Every call is timed alone, from dispatch until its result is there, after two calls to warm up.  Operations
-are counted by XLA before optimization, a multiply-add as two.  ``--peer`` names a checkout of the
-official PyTorch code (score_sde_pytorch); its network evaluation and training step at the same sizes then
-alternate with ours in the same process.  It needs PyTorch.  On a busy machine trust the least times.
+are counted by XLA before optimization, a multiply-add as two; bytes moved and memory are of the optimized
+program.  ``--peer`` names a code of others and its checkout (``peers``); what it has a counterpart for at the
+same sizes alternates with ours in the same process.  On a busy machine trust the least times.
 """
 
 import argparse
@@ -15,16 +15,17 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peer
+import peers
 from ml_collections import ConfigDict
 
+from score_sde import likelihood
 from score_sde.config import load_file
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
@@ -33,7 +34,7 @@ from score_sde.mesh import make_mesh
 from score_sde.nets import parameter_count
 from score_sde.sampling import sample, sample_keys
 from score_sde.schema import complete
-from score_sde.solvers import StepSolver
+from score_sde.solvers import Plan, StepSolver
 from score_sde.train import compile_step, init_state, make_step
 
 DEFAULTS = ("configs/vp_digits.py", "configs/vp_cifar.py:reduced")
@@ -46,18 +47,41 @@ class Work:
 
     Attributes:
       call: does it once and waits for the result.
-      flops: operations of one call, by XLA's count.
+      flops: operations of one call, by XLA's count; NaN where a loop decides.
+      moved: bytes read and written by the optimized program, by its count.
+      memory: bytes that it reserves beside arguments and results.
     """
 
     what: str
     call: Callable[[], Any]
     flops: float
+    moved: float = float("nan")
+    memory: float = float("nan")
 
 
-def count_flops(function: Any, *args: Any) -> float:
-    """Operations of a jitted function; a loop's body counts once."""
-    analysis = function.lower(*args).cost_analysis()
-    return float((analysis or {}).get("flops", float("nan")))
+@dataclass(frozen=True)
+class Program:
+    """A function compiled for some arguments, and what XLA says of it."""
+
+    run: Any
+    flops: float
+    moved: float
+    memory: float
+
+    @classmethod
+    def of(cls, function: Any, *args: Any) -> "Program":
+        """Compile a jitted function; a loop's body counts once."""
+        lowered = function.lower(*args)
+        run = lowered.compile()
+        before, after = lowered.cost_analysis() or {}, run.cost_analysis() or {}
+        unknown = float("nan")
+        reserved = getattr(run.memory_analysis(), "temp_size_in_bytes", unknown)
+        return cls(run, before.get("flops", unknown), after.get("bytes accessed", unknown), reserved)
+
+    def work(self, what: str, *args: Any, flops: float | None = None) -> Work:
+        """It as something to time."""
+        count = self.flops if flops is None else flops
+        return Work(what, lambda: jax.block_until_ready(self.run(*args)), count, self.moved, self.memory)
 
 
 def example_spec(config: ConfigDict) -> Spec:
@@ -67,8 +91,8 @@ def example_spec(config: ConfigDict) -> Spec:
     return Spec((32, 32, 3), levels=256, num_classes=10)
 
 
-def works(experiment: Experiment, state: Any, batch: int) -> list[Work]:
-    """What is timed, for batches of ``batch`` examples on one device."""
+def works(experiment: Experiment, state: Any, batch: int) -> Iterator[tuple[str, Callable[[], Work]]]:
+    """What can be timed, for batches of ``batch`` examples on one device: names, and how to compile it."""
     sde, shape, params = experiment.sde, experiment.spec.shape, state.ema
     keys = sample_keys(0, jnp.arange(batch))
     x = jax.random.normal(jax.random.key(1), (batch, *shape))
@@ -84,16 +108,27 @@ def works(experiment: Experiment, state: Any, batch: int) -> list[Work]:
         directions = experiment.divergence.directions(keys, shape)
         return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
-    evaluation = count_flops(network, params, x, t)
-    found = [
-        train_work(experiment, state, batch),
-        Work("network evaluation", lambda: jax.block_until_ready(network(params, x, t)), evaluation),
-        Work(
-            "likelihood, one velocity and divergence",
-            lambda: jax.block_until_ready(slope_and_divergence(params, x, t, keys)),
-            count_flops(slope_and_divergence, params, x, t, keys),
-        ),
-    ]
+    @jax.jit
+    def log_density(params: Any, x: Any, keys: Any) -> Any:
+        options = experiment.config.likelihood
+        return likelihood.log_prob(
+            keys,
+            experiment.bind(params),
+            sde,
+            x,
+            divergence=experiment.divergence,
+            rtol=options.rtol,
+            atol=options.atol,
+        )
+
+    evaluation = Program.of(network, params, x, t)
+    yield "training step", lambda: train_work(experiment, state, batch)
+    yield "network evaluation", lambda: evaluation.work("network evaluation", params, x, t)
+    tangent = "likelihood, one velocity and divergence"
+    yield (
+        tangent,
+        lambda: Program.of(slope_and_divergence, params, x, t, keys).work(tangent, params, x, t, keys),
+    )
     solver = experiment.solver
     if isinstance(solver, StepSolver):
         times = np.linspace(sde.t_max, experiment.config.sampling.t_end, SOLVER_STEPS + 1)
@@ -101,17 +136,17 @@ def works(experiment: Experiment, state: Any, batch: int) -> list[Work]:
         count = SOLVER_STEPS * getattr(solver, "evaluations", 1) + solver.denoise
 
         @jax.jit
-        def draw(params: Any, plan: Any, keys: Any) -> Any:
-            return sample(keys, experiment.bind(params), sde, solver, plan, shape=shape)
+        def draw(params: Any, plan: Plan, keys: Any) -> Any:
+            return sample(keys, experiment.bind(params), sde, solver.program, plan, shape=shape)
 
-        found.append(
-            Work(
-                f"sampling, {SOLVER_STEPS} steps, {count} network evaluations",
-                lambda: jax.block_until_ready(draw(params, plan, keys)),
-                count * evaluation,
-            )
-        )
-    return found
+        few, flops = f"sampling, {SOLVER_STEPS} steps", count * evaluation.flops
+        yield few, lambda: Program.of(draw, params, plan, keys).work(few, params, plan, keys, flops=flops)
+    data, unknown = jax.random.uniform(jax.random.key(2), (batch, *shape)), float("nan")
+    whole = "likelihood, whole"
+    yield (
+        whole,
+        lambda: Program.of(log_density, params, data, keys).work(whole, params, data, keys, flops=unknown),
+    )
 
 
 def train_work(experiment: Experiment, state: Any, batch: int) -> Work:
@@ -128,15 +163,15 @@ def train_work(experiment: Experiment, state: Any, batch: int) -> Work:
         mesh,
         jax.eval_shape(lambda: state),
     )
-    flops = count_flops(step, state, examples)
+    program = Program.of(step, state, examples)
     # The step donates its state: it keeps its own copy and goes on from its last result.
     latest = [jax.tree.map(jnp.copy, state)]
 
     def call() -> None:
-        latest[0], metrics = step(latest[0], examples)
+        latest[0], metrics = program.run(latest[0], examples)
         jax.block_until_ready((latest[0], metrics))
 
-    return Work("training step", call, flops)
+    return Work("training step", call, program.flops, program.moved, program.memory)
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -146,60 +181,73 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(
-    call: Callable[[], Any], other: Callable[[], Any] | None, repeats: int
-) -> tuple[list[float], list[float]]:
-    """Times of ``call`` and of ``other``, taken in turn so that a busy machine slows both."""
-    calls = [call] if other is None else [call, other]
+def measure(calls: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Times of each, taken in turn so that a busy machine slows all."""
     for one in calls:
         one(), one()  # compile, then warm up
     times = [[seconds(one) for one in calls] for _ in range(repeats)]
-    return [row[0] for row in times], [row[-1] for row in times] if other else []
+    return [[row[i] for row in times] for i in range(len(calls))]
 
 
-def report(name: str, batch: int, repeats: int, peer_path: str | None, peak: float | None) -> None:
+def report(name: str, options: argparse.Namespace) -> None:
     """Time one config and print its table."""
-    config = complete(load_file(name))
+    batch, config = options.batch, complete(load_file(name))
     config.training.batch_size = batch
+    if options.dtype is not None:
+        config.model.dtype = options.dtype
     experiment = assemble(config, example_spec(config))
     state = jax.jit(init_state(experiment.init, experiment.optimizer, seed=0))()
-    others: dict[str, Callable[[], Any]] = {}
-    if peer_path is not None:
+    others: dict[str, peers.Calls] = {}
+    for given in options.peer or []:
+        peer, _, path = given.partition("=")
         try:
-            others = peer.calls(peer_path, config, experiment.spec.shape, batch)
+            others[peer] = peers.calls(peer, path, config, experiment.spec.shape, batch)
         except (ImportError, OSError, ValueError) as error:
-            print(f"{name}: no comparison with {peer_path}: {error}\n")
+            print(f"{name}: no comparison with {peers.PEERS.get(peer, peer)}: {error}\n")
     print(
         f"**{name}**, {parameter_count(state.params) / 1e6:.3f} M parameters, examples of shape "
         f"{experiment.spec.shape}, batch {batch}, {config.model.dtype}\n"
     )
-    share = "" if peak is None else " share of peak |"
-    ratio = " official, ms | official / ours | of least times |" if others else ""
-    head = f"| | median, ms | least to most | GFLOP | GFLOP/s | examples/s |{share}{ratio}"
-    print(head)
-    print("|---|" + "---:|" * (head.count("|") - 2))
-    for work in works(experiment, state, batch):
-        other = others.get(work.what)
-        ours, theirs = measure(work.call, other, repeats)
-        middle = statistics.median(ours)
-        cells = [
-            work.what,
-            f"{1e3 * middle:.4g}",
-            f"{1e3 * min(ours):.4g} to {1e3 * max(ours):.4g}",
-            f"{work.flops / 1e9:.4g}",
-            f"{work.flops / middle / 1e9:.4g}",
-            f"{batch / middle:.4g}",
-        ]
-        if peak is not None:
-            cells.append(f"{work.flops / middle / (peak * 1e12):.1%}")
-        if others and theirs:
-            pairs = [b / a for a, b in zip(ours, theirs, strict=True)]
-            cells += [f"{1e3 * statistics.median(theirs):.4g}", f"{statistics.median(pairs):.2f}"]
-            cells.append(f"{min(theirs) / min(ours):.2f}")
-        elif others:
-            cells += ["", "", ""]
-        print("| " + " | ".join(cells) + " |", flush=True)
+    head = ["", "median, ms", "least to most", "GFLOP", "GFLOP/s", "GB moved", "MB reserved", "examples/s"]
+    head += ["share of peak"] if options.peak is not None else []
+    for peer in others:
+        head += [f"{peer}, ms", f"{peer} / ours", "least to most"]
+    print(f"| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
+    for what, make in works(experiment, state, batch):
+        if options.only and options.only not in what:
+            continue
+        work, theirs = make(), {peer: calls[what] for peer, calls in others.items() if what in calls}
+        ours, *rest = measure([work.call, *theirs.values()], options.repeats)
+        print(f"| {' | '.join(row(work, ours, batch, options.peak))}", end="")
+        times = dict(zip(theirs, rest, strict=True))
+        for peer in others:
+            print(" | " + " | ".join(ratio(ours, times[peer]) if peer in times else ["", "", ""]), end="")
+        print(" |", flush=True)
     print()
+
+
+def row(work: Work, times: list[float], batch: int, peak: float | None) -> list[str]:
+    """The cells of our own times."""
+    middle = statistics.median(times)
+    cells = [
+        work.what,
+        f"{1e3 * middle:.4g}",
+        f"{1e3 * min(times):.4g} to {1e3 * max(times):.4g}",
+        f"{work.flops / 1e9:.4g}",
+        f"{work.flops / middle / 1e9:.4g}",
+        f"{work.moved / 1e9:.3g}",
+        f"{work.memory / 1e6:.4g}",
+        f"{batch / middle:.4g}",
+    ]
+    cells += [] if peak is None else [f"{work.flops / middle / (peak * 1e12):.1%}"]
+    return ["" if cell.startswith("nan") else cell for cell in cells]
+
+
+def ratio(ours: list[float], theirs: list[float]) -> list[str]:
+    """Their median, and their time over ours: median and range over calls made one after the other."""
+    pairs = [b / a for a, b in zip(ours, theirs, strict=True)]
+    spread = f"{min(pairs):.2f} to {max(pairs):.2f}"
+    return [f"{1e3 * statistics.median(theirs):.4g}", f"{statistics.median(pairs):.2f}", spread]
 
 
 def main() -> None:
@@ -210,9 +258,19 @@ def main() -> None:
     parser.add_argument("--config", action="append", metavar="FILE[:VARIANT]")
     parser.add_argument("--batch", type=int, default=16, help="examples a call (default 16)")
     parser.add_argument("--repeats", type=int, default=7, help="timed calls (default 7)")
-    parser.add_argument("--peer", metavar="DIR", help="checkout of score_sde_pytorch")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        metavar="NAME=DIR",
+        help="a code to compare with and its checkout; names: " + ", ".join(peers.PEERS),
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="in place of the config's")
+    parser.add_argument("--only", metavar="WORDS", help="only rows whose name contains this")
     parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="peak of the device")
     options = parser.parse_args()
+    for given in options.peer or []:
+        if given.partition("=")[0] not in peers.PEERS:
+            parser.error(f"--peer={given}: must be one of {', '.join(peers.PEERS)}, then =DIR")
     device = jax.devices()[0]
     print(
         f"{device.platform} {device.device_kind}, {os.cpu_count()} CPU threads, Python "
@@ -220,7 +278,7 @@ def main() -> None:
         f"{options.repeats} calls\n"
     )
     for name in options.config or DEFAULTS:
-        report(name, options.batch, options.repeats, options.peer, options.peak)
+        report(name, options)
 
 
 if __name__ == "__main__":

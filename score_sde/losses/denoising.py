@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,14 @@ from score_sde.losses.weights import Weight
 from score_sde.sde import SDE
 
 Aux = dict[str, Array]
+
+
+class Drawn(NamedTuple):
+    """What the loss of a batch draws: times ``(B,)``, noise ``(B, *D)`` and the network's key."""
+
+    t: Array
+    noise: Array
+    key: Array
 
 
 def square_error(
@@ -59,10 +67,18 @@ class DenoisingLoss:
 
     def __call__(self, denoiser: Callable[..., Array], x0: Array, key: Array) -> tuple[Array, Aux]:
         """Per-example loss ``(B,)`` and ``{"log_snr": (B,), "t": (B,)}``; dropout is on."""
+        return self.at(denoiser, x0, self.draw(x0, key))
+
+    def draw(self, x0: Array, key: Array) -> Drawn:
+        """Everything random of a batch, so that shares of it can be taken one by one with ``at``."""
         key_t, key_noise, key_net = jax.random.split(key, 3)
         t = self.times(self.sde, key_t, x0.shape[0])
-        noise = jax.random.normal(key_noise, x0.shape)
-        loss = square_error(denoiser, self.sde, x0, t, noise, weight=self.weight, key=key_net)
+        return Drawn(t, jax.random.normal(key_noise, x0.shape), key_net)
+
+    def at(self, denoiser: Callable[..., Array], x0: Array, drawn: Drawn) -> tuple[Array, Aux]:
+        """The loss at times and noise that are given; returns as a call does."""
+        t, noise, key = drawn
+        loss = square_error(denoiser, self.sde, x0, t, noise, weight=self.weight, key=key)
         if self.half_sum:
             loss = loss * (0.5 * math.prod(x0.shape[1:]))
         return loss, {"log_snr": self.sde.log_snr(t), "t": t}

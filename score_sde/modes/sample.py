@@ -1,17 +1,21 @@
 """``--mode=sample``."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from score_sde import pictures
 from score_sde.config import ConfigError
 from score_sde.experiment import Experiment
 from score_sde.flags import Options
+from score_sde.mesh import round_up
+from score_sde.modes.stored import Stored, identity
 from score_sde.modes.workdir import (
     drawable,
     from_workdir,
@@ -22,7 +26,7 @@ from score_sde.modes.workdir import (
     say,
 )
 from score_sde.progress import Progress
-from score_sde.sampling import Draw, compile_film, compile_sample, generate
+from score_sde.sampling import Draw, compile_film, compile_sample, generate, generate_share
 from score_sde.solvers import Hooks, StepSolver
 
 SHOWN = 8  # samples whose states are shown
@@ -36,37 +40,94 @@ def sample(options: Options) -> int:
     output = pictures_path(options, spec, "samples")
     step, mesh, params = restore_average(options, experiment)
     labels = _labels(options, experiment)
-    count, config = _count(options), experiment.config.sampling
-    steps = next((len(rows) for rows in jax.tree.leaves(experiment.plan.rows)), 0)
-    batches: list[np.ndarray] = []
-    states: list[np.ndarray] = []
-    with Progress(count, f"sample (checkpoint {step})", "sample", quiet=not is_chief()) as progress:
+    work = _Work(options, experiment, step, mesh, params, labels, _count(options), seed)
+    if output.suffix == ".png" or experiment.config.sampling.keep_every_steps:
+        _in_memory(work, output)
+    else:
+        _to_disk(work, output)
+    say(f"{work.count} samples in {output}")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be drawn, and of what."""
+
+    options: Options
+    experiment: Experiment
+    step: int
+    mesh: Mesh
+    params: Any
+    labels: np.ndarray | None
+    count: int
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Samples of a batch."""
+        return round_up(min(self.experiment.config.sampling.batch_size, self.count), self.mesh)
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Arguments of those who generate."""
+        return {"seed": self.seed, "num_samples": self.count, "labels": self.labels}
+
+    def progress(self, there: int = 0) -> Progress:
+        title = f"sample (checkpoint {self.step})"
+        return Progress(self.count, title, "sample", start=there, quiet=not is_chief())
+
+    def compile(self, progress: Progress) -> Draw:
+        plan = self.experiment.plan
+        steps = next((len(rows) for rows in jax.tree.leaves(plan.rows)), 0)
 
         def show(i: Any) -> None:
             progress.update(progress.done, f"step {int(i) + 1}" + (f"/{steps}" if steps else ""))
 
-        draw = _compile(experiment, mesh, show)
+        return _compile(self.experiment, self.mesh, show)
+
+
+def _in_memory(work: _Work, output: Path) -> None:
+    """All samples at once: for one picture of them, and where states on the way are kept."""
+    experiment = work.experiment
+    batches: list[np.ndarray] = []
+    states: list[np.ndarray] = []
+    with work.progress() as progress:
+        draw = work.compile(progress)
         for batch in generate(
-            draw,
-            params,
-            experiment.plan,
-            mesh,
-            seed=seed,
-            num_samples=count,
-            batch_size=config.batch_size,
-            labels=labels,
+            draw, work.params, experiment.plan, work.mesh, batch_size=work.size, **work.draws
         ):
-            if config.keep_every_steps:
+            if experiment.config.sampling.keep_every_steps:
                 states.append(batch[:, :-1])
                 batch = batch[:, -1]
             batches.append(outside(experiment, batch))
             progress.update(progress.done + len(batch))
     if is_chief():
-        pictures.write(output, np.concatenate(batches), seed=seed)
+        pictures.write(output, np.concatenate(batches), seed=work.seed)
         if states:
             _write_states(output, experiment, np.concatenate(states))
-    say(f"{count} samples in {output}")
-    return 0
+
+
+def _to_disk(work: _Work, output: Path) -> None:
+    """Batch by batch, each process its own share, going on from what is there."""
+    experiment, count, size = work.experiment, work.count, work.size
+    # A file of arrays is joined from parts when all are there.
+    place = output.with_name(output.name + ".parts") if output.suffix else output
+    what = identity(experiment, work.params, work.options.label, work.seed, size)
+    stored = Stored(place, count, as_pictures=not output.suffix, what=what)
+    firsts = stored.missing(size)
+    there = count - sum(min(size, count - first) for first in firsts)
+    if there:
+        say(f"going on: {there} of {count} samples are there")
+    with work.progress(there) as progress:
+        draw = work.compile(progress)
+        shares = generate_share(draw, work.params, experiment.plan, firsts=firsts, size=size, **work.draws)
+        for first, rows in shares:
+            stored.write(first, outside(experiment, rows))
+            progress.update(min(count, progress.done + size))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("samples are written")
+    if output.suffix and is_chief():
+        stored.join(output, work.seed)
 
 
 def _compile(experiment: Experiment, mesh: Mesh, show: Callable[[Any], None]) -> Draw:

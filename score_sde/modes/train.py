@@ -34,6 +34,11 @@ def train(options: Options) -> int:
     experiment = assemble(config, source.spec)
     warn_if_unscaled(source, experiment.scaling)
     mesh, training = make_mesh(config.mesh.fsdp), config.training
+    if training.batch_size % (training.accumulate_steps * mesh.size):
+        raise ConfigError(
+            f"config.training.batch_size = {training.batch_size}: must be a multiple of accumulate_steps x "
+            f"devices = {training.accumulate_steps} x {mesh.size}"
+        )
     batches = Batches(
         source,
         batch_size=training.batch_size,
@@ -72,7 +77,13 @@ def train(options: Options) -> int:
             configs.save(workdir, config, **experiment.extra)
         say(_summary(experiment, len(source), mesh.size, shapes))
         best = Best(checkpoints, workdir / BEST, best_metric, write=first) if best_metric else None
-        step = make_step(experiment.objective, experiment.optimizer, experiment.ema, config.seed)
+        step = make_step(
+            experiment.objective,
+            experiment.optimizer,
+            experiment.ema,
+            config.seed,
+            training.accumulate_steps,
+        )
         with Log(workdir, int(state.step)) if first else NoLog() as log:
             state, finished = train_loop(
                 compile_step(step, mesh, shapes, training.steps_per_dispatch),

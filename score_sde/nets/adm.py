@@ -11,6 +11,7 @@ from jax import Array
 
 from score_sde.nets import checks, layers
 from score_sde.nets.initial import inward, standard
+from score_sde.nets.remat import POLICIES, rematerialised
 
 _NORM = functools.partial(layers.GroupNorm, 1e-5)
 _HEAD = 64  # channels of every attention head
@@ -33,6 +34,8 @@ class ADM(nn.Module):
       out_channels: channels of the output; 0 for as many as the input has.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
+      remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
+        (all but convolutions and matrix products) or ``full``.
     """
 
     nf: int = 192
@@ -45,6 +48,7 @@ class ADM(nn.Module):
     out_channels: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
@@ -127,7 +131,7 @@ class ADM(nn.Module):
         """Attention, where there are channels for one head."""
         if h.shape[-1] < _HEAD:
             return h
-        return layers.Attention(
+        return rematerialised(layers.Attention, self.remat)(
             skip_rescale=False,
             dtype=self.dtype,
             head_channels=_HEAD,
@@ -138,7 +142,7 @@ class ADM(nn.Module):
         )(h)
 
     def _block(self, features: int, name: str, resample: str = "none") -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             resample,
             dropout=self.dropout,
@@ -162,7 +166,7 @@ def check(
     """
     checks.require(
         [
-            *checks.choices(net, {"dtype": ("float32", "bfloat16")}),
+            *checks.choices(net, {"dtype": ("float32", "bfloat16"), "remat": tuple(POLICIES)}),
             *checks.unet(net),
             ("out_channels", net.out_channels, "zero or positive", net.out_channels >= 0),
             *checks.arguments(shape, noise_shape, 2 ** (len(net.ch_mult) - 1)),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.nets import checks, layers
+from score_sde.nets.remat import POLICIES, rematerialised
 
 Cond = Mapping[str, Array] | None
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -16,6 +17,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "downsample_padding": (0, 1),
     "nonlinearity": tuple(layers.ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
+    "remat": tuple(POLICIES),
 }
 
 
@@ -46,6 +48,8 @@ class DDPM(nn.Module):
       num_classes: number of class labels; 0 for none.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
+      remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
+        (all but convolutions and matrix products) or ``full``.
     """
 
     nf: int = 128
@@ -67,6 +71,7 @@ class DDPM(nn.Module):
     num_classes: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
@@ -152,7 +157,7 @@ class DDPM(nn.Module):
         return layers.Conv(features, scale, dtype=self.dtype, name=name)
 
     def _block(self, features: int, name: str) -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             shortcut_scale=0.1,
             nonlinearity=self.nonlinearity,
@@ -169,7 +174,7 @@ class DDPM(nn.Module):
         return self._attention(name)(h) if h.shape[1] in self.attn_resolutions else h
 
     def _attention(self, name: str) -> layers.Attention:
-        return layers.Attention(
+        return rematerialised(layers.Attention, self.remat)(
             skip_rescale=False,
             dtype=self.dtype,
             head_channels=self.attention_head_dim,

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from score_sde.nets.convolution import convolve
 from score_sde.nets.initial import Law, averaged, described
 from score_sde.nets.resample import BOX, downsample, smooth, upsample
 
@@ -75,23 +76,6 @@ class Label(nn.Module):
         shape = (self.num_classes, self.features)
         kernel = self.param("kernel", self.law(1.0, shape)[0], shape)
         return jax.nn.one_hot(label, self.num_classes, dtype=self.dtype) @ kernel.astype(self.dtype)
-
-
-def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:
-    """``(B, *S, I)`` with a kernel ``(*K, I, O)``, every spatial axis alike, padded with zeros."""
-    rank = x.ndim - 2
-    last = rank + 1
-    spatial = tuple(range(1, last))
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride,) * rank,
-        padding=(padding,) * rank,
-        rhs_dilation=(dilation,) * rank,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            (0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial)
-        ),
-    )
 
 
 class Conv(nn.Module):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.nets import checks, layers
+from score_sde.nets.remat import POLICIES, rematerialised
 from score_sde.nets.resample import BOX
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -18,6 +19,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "embedding_type": ("positional", "fourier"),
     "nonlinearity": tuple(layers.ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
+    "remat": tuple(POLICIES),
 }
 
 
@@ -49,6 +51,8 @@ class NCSNpp(nn.Module):
       num_classes: number of class labels; 0 for none.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
+      remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
+        (all but convolutions and matrix products) or ``full``.
     """
 
     nf: int = 128
@@ -72,6 +76,7 @@ class NCSNpp(nn.Module):
     num_classes: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
@@ -191,10 +196,11 @@ class NCSNpp(nn.Module):
 
     def _attention(self, name: str) -> layers.Attention:
         norm = self._norm(name)
-        return layers.Attention(self.init_scale, self.skip_rescale, self.dtype, norm=norm, name=name)
+        attention = rematerialised(layers.Attention, self.remat)
+        return attention(self.init_scale, self.skip_rescale, self.dtype, norm=norm, name=name)
 
     def _block(self, features: int, name: str, resample: str = "none") -> layers.ResBlock:
-        return layers.ResBlock(
+        return rematerialised(layers.ResBlock, self.remat, static=(3,))(
             features,
             resample,
             self._kernel or BOX,

@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from score_sde.nets import layers
 from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.remat import rematerialised
 
 
 class NCSNppDiffusers(NCSNpp):
@@ -34,7 +35,7 @@ class NCSNppDiffusers(NCSNpp):
     attention_head_dim: int = 0
 
     def _attention(self, name: str) -> layers.Attention:
-        return layers.Attention(
+        return rematerialised(layers.Attention, self.remat)(
             self.init_scale,
             self.skip_rescale,
             self.dtype,

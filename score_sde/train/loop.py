@@ -54,6 +54,25 @@ class Writes(Protocol):
 
 
 @dataclass
+class _Input:
+    """Batches, and for how long the devices stood still because the next one was not there, at most.
+
+    The host runs ahead of the devices: its own waiting matters only if the step before is done as well.
+    """
+
+    batches: Iterator[Batch]
+    idle_seconds: float = 0.0
+
+    def next(self, before: Metrics | None) -> Batch:
+        start = time.monotonic()
+        batch = next(self.batches)
+        done: Any = None if before is None else before["finite"]
+        if done is None or done.is_ready():
+            self.idle_seconds += time.monotonic() - start
+        return batch
+
+
+@dataclass
 class _Pending:
     """Metrics still on the devices, so that the host need not wait for every step."""
 
@@ -126,8 +145,9 @@ def train(
       FloatingPointError: a loss or gradient was not finite; no later state has been saved.
       OSError: a checkpoint could not be written.
     """
-    done, pending, last_logged = int(state.step), _Pending(), time.monotonic()
-    logged_at = done
+    done, pending, source = int(state.step), _Pending(), _Input(batches)
+    metrics: Metrics | None = None
+    last_logged, logged_at = time.monotonic(), done
     with (
         _stop_signal() as stopped,
         Progress(steps, "train", start=done, quiet=quiet) as progress,
@@ -135,22 +155,29 @@ def train(
         record = _Record(log, Watch(steps), progress)
         if warning is not None:
             record.warn_once(done, warning)
-        note = "compiling the first step"
-        progress.update(done, note)
-        stop, dispatch = False, 0
+        note, stop, dispatch = "", False, 0
         while done < steps and not stop:
             before = done
-            state, metrics = step(state, next(batches))
+            batch = source.next(metrics)
+            if dispatch == 0:
+                state, metrics = _first(step, state, batch, progress)
+                last_logged, source.idle_seconds = time.monotonic(), 0.0
+                logged_at = done + steps_per_dispatch
+            else:
+                state, metrics = step(state, batch)
             pending.add(before, metrics)
-            note = "" if dispatch == 0 else note
             done += steps_per_dispatch
             if before // log_every_steps != done // log_every_steps or done >= steps:
                 means = pending.drain()
-                now = time.monotonic()
-                rate = (done - logged_at) * batch_size / (now - last_logged)
-                last_logged, logged_at = now, done
-                record(done, {**means, "images_per_second": rate})
-                note = f"loss {means['loss']:.4g}  {rate:.3g} images/s  {record.note}".rstrip()
+                note = f"loss {means['loss']:.4g}"
+                seconds = time.monotonic() - last_logged
+                if done > logged_at:  # the first step does not count: it is mostly compilation
+                    rate, idle = (done - logged_at) * batch_size / seconds, source.idle_seconds / seconds
+                    means |= {"images_per_second": rate, "input_wait": idle}
+                    note += f"  {rate:.3g} images/s  input wait {idle:.1%}"
+                record(done, means)
+                note = f"{note}  {record.note}".rstrip()
+                last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
             progress.update(done, note)
             due = [action for action in actions if action.due(before, done, steps)]
             save = before // checkpoint_every_steps != done // checkpoint_every_steps and done < steps
@@ -162,7 +189,7 @@ def train(
                 record(done, values)
                 if best is not None and best.offer(done, values, state):
                     progress.say(f"step {done}: best {best.metric} so far, kept")
-                last_logged, logged_at = time.monotonic(), done
+                last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
             if save:
                 checkpoints.save(done, state)
             dispatch += 1
@@ -174,6 +201,15 @@ def train(
         if stop and done < steps:
             progress.say(f"interrupted: saved step {done}; run the same command to go on")
     return state, done >= steps
+
+
+def _first(step: Step, state: TrainState, batch: Batch, progress: Progress) -> tuple[TrainState, Metrics]:
+    """The first step, waited for, with the time that compiling it takes shown as it passes."""
+    start = time.monotonic()
+    with progress.ticking("compiling the training step"):
+        result = jax.block_until_ready(step(state, batch))
+    progress.say(f"compiled the training step and ran it once in {time.monotonic() - start:.1f} s")
+    return result
 
 
 class _Record:

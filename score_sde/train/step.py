@@ -28,7 +28,8 @@ class Objective:
       prepare: ``(batch, key) -> (x0, cond)``: the raw batch flipped, dequantised and scaled, and what the
         network is told about it.
       bind: ``(params, cond) -> denoiser``.
-      loss: ``(denoiser, x0, key) -> (B,), aux``.
+      loss: ``(denoiser, x0, key) -> (B,), aux``; to be accumulated, it draws and evaluates separately, as
+        ``DenoisingLoss`` does.
     """
 
     prepare: Callable[[Batch, Array], tuple[Array, Cond]]
@@ -43,22 +44,62 @@ class Objective:
         per_example, _ = self.loss(denoiser, x0, key_loss)
         return jnp.mean(per_example)
 
+    def in_shares(self, params: Any, batch: Batch, key: Array, shares: int) -> tuple[Array, Any]:
+        """Mean loss and its gradient, one share of the batch after another, in the memory of one.
+
+        Data, times and noise are drawn for the whole batch as in a call, so the result is that of a call up
+        to the order of summation.  Only dropout, which is drawn inside the network, differs.
+        """
+        key_data, key_loss = jax.random.split(key)
+        x0, cond = self.prepare(batch, key_data)
+        loss: Any = self.loss
+        drawn = loss.draw(x0, key_loss)
+
+        def mean_loss(params: Any, examples: Any, key: Array) -> Array:
+            x0, cond, t, noise = examples
+            per_example, _ = loss.at(self.bind(params, cond), x0, drawn._replace(t=t, noise=noise, key=key))
+            return jnp.mean(per_example)
+
+        def one(total: Any, share: tuple[Array, Any]) -> tuple[Any, None]:
+            i, examples = share
+            key = jax.random.fold_in(drawn.key, i)
+            found = jax.value_and_grad(mean_loss)(params, examples, key)
+            return jax.tree.map(lambda a, b: a + b / shares, total, found), None
+
+        # Share i has rows i, i + shares, ...: every device keeps the rows it has, and every share has times
+        # from the whole range.
+        def split(a: Array) -> Array:
+            return jnp.moveaxis(a.reshape(-1, shares, *a.shape[1:]), 1, 0)
+
+        examples = jax.tree.map(split, (x0, cond, drawn.t, drawn.noise))
+        nothing = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
+        # XLA for CPUs runs the gradients of convolutions in loops without their fast path.
+        unroll = shares if jax.default_backend() == "cpu" else 1
+        return jax.lax.scan(one, nothing, (jnp.arange(shares), examples), unroll=unroll)[0]
+
 
 def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     ema_decay: Decay,
     seed: int,
+    accumulate: int = 1,
 ) -> Step:
     """The training step.
 
     Its randomness is ``fold_in(seed, state.step)`` and its data come from the caller, so that a state is all
     that resuming needs.  The metrics are ``loss``, ``grad_norm`` (before clipping) and ``finite``.
+
+    Args:
+      accumulate: A > 1 computes the gradient in A shares of the batch, in about 1/A of the memory.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, grads = jax.value_and_grad(objective)(state.params, batch, key)
+        if accumulate == 1:
+            loss, grads = jax.value_and_grad(objective)(state.params, batch, key)
+        else:
+            loss, grads = objective.in_shares(state.params, batch, key, accumulate)
         norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

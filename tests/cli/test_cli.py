@@ -118,7 +118,7 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
         assert int(a["seed"]) == 0
         np.testing.assert_allclose(b["samples"].astype(int), samples.astype(int), atol=16)  # one level
         assert np.mean(b["samples"] == samples) > 0.99
-    files = sorted((tmp_path / "folder").iterdir())
+    files = sorted((tmp_path / "folder").glob("*.png"))
     assert len(files) == 5
     np.testing.assert_array_equal(np.asarray(Image.open(files[3])), samples[3, ..., 0])
     states = ("--config.sampling.keep_every_steps=2", "--config.sampling.steps=4")
@@ -370,3 +370,41 @@ def test_a_disk_that_fills_up_keeps_what_was_written(tmp_path):
     assert out.returncode == 2, out.stderr
     assert "File too large" in out.stderr
     assert run("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2", "--step=4") == 0
+
+
+def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, capsys):
+    words = ["--mode=sample", f"--workdir={trained}", f"--output={tmp_path}"]
+    assert run(*words, "--num_samples=8", "--config.sampling.batch_size=8") == 0
+    kept, gone = tmp_path / "000003.png", tmp_path / "000009.png"
+    kept.write_bytes(b"mark")  # would be written anew if it were made again
+    assert run(*words, "--num_samples=16", "--config.sampling.batch_size=8") == 0
+    assert "going on: 8 of 16" in capsys.readouterr().out
+    before = gone.read_bytes()
+    gone.unlink()
+    assert run(*words, "--num_samples=16", "--config.sampling.batch_size=8") == 0
+    assert gone.read_bytes() == before
+    assert kept.read_bytes() == b"mark"
+    assert "differ in seed" in message(capsys, *words, "--seed=5", "--config.sampling.batch_size=8")
+    (tmp_path / "samples.json").unlink()
+    assert "no samples.json" in message(capsys, *words)
+
+
+def test_compiled_programs_are_kept_where_asked(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    code = (
+        "import sys, jax; from score_sde import cli; cli._keep_programs(eval(sys.argv[1]));"
+        "jax.jit(lambda x: jax.numpy.linalg.svd(x))(jax.numpy.ones((4, 4)))"
+    )
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    places = {
+        "None": tmp_path / ".cache" / "score_sde" / "programs",
+        f"{str(tmp_path / 'x')!r}": tmp_path / "x",
+    }
+    for asked, place in places.items():
+        subprocess.run([sys.executable, "-c", code, asked], cwd=ROOT, check=True)
+        assert any(place.iterdir())
+    before = sorted(tmp_path.rglob("*"))
+    subprocess.run([sys.executable, "-c", code, "'none'"], cwd=ROOT, check=True)
+    assert sorted(tmp_path.rglob("*")) == before

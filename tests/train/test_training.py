@@ -62,13 +62,15 @@ def adam(**options):
 class Run:
     """A small run over ``devices``, resumed from whatever its directory holds."""
 
-    def __init__(self, path, *, devices=1, fsdp=1, optimizer=None, objective=OBJECTIVE, dispatch=1):
+    def __init__(
+        self, path, *, devices=1, fsdp=1, optimizer=None, objective=OBJECTIVE, dispatch=1, accumulate=1
+    ):
         self.path, self.dispatch = path, dispatch
         self.mesh = make_mesh(fsdp, jax.devices()[:devices])
         self.optimizer = optimizer or adam()
         make = init_state(NET.init, self.optimizer, 3)
         self.shapes = jax.eval_shape(make)
-        step = make_step(objective, self.optimizer, EMAS["warmup"](decay=0.99), 3)
+        step = make_step(objective, self.optimizer, EMAS["warmup"](decay=0.99), 3, accumulate)
         self.step = compile_step(step, self.mesh, self.shapes, dispatch)
         self.fresh = jax.jit(make, out_shardings=state_shardings(self.mesh, self.shapes))
         self.data = Batches(
@@ -202,6 +204,40 @@ def test_restores_on_another_number_of_devices(tmp_path, monkeypatch):
 
 def test_several_steps_a_dispatch_equal_single_ones(tmp_path):
     assert_same(Run(tmp_path / "4", dispatch=4).to(12), Run(tmp_path / "1").to(12), atol=2e-6)
+
+
+def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+
+    def dry(params, cond=None):  # dropout is drawn by share
+        return lambda x, t, key: bind(params, cond)(x, t)
+
+    objective = Objective(OBJECTIVE.prepare, dry, OBJECTIVE.loss)
+    whole = Run(tmp_path / "1", objective=objective).to(8)
+    shares = Run(tmp_path / "4", objective=objective, accumulate=4, devices=4, fsdp=2, dispatch=2).to(8)
+    assert_same(shares.params, whole.params, atol=2e-6)
+    losses = [
+        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("1", "4")
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_shares_have_their_own_dropout(tmp_path):
+    seen = []
+
+    class Watched(Tiny):
+        def __call__(self, params, x, c_noise, cond=None, *, key=None):
+            jax.debug.callback(lambda k: seen.append(tuple(np.ravel(k))), jax.random.key_data(key))
+            return super().__call__(params, x, c_noise, cond, key=key)
+
+    net = Watched()
+    objective = Objective(OBJECTIVE.prepare, lambda p, c: Denoiser(p, VP(), net, ROW, c), OBJECTIVE.loss)
+    run = Run(tmp_path, objective=objective, accumulate=4)
+    jax.block_until_ready(run.step(run.fresh(), next(run.data.from_step(0))))
+    jax.effects_barrier()
+    assert len(set(seen)) == 4
 
 
 def test_state_is_donated(tmp_path):

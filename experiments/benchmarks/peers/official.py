@@ -1,4 +1,4 @@
-"""The official PyTorch code, set up to be timed beside ours.  Nothing of it is here: the user has it."""
+"""The official PyTorch code (score_sde_pytorch): its own training step, sampler and likelihood."""
 
 import importlib
 import sys
@@ -13,25 +13,16 @@ RECIPES = {
     "subvp": "configs.subvp.cifar10_ddpmpp_continuous",
     "ve": "configs.ve.cifar10_ncsnpp_continuous",
 }
+SOLVER_STEPS = 10
 SIZES = ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout")
 
 
 def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[str, Callable[[], Any]]:
-    """Their training step and network evaluation by the names of ours, in float32.
-
-    Args:
-      path: the checkout.
-      config: ours, complete; its sizes replace those of their recipe.
-      shape: of one image, ``(H, W, C)``.
-
-    Raises:
-      ImportError: no PyTorch, or nothing to import at ``path``.
-      ValueError: a config that has no counterpart there.
-    """
+    """Their calls by the names of ours, in float32; see ``peers.calls``."""
     if config.sde.name not in RECIPES or config.model.name != "ncsnpp":
         raise ValueError(f"it has no recipe for {config.sde.name} with {config.model.name}")
-    if len(shape) != 3 or shape[0] != shape[1] or config.model.dtype != "float32":
-        raise ValueError("it takes square images in float32")
+    if config.model.dtype != "float32":
+        raise ValueError("it computes in float32")
     if not (Path(path) / "sde_lib.py").is_file():
         raise ValueError("that is no checkout of score_sde_pytorch")
     import torch
@@ -46,11 +37,8 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
     for name in SIZES:
         setattr(theirs.model, name, config.model[name])
     theirs.data.image_size, theirs.data.num_channels = shape[0], shape[2]
-    sde = {
-        "vp": lambda: sde_lib.VPSDE(config.sde.beta_min, config.sde.beta_max, 1000),
-        "subvp": lambda: sde_lib.subVPSDE(config.sde.beta_min, config.sde.beta_max, 1000),
-        "ve": lambda: sde_lib.VESDE(config.sde.sigma_min, config.sde.sigma_max, 1000),
-    }[config.sde.name]()
+    kind = {"vp": sde_lib.VPSDE, "subvp": sde_lib.subVPSDE, "ve": sde_lib.VESDE}[config.sde.name]
+    sde = kind(*_constants(config), 1000)
     torch.manual_seed(0)
     model = models.create_model(theirs)
     state = {
@@ -79,7 +67,35 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
         step(state, images)
         _wait(torch)
 
-    return {"network evaluation": evaluate, "training step": train}
+    sampling, likelihood = importlib.import_module("sampling"), importlib.import_module("likelihood")
+    few = type(sde)(*_constants(config), SOLVER_STEPS)  # their samplers make as many steps as the process has
+    draw = sampling.get_pc_sampler(
+        few,
+        (batch, shape[2], *shape[:2]),
+        sampling.EulerMaruyamaPredictor,
+        sampling.NoneCorrector,
+        lambda x: x,
+        snr=0.16,
+        continuous=True,
+        denoise=True,
+        device=theirs.device,
+    )
+    bits = likelihood.get_likelihood_fn(
+        sde, lambda x: x, rtol=config.likelihood.rtol, atol=config.likelihood.atol
+    )
+
+    return {
+        "network evaluation": evaluate,
+        "training step": train,
+        f"sampling, {SOLVER_STEPS} steps": lambda: draw(model),
+        "likelihood, whole": lambda: bits(model, images),
+    }
+
+
+def _constants(config: Any) -> tuple[float, float]:
+    if config.sde.name == "ve":
+        return config.sde.sigma_min, config.sde.sigma_max
+    return config.sde.beta_min, config.sde.beta_max
 
 
 def _wait(torch: Any) -> None:

@@ -1,0 +1,124 @@
+"""What a recipe costs in memory and operations, by computation: prints Markdown tables.
+
+    python experiments/benchmarks/capacity.py
+    python experiments/benchmarks/capacity.py --config=configs/vp_cifar.py --check=8
+
+Nothing is compiled or allocated: parameters and the arrays that the gradient keeps are counted from their
+shapes, and operations by XLA from the lowered program, a multiply-add as two.  Kept arrays are those of the
+program as written; a compiler that fuses keeps fewer, so they bound the memory from above.  ``--check=B``
+also compiles the training step for batch B on the device at hand and prints what XLA reserves for it.
+"""
+
+import argparse
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from score_sde.config import load_file
+from score_sde.data import Spec
+from score_sde.experiment import Experiment, assemble
+from score_sde.mesh import make_mesh
+from score_sde.nets import parameter_count
+from score_sde.nets.remat import POLICIES
+from score_sde.schema import complete
+from score_sde.train import compile_step, init_state, make_step
+
+CONFIGS = ("configs/vp_cifar.py", "configs/ve_faces.py", "configs/ve_faces.py:ffhq_1024")
+# One H100 SXM: dense bfloat16 operations a second, bytes a second and bytes of memory (its data sheet).
+FLOPS, BANDWIDTH, MEMORY = 989e12, 3.35e12, 80e9
+STATE = 20  # bytes a parameter: itself, its average, two moments of Adam, its gradient
+TRAFFIC = 36  # bytes a parameter a step: all of these read, and all but the gradient written again
+SHARE = 0.9  # of the memory that a program may fill
+
+
+def build(name: str, dtype: str, remat: str) -> Experiment:
+    """The experiment of a config at its published size."""
+    config = complete(load_file(name))
+    config.model.dtype, config.model.remat = dtype, remat
+    size = 32 if config.data.size is None else config.data.size
+    return assemble(config, Spec((size, size, 3), levels=256, num_classes=10))
+
+
+def abstract_batch(experiment: Experiment, batch: int) -> Any:
+    """A raw batch as shapes."""
+    x = jax.ShapeDtypeStruct((batch, *experiment.spec.shape), jnp.uint8)
+    return {"x": x, "label": jax.ShapeDtypeStruct((batch,), jnp.int32)}
+
+
+def kept_bytes(experiment: Experiment, batch: int) -> int:
+    """Bytes of the arrays that the forward pass keeps for the gradient, parameters included."""
+    params = experiment.net.shapes(experiment.spec.shape)
+
+    def backward(params: Any, raw: Any) -> Any:
+        return jax.vjp(lambda p: experiment.objective(p, raw, jax.random.key(0)), params)[1]
+
+    kept = jax.eval_shape(backward, params, abstract_batch(experiment, batch))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+def operations(experiment: Experiment, batch: int) -> float:
+    """Operations of a loss and its gradient."""
+    params = experiment.net.shapes(experiment.spec.shape)
+
+    def gradient(params: Any, raw: Any) -> Any:
+        return jax.value_and_grad(experiment.objective)(params, raw, jax.random.key(0))
+
+    lowered = jax.jit(gradient).lower(params, abstract_batch(experiment, batch))
+    return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
+
+
+def measured(experiment: Experiment, batch: int) -> int:
+    """Bytes that XLA reserves for a compiled step beside its state."""
+    make = init_state(experiment.init, experiment.optimizer, 0)
+    shapes = jax.eval_shape(make)
+    step = make_step(experiment.objective, experiment.optimizer, experiment.ema, 0)
+    step = compile_step(step, make_mesh(1, jax.devices()[:1]), shapes)
+    program: Any = step
+    analysis = program.lower(shapes, abstract_batch(experiment, batch)).compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def table(name: str, dtype: str, check: int | None) -> None:
+    """Print what one config costs under every policy of rematerialisation."""
+    plain = build(name, dtype, "none")
+    count = parameter_count(plain.net.shapes(plain.spec.shape))
+    fixed = STATE * count
+    print(f"**{name}**, {plain.spec.shape}, {count / 1e6:.1f} M parameters, {dtype}\n")
+    print(f"State and gradient: {fixed / 1e9:.2f} GB.\n")
+    head = "| remat | kept, MB an image | GFLOP an image | images in 80 GB | least ms | images/s at most |"
+    print(head + (f" kept at {check}, GB | XLA reserves, GB |" if check else ""))
+    print("|---|" + "---:|" * (7 if check else 5))
+    for remat in POLICIES:
+        experiment = plain if remat == "none" else build(name, dtype, remat)
+        one, two = kept_bytes(experiment, 1), kept_bytes(experiment, 2)
+        image = two - one
+        flops = operations(experiment, 2) / 2
+        most = int((SHARE * MEMORY - fixed - (one - image)) // image)
+        most = max(most, 0)
+        seconds = max(flops * most / FLOPS, (TRAFFIC * count + 2 * image * most) / BANDWIDTH)
+        rate = most / seconds if most else 0.0
+        cells = [remat, f"{image / 1e6:.1f}", f"{flops / 1e9:.0f}", f"{most}", f"{1e3 * seconds:.0f}"]
+        cells.append(f"{rate:.0f}")
+        if check:
+            estimate = one + (check - 1) * image - (one - image)
+            cells += [f"{estimate / 1e9:.2f}", f"{measured(experiment, check) / 1e9:.2f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print()
+
+
+def main() -> None:
+    """Parse the command line and print a table for every config."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", action="append", metavar="FILE[:VARIANT]")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--check", type=int, metavar="B", help="also compile the step for batch B here")
+    options = parser.parse_args()
+    for name in options.config or CONFIGS:
+        table(name, options.dtype, options.check)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What a network keeps of its forward pass for the gradient, and what it computes again.
+
+Training memory is mostly feature maps kept for the backward pass.  A block that is rematerialised keeps its
+input and little else, and runs again when its gradient is due (Chen et al. 2016, arXiv:1604.06174).  Values
+and gradients are those of the plain block.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax import lax
+
+_PRODUCTS = {lax.dot_general_p, lax.conv_general_dilated_p}
+
+
+def _products(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Keep what convolutions and matrix products return; norms and activations are cheap to repeat."""
+    return primitive in _PRODUCTS
+
+
+# By the name of the field ``remat`` of the networks.  None: keep everything.
+POLICIES: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "products": _products,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def rematerialised(block: type[nn.Module], remat: str, static: tuple[int, ...] = ()) -> Any:
+    """``block`` under one of ``POLICIES``, its parameters under the same names.
+
+    Args:
+      static: positions of arguments of its call that are no arrays; ``self`` is 0.
+    """
+    policy = POLICIES[remat]
+    return block if policy is None else nn.remat(block, policy=policy, static_argnums=static)
