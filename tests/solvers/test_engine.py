@@ -87,6 +87,7 @@ def test_a_corrector_changes_weights_only():
 
 @pytest.mark.parametrize("name", [pytest.param("vp", marks=pytest.mark.slow), "edm"])
 @pytest.mark.parametrize("key", TABLES)
+@pytest.mark.usefixtures("x64")  # one step of Heun's from 80 to 0.002 multiplies rounding by 1e4
 def test_every_number_of_steps_lands_on_a_point(key, name):
     # With one possible clean sample its prediction is exact, and so is the end of every solver.
     sde = {"vp": VP(), "edm": EDM()}[name]
@@ -161,7 +162,9 @@ def test_solvers_of_one_length_share_one_compilation():
 
     draw = jax.jit(draw, static_argnames="program")
     keys = sample_keys(0, jnp.arange(2))
-    solvers = {k: make() for k, make in TABLES.items() if k != "restart" and make().evaluations == 1}
+    solvers = {
+        k: make() for k, make in TABLES.items() if k not in ("restart", "plms") and make().evaluations == 1
+    }
     solvers |= {f"unipc_{p}": SOLVERS["unipc"](order=p) for p in (1, 3)}
     for key, solver in solvers.items():
         results[key] = draw(keys, solver.plan(sde, np.linspace(1, 1e-3, 11)), solver.program)
@@ -422,7 +425,7 @@ def test_grids_have_the_spacing_that_they_promise():
     edm = GRIDS["edm"](EDM())(80.0, 0.0, 18)
     np.testing.assert_allclose(edm[[0, 16, 17, 18]][[0, 2, 3]], [80.0, 0.002, 0.0], rtol=1e-9)
     for make in GRIDS.values():
-        if make is not GRIDS["list"]:
+        if make not in (GRIDS["list"], GRIDS["file"]):
             given = {"sde": EDM()} if "sde" in options(make) else {}
             times = make(**given)(80.0, 0.0 if make is GRIDS["edm"] else 0.01, 5)
             assert len(times) == 6 and np.all(np.diff(times) < 0)

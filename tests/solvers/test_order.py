@@ -82,7 +82,7 @@ SETTINGS = {
     "dpmpp_3m_exact": (NARROW, "log_snr", 160),
     "deis": (DATA, "log_snr", 160),
     "lms": (NARROW, "log_snr", 320),
-    ("lms", "ve"): (NARROW, "log_snr", 640),
+    ("lms", "ve"): (NARROW, "log_snr", 160),
     "lms_3": (DATA, "log_snr", 160),
     "unipc_3": (DATA, "log_snr", 160),
     "unipc_vary": (DATA, "log_snr", 160),
