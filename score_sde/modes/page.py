@@ -40,7 +40,7 @@ class Page:
         """A question, its answer in large letters ("good", "wait" or "bad"), and the reason."""
         self._parts.append(
             f'<div class="answer {html.escape(state)}">{html.escape(question)} <b>{html.escape(answer)}</b>'
-            f"<br>{html.escape(why)}</div>"
+            f"<br>{html.escape(why[:1].upper() + why[1:])}</div>"
         )
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
