@@ -94,11 +94,13 @@ class Comparison:
                     found[f"{key}, {grid}"] = (make(), grid)
         return found
 
-    def errors(self) -> dict[str, dict[str, Any]]:
-        """Distance from a fine solution, of every solver at every budget."""
+    def errors(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """Distance from a fine solution, of every solver, or of those named, at every budget."""
         reference = self.solve(SOLVERS["multistep"](order=3), 400)
         law, table = np.sort(reference.reshape(len(reference), -1), axis=0), {}
         for key, (solver, grid) in self.rows().items():
+            if names and key.partition(",")[0] not in names:
+                continue
             errors, noisy = {}, key in NOISY
             for budget in BUDGETS:
                 steps = steps_for(solver, budget - (key == "plms"))  # whose first step takes one more
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="a trained model; without it, a mixture of Gaussians")
     parser.add_argument("--grid", default="log_snr", choices=["uniform", "quadratic", "log_snr", "karras"])
     parser.add_argument("--samples", type=int, default=256)
+    parser.add_argument("--solvers", nargs="*", default=[], help="only these")
     parser.add_argument("--scored", type=int, default=0, help="samples for scores against the data")
     parser.add_argument("--t_end", type=float, default=1e-3)
     parser.add_argument("--output", type=Path, default=Path("experiments/solvers/results"))
@@ -157,7 +160,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.samples:
         comparison = Comparison(*parts, arguments.grid, arguments.t_end, arguments.samples)
-        write(arguments.output, comparison.errors())
+        write(arguments.output, comparison.errors(arguments.solvers))
     if arguments.workdir and arguments.scored:
         comparison = Comparison(*parts, arguments.grid, arguments.t_end, arguments.scored)
         text = json.dumps(scores(experiment, comparison), indent=1) + "\n"
@@ -174,7 +177,7 @@ def write(output: Path, table: dict) -> None:
     ]
     (output / "errors.md").write_text(head + "".join(rows), encoding="utf-8")
     lines = []
-    for key in SHOWN:
+    for key in (key for key in SHOWN if key in table):
         budgets = [b for b in table[key]["errors"] if b <= 50]
         lines.append(Line(key, np.array(budgets), np.array([table[key]["errors"][b] for b in budgets])))
     title = "Distance from the fine solution, same noise"

@@ -45,7 +45,6 @@ PROCESSES: dict[str, dict[str, Any]] = {
     },
     # Trained at 1000 levels; the other half of the output is a variance, which nothing reads.
     "iDDPMPrecond": {
-        "model": {"out_channels": 6},
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "scaled_noise", "label": "iddpm_index"},
         "loss": {"weight": "noise"},
@@ -163,6 +162,7 @@ def read(saved: Mapping[str, Any]) -> Release:
         )
     model, sections = MODELS[kind], PROCESSES[network.name]
     size, classes = made["img_resolution"], made.get("label_dim", 0)
+    outputs = {"out_channels": 2 * made["img_channels"]} if network.name == "iDDPMPrecond" else {}
     return Release(
         what=f"an EDM snapshot ({network.name} of {kind})",
         rename=model.rename,
@@ -170,7 +170,7 @@ def read(saved: Mapping[str, Any]) -> Release:
         config={
             **sections,  # of which some get more fields
             "data": {"source": "folder", **_augmentation(made), **sections.get("data", {})},
-            "model": {"name": model.name, **sections.get("model", {}), **_fields(made, model)},
+            "model": {"name": model.name, **sections.get("model", {}), **outputs, **_fields(made, model)},
             "sde": sections["sde"] | _range(network, made),
             "sampling": sections["sampling"] | _levels(network),
             "denoiser": sections["denoiser"] | {"sigma_data": float(network.state.get("sigma_data", 0.5))},

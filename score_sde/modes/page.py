@@ -17,7 +17,7 @@ img { image-rendering: pixelated; max-width: 100%; }
 pre { background: #f6f6f6; padding: 1em; overflow: auto; }
 svg { max-width: 100%; height: auto; }
 .answer { border-left: .5em solid #999; background: #f6f6f6; padding: .6em 1em; margin: .6em 0; }
-.answer b { display: block; }
+.answer b { font-size: 150%; }
 .good { border-color: #2e8b57; } .wait { border-color: #d0a000; } .bad { border-color: #b00020; }
 """
 
@@ -36,11 +36,11 @@ class Page:
         """Plain text."""
         self._parts.append(f"<p>{html.escape(text)}</p>")
 
-    def answer(self, question: str, text: str, state: str) -> None:
-        """A question and its answer, marked as "good", "wait" or "bad"."""
+    def answer(self, question: str, answer: str, why: str, state: str) -> None:
+        """A question, its answer in large letters ("good", "wait" or "bad"), and the reason."""
         self._parts.append(
-            f'<div class="answer {html.escape(state)}"><b>{html.escape(question)}</b>'
-            f"{html.escape(text)}</div>"
+            f'<div class="answer {html.escape(state)}">{html.escape(question)} <b>{html.escape(answer)}</b>'
+            f"<br>{html.escape(why)}</div>"
         )
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

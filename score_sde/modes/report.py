@@ -31,7 +31,7 @@ def report(options: Options) -> int:
     page = Page(f"{options.workdir.name}: {options.config.model.name}, {options.config.sde.name} process")
     lines = read_log(options.workdir)
     _answer(page, options, lines)
-    _training(page, options.workdir, lines)
+    _training(page, options.workdir, options.config.loss.weight, lines)
     _levels(page, options.workdir, lines)
     _samples(page, options.workdir)
     _scores(page, options.workdir)
@@ -64,17 +64,17 @@ def _answer(page: Page, options: Options, lines: list[dict[str, Any]]) -> None:
     results = [result for _, result in _results(options.workdir)]
     best = read_best(options.workdir / BEST)
     verdict = judge(lines, options.config.training.steps, saved, best, results)
-    page.answer("Is it training?", verdict.training, verdict.state)
-    page.answer("Which checkpoint?", verdict.checkpoint, "good" if best or results else "wait")
+    page.answer("Is it training?", verdict.trains, verdict.why, verdict.state)
+    page.answer("Which checkpoint?", verdict.step, verdict.by, "good" if best or results else "wait")
     if verdict.warnings:
-        page.answer("Warnings during training", "; ".join(verdict.warnings), "bad")
+        page.answer("Warnings?", str(len(verdict.warnings)), "; ".join(verdict.warnings), "bad")
 
 
-def _training(page: Page, workdir: Path, lines: list[dict[str, Any]]) -> None:
+def _training(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]]) -> None:
     page.heading("Training")
     curves = []
     for key, name in (
-        ("loss", "training loss"),
+        ("loss", f"training loss, weighted by {weight!r}"),
         ("held_out_loss", "held-out loss of the average"),
         ("held_out_loss_raw", "held-out loss without averaging"),
     ):

@@ -18,14 +18,16 @@ class Verdict(NamedTuple):
 
     Attributes:
       state: "good", "wait" (too early to say) or "bad".
-      training: whether it is training.
-      checkpoint: which one to use.
+      trains, why: whether it is training, in a word, and why.
+      step, by: which checkpoint to use, and by what.
       warnings: what was warned of during training.
     """
 
     state: str
-    training: str
-    checkpoint: str
+    trains: str
+    why: str
+    step: str
+    by: str
     warnings: list[str]
 
 
@@ -44,28 +46,29 @@ def judge(
     watch = Watch(steps)
     for line in lines:
         watch.see(line["step"], line)
-    state, training = _training(lines, steps, watch)
+    state, why = _training(lines, steps, watch)
+    trains = {"good": "Yes", "wait": "Too early to say", "bad": "No"}[state]
     warned = [f"step {line['step']}: {line['warning']}" for line in lines if "warning" in line]
-    return Verdict(state, training, _checkpoint(saved, best, results), warned)
+    return Verdict(state, trains, why, *_checkpoint(saved, best, results), warned)
 
 
 def _training(lines: Sequence[Line], steps: int, watch: Watch) -> tuple[str, str]:
     done = max((line["step"] for line in lines), default=0)
     if not done:
-        return "wait", "Nothing has been logged yet."
+        return "wait", "nothing has been logged yet."
     where = "It has made all" if done >= steps else f"It is at step {done} of"
     where += f" {steps} steps." if done >= steps else f" {steps}."
     wrong = [alarm.text for alarm in watch.standing]
     if wrong:
-        return "bad", f"No. {'; '.join(wrong)[:1].upper()}{'; '.join(wrong)[1:]}. {where}"
+        return "bad", f"{'; '.join(wrong)}. {where}"
     looks = [(line["step"], float(line["held_out_loss"])) for line in lines if "held_out_loss" in line]
     if len(looks) < 2:
-        return "wait", f"Too early to say: the held-out loss was measured {len(looks)} times. {where}"
+        return "wait", f"the held-out loss was measured {len(looks)} times. {where}"
     (first_step, first), (last_step, last) = looks[0], looks[-1]
     if last >= first:
         return (
             "bad",
-            f"No: the held-out loss has not fallen: {first:.4g} at step {first_step}, {last:.4g} at step "
+            f"the held-out loss has not fallen: {first:.4g} at step {first_step}, {last:.4g} at step "
             f"{last_step}. {where}",
         )
     before = [loss for step, loss in looks[:-1] if step <= _LATE * last_step] or [first]
@@ -77,22 +80,24 @@ def _training(lines: Sequence[Line], steps: int, watch: Watch) -> tuple[str, str
     )
     return (
         "good",
-        f"Yes: the held-out loss has fallen from {first:.4g} at step {first_step} to {last:.4g} at step "
+        f"the held-out loss has fallen from {first:.4g} at step {first_step} to {last:.4g} at step "
         f"{last_step}. {outlook} {where}",
     )
 
 
-def _checkpoint(saved: Sequence[int], best: Record | None, results: Sequence[Line]) -> str:
-    said = [_by_samples(result) for result in results if len(result["rows"]) > 1]
+def _checkpoint(saved: Sequence[int], best: Record | None, results: Sequence[Line]) -> tuple[str, str]:
+    said = [(result["best_step"], _by_samples(result)) for result in results if len(result["rows"]) > 1]
     if best is not None:
         name = best.metric.replace("_", " ")
-        said.append(f"{best.step} by {name} ({best.value:.4g}), kept by training: --best takes it.")
+        said.append(
+            (best.step, f"{best.step} by {name} ({best.value:.4g}), kept by training: --best takes it.")
+        )
     if said:
-        return " ".join(said)
+        return str(said[0][0]), " ".join(text for _, text in said)
     if not saved:
-        return "There is none yet."
-    return (
-        f"{saved[-1]}, the newest of {len(saved)}: nothing has been measured that tells them apart. "
+        return "None", "there is none yet."
+    return str(saved[-1]), (
+        f"the newest of {len(saved)}: nothing has been measured that tells them apart. "
         "--mode=evaluate --num_samples=N --all_checkpoints scores them all."
     )
 

@@ -58,6 +58,8 @@ def arguments(shape: tuple[int, ...], noise_shape: tuple[int, ...], divisor: int
 
 def conditions(net: Any, cond: Mapping[str, Any] | None, batch: tuple[int, ...]) -> list[Requirement]:
     """``cond`` of a network with ``num_classes`` and perhaps ``augment_dim``; see ``Net``."""
+    if cond is not None and not isinstance(cond, Mapping):
+        return [("cond", type(cond).__name__, "None, or arrays by name", False)]
     shapes = {key: tuple(value.shape) for key, value in (cond or {}).items()}
     classes, width = net.num_classes, getattr(net, "augment_dim", 0)
     rows: list[Requirement] = [("num_classes", classes, "zero or positive", classes >= 0)]

@@ -31,18 +31,20 @@ def result(best, *values, error=0.1, metric="cfd"):
 def test_a_run_that_still_improves_is_told_from_one_that_is_done():
     still = judge(looks(0.9, 0.5, 0.4, 0.3, 0.2, 0.1), 1000, [600], None, [])
     assert still.state == "good"
+    assert still.trains == "Yes"
     assert still.training.startswith(
         "Yes: the held-out loss has fallen from 0.9 at step 100 to 0.1 at step 600"
     )
-    assert "fell by 66.7%: more steps would still help. It is at step 600 of 1000." in still.training
+    assert "fell by 66.7%: more steps would still help. It is at step 600 of 1000." in still.why
     done = judge(looks(0.9, 0.5, 0.2, 0.1, 0.1, 0.0995), 600, [600], None, [])
-    assert "changed by -0.5%: more steps would help little. It has made all 600 steps." in done.training
+    assert "changed by -0.5%: more steps would help little. It has made all 600 steps." in done.why
 
 
 def test_a_run_that_does_not_train_is_told():
-    assert judge(looks(0.5, 0.52), 1000, [], None, []).training.startswith("No: the held-out loss has not")
+    assert judge(looks(0.5, 0.52), 1000, [], None, []).why.startswith("the held-out loss has not fallen")
     worse = judge(looks(0.5, 0.2, 0.3, 0.4), 1000, [], None, [])
     assert worse.state == "bad"
+    assert worse.trains == "No"
     assert worse.training.startswith(
         "No. The held-out loss of the average has grown to 0.4 from 0.2 at step 200"
     )
@@ -53,18 +55,22 @@ def test_a_run_that_does_not_train_is_told():
     )
     assert warned.warnings == ["step 21: training has diverged: words"]
     assert judge([], 1000, [], None, []).state == "wait"
-    assert "measured 1 times" in judge(looks(0.5), 1000, [], None, []).training
+    assert "measured 1 times" in judge(looks(0.5), 1000, [], None, []).why
 
 
 def test_the_checkpoint_is_named_with_those_that_are_as_good():
     best = Record(300, "held_out_loss", 0.25)
-    both = judge([], 400, [300, 400], best, [result(300, 9.0, 4.0, 1.0, 1.2)]).checkpoint
+    both = judge([], 400, [300, 400], best, [result(300, 9.0, 4.0, 1.0, 1.2)]).by
     assert both.startswith("300 by cfd of 500 samples (1 +- 0.1; within two error bars of it: 400).")
     assert "300 by held out loss (0.25), kept by training" in both
-    clear = judge([], 400, [300, 400], None, [result(300, 9.0, 4.0, 1.0, 1.3)]).checkpoint
+    clear = judge([], 400, [300, 400], None, [result(300, 9.0, 4.0, 1.0, 1.3)]).by
     assert clear == "300 by cfd of 500 samples (1 +- 0.1)."  # 0.3 is more than 2 sqrt(2) 0.1
-    assert "400, the newest of 2" in judge([], 400, [300, 400], None, [result(400, 1.0)]).checkpoint
-    assert judge([], 400, [], None, []).checkpoint == "There is none yet."
+    newest = judge([], 400, [300, 400], None, [result(400, 1.0)])
+    assert newest.step == "400"
+    assert "the newest of 2: nothing has been measured" in newest.by
+    assert judge([], 400, [], None, []).step == "None"
+    # Samples count for more than the loss.
+    assert judge([], 400, [300, 400], best, [result(200, 9.0, 1.0, 4.0)]).step == "200"
 
 
 # --- in a browser ----------------------------------------------------------------------------------
@@ -93,7 +99,7 @@ def rendered(path, *flags):
 @pytest.mark.browser
 def test_the_page_is_shown_by_a_browser(tmp_path):
     page = Page("a run")
-    page.answer("Is it training?", "Yes & <no>", "good")
+    page.answer("Is it training?", "Yes & <no>", "because", "good")
     page.heading("Curves")
     steps = np.arange(1.0, 9.0)
     page.svg(Chart("Loss", "step", "loss", (Line("a", steps, 1 / steps),), log=True).svg())

@@ -58,9 +58,8 @@ def test_snapshots_of_edm(tag, tmp_path, fixture):
     made = {k: v for k, v in recipe["kwargs"].items() if k not in ("img_resolution", "img_channels")}
     inner = {name.removeprefix("model."): array for name, array in tensors(tag).items()}
     value = snapshot(inner, precond=recipe["precond"], **made, img_channels=3)
-    network = value["ema"]
     if recipe["precond"] == "iDDPMPrecond":
-        network._buffers["u"] = Tensor.of(iddpm_levels().astype(np.float32))
+        value["ema"].meta["state"]["_buffers"]["u"] = Tensor.of(iddpm_levels().astype(np.float32))
     path = tmp_path / "snapshot.pkl"
     path.write_bytes(plain_bytes(value, STUBS | CLASSES))
     e, params = opened(path, tmp_path, *EDM[tag])

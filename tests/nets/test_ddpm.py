@@ -120,5 +120,8 @@ def test_fields_are_checked(options, message):
 
 
 def test_a_condition_is_refused():
-    with pytest.raises(ValueError, match="cond=.*: must be None"):
-        tiny()({}, jnp.zeros((2, *SHAPE)), 0.0, jnp.zeros(2, jnp.int32))
+    labels = jnp.zeros(2, jnp.int32)
+    with pytest.raises(ValueError, match="cond=.*: must be None, or arrays by name"):
+        tiny()({}, jnp.zeros((2, *SHAPE)), 0.0, labels)
+    with pytest.raises(ValueError, match="num_classes=0: must be positive when labels are given"):
+        tiny()({}, jnp.zeros((2, *SHAPE)), 0.0, {"label": labels})
