@@ -135,7 +135,7 @@ def integrate_on(field: Field, y0: State, times: Array, *, method: str, every: i
         y, _ = jax.lax.scan(step, y, ends)
         return y, y
 
-    ends = tuple(part.reshape(-1, every) for part in (times[:-1], times[1:]))
+    ends = times[:-1].reshape(-1, every), times[1:].reshape(-1, every)
     y, path = jax.lax.scan(stretch, y0, ends)
     path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), y0, path)
     evaluations = len(tableau.c) * (times.shape[0] - 1)

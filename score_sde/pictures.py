@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+Picture = Image.Image
+
 _SMALL = 96  # grids of pictures below this side are magnified, so that a person sees them
 
 
-def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
+def grid(images: np.ndarray, columns: int | None = None) -> Picture:
     """Tile uint8 images ``(N, H, W, 1 | 3 | 4)`` with a one-pixel border, small ones magnified."""
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -24,7 +26,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> Image.Image:
     return picture(canvas)
 
 
-def picture(image: np.ndarray) -> Image.Image:
+def picture(image: np.ndarray) -> Picture:
     """One uint8 image ``(H, W, 1 | 3 | 4)``.
 
     Raises:

@@ -28,7 +28,8 @@ def encode(options: Options) -> int:
     result["label"] = np.asarray(coder.told(labels_of(inputs)))  # type: ignore[arg-type]
     report = {"step": coder.step, "source": inputs.name, **_summary(result), **about(coder)}
     if is_chief():
-        np.savez(output, **{name: result[name] for name in _NAMES})
+        arrays: dict[str, Any] = {name: result[name] for name in _NAMES}
+        np.savez(output, **arrays)
         write_report(output.with_suffix(".json"), report)
         if drawable(experiment.spec):
             strip(experiment, inputs, result).save(output.with_suffix(".png"))

@@ -165,7 +165,7 @@ def _pick(word: str, inputs: Inputs, data: Any) -> tuple[int, np.ndarray, int]:
     if not path.is_file():
         raise ConfigError(f"{where}: neither a file nor a number of an example from 0 to {len(inputs) - 1}")
     try:
-        image = images.fit(images.load(str(path), spec.shape[2]), spec.shape[:2], data.resize)
+        image = images.fit(images.load(str(path), spec.shape[2]), (spec.shape[0], spec.shape[1]), data.resize)
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ConfigError(f"{where}: cannot be used: {error}") from error
     return -1, to_levels(image[None], 256, spec)[0], -1

@@ -90,7 +90,7 @@ def outliers(options: Options) -> int:
     _say_table(report, names)
     if is_chief():
         write_report(output.with_suffix(".json"), report)
-        everything = {"train": nats["train"], "held-out": inside.nats}
+        everything: dict[str, Any] = {"train": nats["train"], "held-out": inside.nats}
         everything |= {name: one.nats for name, one in measured.items()}
         np.savez(output.with_suffix(".npz"), **everything)
         _chart(everything, spec).write_png(output)
@@ -211,7 +211,8 @@ def _chart(everything: dict[str, np.ndarray], spec: Spec) -> Chart:
     size = math.prod(spec.shape)
     values = {name: nats / size for name, nats in everything.items()}
     joined = np.concatenate(list(values.values()))
-    edges = np.linspace(*np.percentile(joined, [0.5, 99.5]), 41)
+    low, high = np.percentile(joined, [0.5, 99.5]).tolist()
+    edges = np.linspace(low, high, 41)
     lines = [
         Line(name, 0.5 * (edges[1:] + edges[:-1]), np.histogram(v, edges)[0] / len(v))
         for name, v in values.items()

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from score_sde import pictures
 from score_sde.arrays import normal_per_sample
@@ -20,7 +19,7 @@ _STRIP = (4, 8)  # examples and noise levels
 _SOLVER, _EVALUATIONS, _COLUMNS = "dpmpp_2m", (5, 10, 20, 40), 8
 
 
-def denoising(experiment: Experiment, params: Any, source: Source) -> tuple[Image.Image, str]:
+def denoising(experiment: Experiment, params: Any, source: Source) -> tuple[pictures.Picture, str]:
     """Held-out examples at growing noise, what the model makes of them, and a caption."""
     count, levels = _STRIP
     count = min(count, len(source))
@@ -50,7 +49,7 @@ def denoising(experiment: Experiment, params: Any, source: Source) -> tuple[Imag
     return pictures.grid(tiles, columns=levels + 1), caption
 
 
-def by_evaluations(experiment: Experiment, params: Any) -> tuple[Image.Image, str]:
+def by_evaluations(experiment: Experiment, params: Any) -> tuple[pictures.Picture, str]:
     """The same noise made into samples with few and with many network evaluations, a row each; a caption.
 
     Raises:

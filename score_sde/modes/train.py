@@ -1,7 +1,7 @@
 """``--mode=train``."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 
@@ -109,7 +109,8 @@ def train(options: Options) -> int:
 class NoLog:
     """The log of a process that keeps none."""
 
-    lines: ClassVar[list[dict[str, Any]]] = []
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
 
     def __enter__(self) -> "NoLog":
         return self

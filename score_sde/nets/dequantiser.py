@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.nets import layers
+from score_sde.nets.initial import draw
 
 
 class _Couplings(nn.Module):
@@ -55,9 +56,7 @@ class CouplingNet:
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
         """Fresh parameters for examples of ``shape``, ``(*S, C)``; the first flow is the identity."""
         x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return layers.draw(
-            key, jax.eval_shape(_Couplings(self.width, self.couplings).init, key, x, x)["params"]
-        )
+        return draw(key, jax.eval_shape(_Couplings(self.width, self.couplings).init, key, x, x)["params"])
 
     def __call__(self, params: Mapping[str, Any], x: Array, seen: Array, index: int) -> tuple[Array, Array]:
         """Shift and log-scale of coupling ``index``.

@@ -207,11 +207,11 @@ class InceptionV3(nn.Module):
             ("branch3x3dbl_3", 96, (3, 3)),
         )
         x = Reduction(((("branch3x3", 384, (3, 3)),), double), name="Mixed_6a")(x)
-        for letter, width in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
+        for letter, width in (("b", 128), ("c", 160), ("d", 160)):
             x = _block_c(width, f"Mixed_6{letter}")(x)
-            if letter == "d":  # "mixed_6" of the released graph; its first branch is "mixed_6/conv"
-                spatial = x[..., :7].reshape(len(x), -1)
-        mixed_6 = x
+        # That was "mixed_6" of the released graph; its first branch is "mixed_6/conv".
+        spatial = x[..., :7].reshape(len(x), -1)
+        mixed_6 = x = _block_c(192, "Mixed_6e")(x)
         single = (("branch3x3_1", 192, (1, 1)), ("branch3x3_2", 320, (3, 3)))
         seven = (
             ("branch7x7x3_1", 192, (1, 1)),
