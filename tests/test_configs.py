@@ -60,7 +60,14 @@ class Random:
         return {"x": x[indices], "label": np.zeros(len(indices), np.int32)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+QUICK = ("vp_digits", "edm_digits")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path.stem in QUICK else pytest.mark.slow) for path in FILES],
+    ids=lambda p: p.stem,
+)
 def test_every_config_trains_two_shrunk_steps(path):
     config = load_file(str(path))
     width = 32 if config.model.name == "ddpm" else 8  # it normalises in 32 groups

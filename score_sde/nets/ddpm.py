@@ -1,7 +1,7 @@
 """The U-Net of DDPM: Ho et al. 2020 (arXiv:2006.11239), appendix B."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -118,7 +118,8 @@ class DDPM(nn.Module):
 
         h = skips[-1]
         h = self._block(h.shape[-1], "mid_block_0")(h, time, train)
-        h = self._attention("mid_attention")(h)
+        # With scale_shift the library diffusers leaves the norm out here; nothing else has scale_shift.
+        h = self._attention("mid_attention", None if self.scale_shift else self._norm)(h)
         h = self._block(h.shape[-1], "mid_block_1")(h, time, train)
 
         for level in reversed(range(top + 1)):
@@ -171,14 +172,14 @@ class DDPM(nn.Module):
 
     def _attend(self, h: Array, name: str) -> Array:
         """Attention, where the resolution is one of those listed."""
-        return self._attention(name)(h) if h.shape[1] in self.attn_resolutions else h
+        return self._attention(name, self._norm)(h) if h.shape[1] in self.attn_resolutions else h
 
-    def _attention(self, name: str) -> layers.Attention:
+    def _attention(self, name: str, norm: Callable[..., nn.Module] | None) -> layers.Attention:
         return rematerialised(layers.Attention, self.remat)(
             skip_rescale=False,
             dtype=self.dtype,
             head_channels=self.attention_head_dim,
-            norm=self._norm,
+            norm=norm,
             name=name,
         )
 

@@ -140,7 +140,7 @@ class Attention(nn.Module):
     skip_rescale: bool = True
     dtype: str = "float32"
     head_channels: int = 0  # of each head; 0: there is one
-    norm: Callable[..., nn.Module] = GroupNorm
+    norm: Callable[..., nn.Module] | None = GroupNorm  # None: there is none
     law: Law = averaged
     scale: float = 0.1  # of query, key and value at the start
 
@@ -148,7 +148,8 @@ class Attention(nn.Module):
     def __call__(self, x: Array) -> Array:
         channels = x.shape[-1]
         heads = max(1, channels // self.head_channels) if self.head_channels else 1
-        h = self.norm(name="norm")(x).reshape(x.shape[0], -1, channels)
+        h = x if self.norm is None else self.norm(name="norm")(x)
+        h = h.reshape(x.shape[0], -1, channels)
         dense = functools.partial(Dense, channels, dtype=self.dtype, law=self.law)
         query, key, value = (
             dense(self.scale, name=name)(h).reshape(*h.shape[:2], heads, -1)

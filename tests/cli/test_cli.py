@@ -121,13 +121,17 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
     files = sorted((tmp_path / "folder").glob("*.png"))
     assert len(files) == 5
     np.testing.assert_array_equal(np.asarray(Image.open(files[3])), samples[3, ..., 0])
+    # Without a last denoising the last state is the sample.
     states = ("--config.sampling.keep_every_steps=2", "--config.sampling.steps=4")
+    states += ("--config.sampling.denoise=False", f"--output={trained / 'samples' / 'samples.npz'}")
     assert run("--mode=sample", f"--workdir={trained}", "--num_samples=3", *states) == 0
-    assert (trained / "samples" / "samples.png").exists()
     assert (trained / "samples" / "samples_states.png").exists()
     with np.load(trained / "samples" / "samples_states.npz") as file:
         assert file["states"].shape == (3, 2, 8, 8, 1)
-        assert np.std(file["states"][:, 0]) > np.std(file["states"][:, 1])  # less noise
+        np.testing.assert_array_equal(file["every_steps"], 2)
+        last = np.clip(np.floor((file["states"][:, -1] + 1) / 2 * 17), 0, 16)
+    with np.load(trained / "samples" / "samples.npz") as file:
+        np.testing.assert_array_equal(file["samples"], np.round(last * 255 / 16))
 
 
 def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):

@@ -377,9 +377,9 @@ def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):
             state = TrainState(jnp.asarray(step), trees(0.0), trees(value), {"m": jnp.zeros(1)})
             checkpoints.save(step, state)
         checkpoints.wait()
-    config = ConfigDict({"ema": {"name": "power", "sigma_rel": 0.1}})
+    config = ConfigDict({"ema": {"name": "power", "sigma_rel": 0.1}, "sde": {"name": "vp"}})
     options = Options("sample", tmp_path, config, {}, sigma_rel=0.2)
-    experiment = SimpleNamespace(init=lambda key: trees(0.0))
+    experiment = SimpleNamespace(init=lambda key: trees(0.0), network=lambda params: params)
     for step, values in ((None, [1, 3, 4]), (20, [1, 3])):
         used = [10, 20, 30][: len(values)]
         last, _, params = restore_average(dataclasses.replace(options, step=step), experiment)
