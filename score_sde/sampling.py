@@ -132,7 +132,8 @@ def _over_devices(draw: Draw, mesh: Mesh, couples_batch: bool) -> Draw:
             check_vma=False,
         )
     whole, split = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(draw, in_shardings=(whole, whole, split, split), out_shardings=split)
+    # Parameters lie as they lie: whole, or in pieces while such a model is trained.
+    return jax.jit(draw, in_shardings=(None, whole, split, split), out_shardings=split)
 
 
 def generate(
