@@ -105,10 +105,11 @@ class Stepped:
         """
         with jax.ensure_compile_time_eval():  # on the host, also while a caller is being traced
             times = self.grid(max(start, end), min(start, end), self.steps)
-            plan = self.solver.plan(sde, times if start > end else times[::-1])
-        if np.any(plan.rows.rows.noise_gain != 0) or plan.rows.start.noise_gain != 0:
-            raise ValueError("the solver draws noise; a code needs a deterministic one, such as 'ddim'")
-        return plan
+            plan = self.solver.plan(sde, times)
+            # Asked of the way to the data: walked backwards, a noise of negative variance is no number.
+            if np.any(plan.rows.rows.noise_gain != 0) or plan.rows.start.noise_gain != 0:
+                raise ValueError("the solver draws noise; a code needs a deterministic one, such as 'ddim'")
+            return plan if start > end else self.solver.plan(sde, times[::-1])
 
     def __call__(self, denoise: Denoise, sde: SDE, x: Array, start: float, end: float) -> Carried:
         plan = self.plan(sde, start, end)
