@@ -39,6 +39,9 @@ class Carried(NamedTuple):
 
 Transport = Callable[[Denoise, SDE, Array, float, float], Carried]  # (denoise, sde, x, start, end)
 
+_SHARE = 0.1  # of the tolerance, that one step may spend: errors add up, and the estimate is blind at times
+_FINEST = 1e-6  # a step's tolerance that float32 still resolves
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptive:
@@ -46,6 +49,10 @@ class Adaptive:
 
     The variable is the log signal-to-noise ratio, in which the path is smooth where data begin; in time, for
     VP, it starts there like a square root.
+
+    The integrator bounds the error of single steps, which add up and grow along the path, and which its
+    estimate misses now and then where there are few dimensions: it is asked for a tenth of the tolerances,
+    though for no less than 1e-6 unless they themselves are less.
 
     Attributes:
       rtol, atol: tolerances on the root mean square over the dimensions of one example.
@@ -72,7 +79,8 @@ class Adaptive:
             slope = jax.jvp(sde.log_snr, (t,), (jnp.ones_like(t),))[1]
             return velocity_from(sde, denoise(x, t), x, t) / expand(slope, x)
 
-        accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
+        rtol, atol = (max(_SHARE * bound, min(bound, _FINEST)) for bound in (self.rtol, self.atol))
+        accuracy = ode.Accuracy(rtol, atol, self.max_steps, self.method)
         ends = sde.log_snr(jnp.asarray([start, end], x.dtype))
         solution = ode.integrate_each(field, x, ends[0], ends[1], accuracy)
         return Carried(solution.y, solution.evaluations)
@@ -105,10 +113,11 @@ class Stepped:
         """
         with jax.ensure_compile_time_eval():  # on the host, also while a caller is being traced
             times = self.grid(max(start, end), min(start, end), self.steps)
-            plan = self.solver.plan(sde, times if start > end else times[::-1])
-        if np.any(plan.rows.rows.noise_gain != 0) or plan.rows.start.noise_gain != 0:
-            raise ValueError("the solver draws noise; a code needs a deterministic one, such as 'ddim'")
-        return plan
+            plan = self.solver.plan(sde, times)
+            # Asked of the way to the data: walked backwards, a noise of negative variance is no number.
+            if np.any(plan.rows.rows.noise_gain != 0) or plan.rows.start.noise_gain != 0:
+                raise ValueError("the solver draws noise; a code needs a deterministic one, such as 'ddim'")
+            return plan if start > end else self.solver.plan(sde, times[::-1])
 
     def __call__(self, denoise: Denoise, sde: SDE, x: Array, start: float, end: float) -> Carried:
         plan = self.plan(sde, start, end)
@@ -189,9 +198,8 @@ def slerp(a: Array, b: Array, weight: Array) -> Array:
     """Between codes along the great circle (Shoemake 1985; White 2016, arXiv:1609.04468).
 
     Directions turn at constant speed and lengths go over linearly, so that codes of one length stay on their
-    sphere; a straight line would pass through the middle, where no code of an image lies.  Nearly parallel
-    codes are joined by the line.  Opposite codes have no shortest way: the result is of their length, in a
-    direction that rounding chooses.
+    sphere; a straight line would leave it.  Nearly parallel codes are joined by the line.  Opposite codes
+    have no shortest way: the result is of their length, in a direction that rounding chooses.
 
     Args:
       a, b: ``(B, *D)``.
@@ -233,7 +241,7 @@ def interpolate(a: Array, b: Array, frames: int) -> Array:
 def temper(code: Array, temperature: Array | float) -> Array:
     """Codes of a cooler (below 1) or hotter prior: scaled by ``temperature`` (arXiv:2011.13456, D.3).
 
-    Cool codes decode to plainer, more typical images; at 0 all decode to one.
+    Of a normal law it is the spread that is scaled; at 0 all codes of a label decode to one example.
 
     Args:
       temperature: ``()`` or ``(B,)``, the factor on the standard deviation.

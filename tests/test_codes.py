@@ -33,23 +33,26 @@ def test_decoding_returns_what_was_encoded(name):
     sde, data = SDES[name], Mixture(np.array([[0.7, 0.0], [-0.4, 0.6]]), 0.25)
     x = jax.random.uniform(jax.random.key(1), (32, 2), minval=-1, maxval=1)
     trip = jax.jit(lambda x: round_trip(data.denoise(sde), sde, x, Adaptive()))(x)
-    assert float(trip.largest.max()) < 1e-3
+    assert float(trip.rms.max()) < float(trip.largest.max()) < 1e-3
     np.testing.assert_allclose(trip.rms, np.sqrt(np.mean((trip.back - x) ** 2, axis=1)), rtol=1e-5)
     assert float(np.abs(trip.code - x).max()) > 0.1  # it went somewhere
 
 
-def test_the_round_trip_error_falls_with_the_tolerance_and_with_the_steps():
+def error(transport):
+    """Mean round-trip error of a mixture."""
     sde, data = VP(), Mixture(np.array([[0.7, 0.0], [-0.4, 0.6]]), 0.25)
     x = jax.random.uniform(jax.random.key(1), (32, 2), minval=-1, maxval=1)
+    trip = jax.jit(lambda x: round_trip(data.denoise(sde), sde, x, transport, t_min=1e-3).rms)
+    return float(trip(x).mean())
 
-    def error(transport):
-        return float(
-            jax.jit(lambda x: round_trip(data.denoise(sde), sde, x, transport, t_min=1e-3).rms)(x).mean()
-        )
 
-    assert error(Adaptive(rtol=1e-6, atol=1e-6)) < 0.1 * error(Adaptive(rtol=1e-3, atol=1e-3))
-    ddim = [error(make("ddim", steps)) for steps in (20, 80)]
-    assert ddim[1] < ddim[0] / 3  # first order: a quarter
+@pytest.mark.slow
+def test_the_round_trip_error_falls_with_the_tolerance():
+    assert error(Adaptive(rtol=1e-5, atol=1e-5)) < 0.1 * error(Adaptive(rtol=1e-3, atol=1e-3))
+
+
+def test_the_round_trip_error_falls_with_the_steps():
+    assert error(make("ddim", 80)) < error(make("ddim", 20)) / 3  # first order: a quarter
 
 
 def make(name, steps, **options):

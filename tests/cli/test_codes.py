@@ -15,8 +15,9 @@ LOOSE = ("--config.codes.rtol=1e-3", "--config.codes.atol=1e-3", "--config.codes
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
+    """Hardly trained, predicting as EDM does: nearly the flow of N(0, I / 4), which is well conditioned."""
     workdir = tmp_path_factory.mktemp("run")
-    assert train(workdir) == 0
+    assert train(workdir, "--config.denoiser.prediction=edm") == 0
     return workdir
 
 
@@ -63,7 +64,7 @@ def test_search_of_a_folder_finds_the_picture_itself_and_measures_accuracy(train
     assert "share of the nearest with the same label" in capsys.readouterr().out
 
 
-def test_encode_decode_and_interpolate(trained, tmp_path):
+def test_codes_decode_to_the_very_levels(trained, tmp_path):
     output = tmp_path / "codes.npz"
     words = (f"--workdir={trained}", *LOOSE)
     assert run("--mode=encode", *words, f"--output={output}", "--config.codes.num_examples=18") == 0
@@ -78,10 +79,7 @@ def test_encode_decode_and_interpolate(trained, tmp_path):
     assert Image.open(tmp_path / "codes.png").size[0] > 12 * 8
 
     # a level is 2 / 17 wide, so that codes at this tolerance decode to the very levels
-    assert run("--mode=decode", *words, f"--samples={output}", f"--output={tmp_path / 'back.npz'}") == 0
-    with np.load(tmp_path / "back.npz") as file:
-        want = np.rint(held_out["x"] * (255 / 16)).astype(np.uint8)
-        assert np.mean(file["samples"] == want) > 0.99
+    want = np.rint(held_out["x"] * (255 / 16)).astype(np.uint8)
     several = ("--config.codes.temperature=(0.0,1.0)", f"--output={tmp_path / 'cool.npz'}")
     assert run("--mode=decode", *words, f"--samples={output}", *several) == 0
     with np.load(tmp_path / "cool.npz") as file:
@@ -90,9 +88,12 @@ def test_encode_decode_and_interpolate(trained, tmp_path):
     assert np.all(x[temperature == 0] == x[0])  # one code, one picture
     assert np.mean(x[temperature == 1] == want) > 0.99
 
+
+@pytest.mark.slow
+def test_a_strip_begins_and_ends_with_the_examples(trained, tmp_path):
     strip = tmp_path / "way.png"
-    words = ("--mode=interpolate", *words, f"--output={strip}", "--images=3,7", "--config.codes.frames=5")
-    assert run(*words) == 0
+    words = ("--mode=interpolate", f"--workdir={trained}", *LOOSE, f"--output={strip}")
+    assert run(*words, "--images=3,7", "--config.codes.frames=5") == 0
     picture = np.asarray(Image.open(strip))
     zoom = (picture.shape[1] - 1) // 7 - 1  # seven columns with a line between
     columns = [picture[1 : 1 + zoom, 1 + i * (zoom + 1) :][:, :zoom] for i in range(7)]
@@ -101,15 +102,24 @@ def test_encode_decode_and_interpolate(trained, tmp_path):
     assert np.any(columns[0] != columns[-1])
 
 
-def test_outliers_of_a_folder_and_of_data_made_foreign(trained, folder):
+def test_outliers_of_data_made_foreign(trained):
     words = ("--mode=outliers", f"--workdir={trained}", "--config.outliers.num_examples=20")
     assert run(*words, "--config.outliers.foreign=('constant','noise')") == 0
     result = report(trained / "outliers.json")
     assert set(result["sets"]) == {"constant", "noise"}
-    assert result["sets"]["noise"]["auroc"]["likelihood"]["value"] > 0.6
     with np.load(trained / "outliers.npz") as file:
         assert result["typical_nats"] == pytest.approx(file["train"].mean())
-        assert len(file["held-out"]) == 20
+        inside, noise = file["held-out"], file["noise"]
+    assert len(inside) == 20
+    # The density of this model falls with the distance from grey, and noise lies nearer than black and white.
+    area = result["sets"]["noise"]["auroc"]["likelihood"]["value"]
+    assert area == pytest.approx(np.mean(noise[:, None] < inside[None]))
+    assert area < 0.2
+
+
+@pytest.mark.slow
+def test_outliers_of_a_folder(trained, folder):
+    words = ("--mode=outliers", f"--workdir={trained}", "--config.outliers.num_examples=20")
     assert run(*words, f"--samples={folder}") == 0
     result = report(trained / "outliers.json")
     (measured,) = result["sets"].values()

@@ -32,9 +32,7 @@ def test_a_run_that_still_improves_is_told_from_one_that_is_done():
     still = judge(looks(0.9, 0.5, 0.4, 0.3, 0.2, 0.1), 1000, [600], None, [])
     assert still.state == "good"
     assert still.trains == "Yes"
-    assert still.training.startswith(
-        "Yes: the held-out loss has fallen from 0.9 at step 100 to 0.1 at step 600"
-    )
+    assert still.why.startswith("the held-out loss has fallen from 0.9 at step 100 to 0.1 at step 600")
     assert "fell by 66.7%: more steps would still help. It is at step 600 of 1000." in still.why
     done = judge(looks(0.9, 0.5, 0.2, 0.1, 0.1, 0.0995), 600, [600], None, [])
     assert "changed by -0.5%: more steps would help little. It has made all 600 steps." in done.why
@@ -45,14 +43,11 @@ def test_a_run_that_does_not_train_is_told():
     worse = judge(looks(0.5, 0.2, 0.3, 0.4), 1000, [], None, [])
     assert worse.state == "bad"
     assert worse.trains == "No"
-    assert worse.training.startswith(
-        "No. The held-out loss of the average has grown to 0.4 from 0.2 at step 200"
-    )
+    assert worse.why.startswith("the held-out loss of the average has grown to 0.4 from 0.2 at step 200")
     risen = [{"step": i, "loss": 0.1 if i < 20 else 0.9} for i in range(1, 40)]
     warned = judge([*risen, {"step": 21, "warning": "training has diverged: words"}], 1000, [], None, [])
-    assert warned.training.startswith(
-        "No. Training has diverged: the loss has risen to 0.9 from a level of 0.1"
-    )
+    assert warned.trains == "No"
+    assert warned.why.startswith("training has diverged: the loss has risen to 0.9 from a level of 0.1")
     assert warned.warnings == ["step 21: training has diverged: words"]
     assert judge([], 1000, [], None, []).state == "wait"
     assert "measured 1 times" in judge(looks(0.5), 1000, [], None, []).why

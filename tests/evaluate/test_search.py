@@ -1,6 +1,7 @@
 """The index, retrieval accuracy, network features and outlier scores against what they must be."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -90,18 +91,15 @@ def test_precision_by_hand_and_leave_one_out():
 @pytest.fixture(scope="module")
 def denoiser():
     net = nets.Net(nets.NCSNpp(nf=4, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(4,)))
-    params = net.init(jax.random.key(0), (8, 8, 1))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda s: np.float32(rng.normal(0, 0.2, s.shape)), net.shapes((8, 8, 1)))
     return Denoiser(params, VP(), net, Precondition(PREDICTIONS["noise"](), LABELS["time_999"]()))
 
 
-def test_features_name_the_layers_and_the_last_gives_the_output(denoiser):
-    x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
-    maps = denoiser.features(x, jnp.float32(0.3))
-    assert maps["stem"].shape == (3, 8, 8, 4)
-    np.testing.assert_array_equal(maps["out_conv"], denoiser.net(denoiser.params, x, 999.0 * 0.3))
-    assert "time_dense_0" not in maps
+def test_features_name_the_layers(denoiser):
     shapes = layer_shapes(denoiser, (8, 8, 1))
-    assert {name: value.shape[1:] for name, value in maps.items()} == shapes
+    assert shapes["stem"] == (8, 8, 4)
+    assert "time_dense_0" not in shapes
     assert next(iter(shapes)) == "stem"
     assert list(shapes)[-1] == "out_conv"
     assert choose_layer(shapes) == "up_1_attention"  # the last of 4 x 4
@@ -110,21 +108,40 @@ def test_features_name_the_layers_and_the_last_gives_the_output(denoiser):
         choose_layer(shapes, "nothing")
 
 
+@pytest.mark.slow
+def test_the_last_features_are_the_output(denoiser):
+    x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+    maps, output = jax.jit(lambda x: (denoiser.features(x, 0.3), denoiser.net(denoiser.params, x, 299.7)))(x)
+    np.testing.assert_allclose(maps["out_conv"], output, atol=1e-6)
+    assert float(jnp.abs(output).max()) > 0
+    assert {name: value.shape[1:] for name, value in maps.items()} == layer_shapes(denoiser, (8, 8, 1))
+
+
+@pytest.mark.slow
 def test_features_depend_on_the_example_alone_and_draws_average(denoiser):
     x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
-    for name in ("stem", "out_conv"):
-        whole = noisy_features(denoiser, x, 1.0, name, draws=3)
-        part = noisy_features(denoiser, x[1:2], 1.0, name, draws=3)
-        np.testing.assert_allclose(part[0], whole[1], atol=1e-5)
+
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def features(x, name, draws):
+        return noisy_features(denoiser, x, 1.0, name, draws=draws)
+
+    @jax.jit
+    def stem(x):
+        return denoiser.features(x, t)["stem"]
+
+    others = x.at[0].set(2.0).at[2].set(-x[0])
+    for name in ("stem", "mid_block_0"):
+        whole, part = features(x, name, 3), features(others, name, 3)
+        np.testing.assert_allclose(part[1], whole[1], atol=1e-5)
+        assert float(jnp.abs(part[0] - whole[0]).max()) > 0.01
     # the stem is affine in its input, so its average over noise is its value at the average input
     t = VP().time_of(jnp.float32(1.0))
     np.testing.assert_allclose(VP().log_snr(t), 1.0, atol=1e-3)
     keys = jax.random.split(jax.random.key(0), 3)
     noise = jnp.mean(jax.vmap(lambda k: jax.random.normal(k, (1, 8, 8, 1)))(keys), axis=0)
-    mean = denoiser.features(VP().alpha(t) * x + VP().sigma(t) * noise, t)["stem"]
-    np.testing.assert_allclose(noisy_features(denoiser, x, 1.0, "stem", draws=3), mean, atol=1e-5)
-    still = noisy_features(denoiser, x, 1.0, "stem", draws=0)
-    np.testing.assert_allclose(still, denoiser.features(VP().alpha(t) * x, t)["stem"], atol=1e-6)
+    mean = stem(VP().alpha(t) * x + VP().sigma(t) * noise)
+    np.testing.assert_allclose(features(x, "stem", 3), mean, atol=1e-5)
+    np.testing.assert_allclose(features(x, "stem", 0), stem(VP().alpha(t) * x), atol=1e-6)
 
 
 def test_pooling_takes_means_over_parts():

@@ -7,6 +7,7 @@ import pytest
 
 from score_sde import nets
 from score_sde.nets import layers
+from score_sde.nets.initial import draw
 from score_sde.nets.remat import POLICIES, rematerialised
 
 SHAPE = (8, 8, 1)
@@ -27,7 +28,7 @@ def kept(net, params, x):
 def test_values_and_gradients_are_those_of_the_plain_block():
     x, time = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 4, 4, 8), (2, 4)]))
     plain = layers.ResBlock(8, dropout=0.5, init_scale=1.0, name="block")
-    params = layers.draw(jax.random.key(3), plain.init(jax.random.key(0), x, time, False)["params"])
+    params = draw(jax.random.key(3), plain.init(jax.random.key(0), x, time, False)["params"])
 
     def gradient(remat):
         block = rematerialised(layers.ResBlock, remat, static=(3,))
