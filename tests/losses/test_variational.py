@@ -71,7 +71,7 @@ def test_bound_with_the_exact_denoiser_is_the_entropy(sde):
         x0 = DATA.sample(key, 256)
         return jnp.mean(variational_bound(DATA.denoise(sde), sde, x0, jax.random.fold_in(key, 1)))
 
-    bound = np.asarray(jax.lax.map(batch, jax.random.split(jax.random.key(0), 64)), np.float64)
+    bound = np.asarray(jax.lax.map(batch, jax.random.split(jax.random.key(0), 1024)), np.float64)
     alpha, sigma = (
         np.asarray(f(jnp.array([sde.t_min, sde.t_max])), np.float64) for f in (sde.alpha, sde.sigma)
     )
