@@ -77,8 +77,8 @@ def test_the_bound_of_the_exact_score_is_its_closed_form(name, decoder):
 
 
 def test_a_wrong_score_loosens_the_bound_by_its_weighted_error():
-    # An error of c in the noise, everywhere, costs c^2 / 2 a dimension for each unit of log-SNR: on average over
-    # the data, for only there the error of the exact score is orthogonal to every function of x_t.
+    # An error of c in the noise, everywhere, costs c^2 / 2 a dimension for each unit of log-SNR: on average
+    # over the data, for only there the error of the exact score is orthogonal to every function of x_t.
     sde, shift = VP(), 0.1
     x = DATA.sample(jax.random.key(1), COPIES)
 

@@ -34,9 +34,9 @@ def fall(shares: Array, t: Array) -> Array:
     rise = jnp.concatenate([jnp.zeros_like(shares[:1]), jnp.cumsum(shares)])
     rise = rise * jnp.asarray([math.comb(degree, k) for k in range(degree + 1)], rise.dtype)
     t = jnp.asarray(t)
-    # Integer exponents one by one: the slope of an array's power, 0 ** 0 among them, is not finite at the ends.
+    # Integer exponents one by one: with an array of them the slope at the ends, where a base is 0, is nan.
     up, down = (jnp.stack([base**k for k in range(degree + 1)], axis=-1) for base in (t, 1.0 - t))
-    return jnp.sum(rise * up * down[..., ::-1], axis=-1)
+    return jnp.sum(rise.reshape((1,) * t.ndim + (-1,)) * up * down[..., ::-1], axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
