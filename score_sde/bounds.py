@@ -86,12 +86,15 @@ class LevelDecoder:
     cells: Cells
 
     def __call__(self, denoise: Denoise, sde: SDE, x0: Array, x: Array, t: Array) -> Array:
-        clean, scale = x / sde.alpha(t), sde.sigma(t) / sde.alpha(t)
+        scale = sde.sigma(t) / sde.alpha(t)
         cells = self.cells
-        near = jnp.clip(jnp.round((clean - cells.first) / cells.step), 0, cells.count - 1)
+        own = jnp.round((x0 - cells.first) / cells.step)
+        off = x / sde.alpha(t) - x0
+        near = jnp.clip(own + jnp.round(off / cells.step), 0, cells.count - 1)
 
         def log_weight(level: Array) -> Array:
-            return -0.5 * ((clean - cells.first - cells.step * level) / scale) ** 2
+            # From the level of x0: its own distance, often far below a step, keeps its digits.
+            return -0.5 * ((off - cells.step * (level - own)) / scale) ** 2
 
         top = log_weight(near)
         total = jax.lax.fori_loop(
@@ -100,8 +103,7 @@ class LevelDecoder:
             lambda k, total: total + jnp.exp(log_weight(k.astype(x.dtype)) - top),
             jnp.zeros_like(x),
         )
-        own = -0.5 * ((clean - x0) / scale) ** 2
-        return sum_dims(top + jnp.log(total) - own)
+        return sum_dims(top + jnp.log(total) - log_weight(own))
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,12 @@ Schedule = Mapping[str, Array]  # log_snr_max: (), log_snr_min: (), logits: (n,)
 def fall(shares: Array, t: Array) -> Array:
     """The polynomial above: shares ``(n,)``, ``t`` in [0, 1] of any shape, which it keeps."""
     degree = shares.shape[0]
-    count = np.arange(degree + 1)
     rise = jnp.concatenate([jnp.zeros_like(shares[:1]), jnp.cumsum(shares)])
-    rise = rise * jnp.asarray([math.comb(degree, k) for k in count], rise.dtype)
+    rise = rise * jnp.asarray([math.comb(degree, k) for k in range(degree + 1)], rise.dtype)
     t = jnp.asarray(t)
-    unit = (1,) * t.ndim
-    up, down = (jnp.asarray(k, t.dtype).reshape(*unit, -1) for k in (count, degree - count))
-    return jnp.sum(rise.reshape(*unit, -1) * t[..., None] ** up * (1.0 - t[..., None]) ** down, axis=-1)
+    # Integer exponents one by one: with an array of them the slope at the ends, where a base is 0, is nan.
+    up, down = (jnp.stack([base**k for k in range(degree + 1)], axis=-1) for base in (t, 1.0 - t))
+    return jnp.sum(rise.reshape((1,) * t.ndim + (-1,)) * up * down[..., ::-1], axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
