@@ -219,8 +219,8 @@ def log_prob(
       denoise: the model.
       x: ``(B, *D)``.  Integer data must be dequantised first, or the density is unbounded.
       nodes: intervals of the divergence's quadrature, an even number; 0: it is integrated with the ODE, and
-        shares its error estimate.  With nodes only the path holds the steps down, which a network's divergence
-        at low noise needs finer than ``rtol`` gives it; ``quadrature_error`` does not see that.
+        shares its error estimate.  With nodes the steps follow the path alone; ``quadrature_error`` is the
+        rule's own and does not see the path's.
       t_min: where the data are taken to lie; ``sde.t_min`` when None.
     """
     directions = divergence.directions(keys, x.shape[1:]).astype(x.dtype)
