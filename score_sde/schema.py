@@ -150,7 +150,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "probes": 1,
         "kind": "rademacher",
         "chunk": 64,
-        "nodes": 64,
+        "nodes": 0,
         "integrator": "adaptive",
         "rtol": 1e-5,
         "atol": 1e-5,
