@@ -67,7 +67,14 @@ def exact_nats(data, sde, x):
     return sde.prior_log_prob(latent) + np.sum(np.log(moments[1] / moments[0]))
 
 
-@pytest.mark.parametrize(("name", "nodes"), [*((name, 64) for name in SDES), ("vp", 0)])
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("vp", 0),
+        ("vp", 64),
+        *(pytest.param(name, 64, marks=pytest.mark.slow) for name in SDES if name != "vp"),
+    ],
+)
 def test_log_density_of_a_mixture(name, nodes):
     sde = SDES[name]
     x = jax.random.uniform(jax.random.key(1), (32, 2), minval=-1, maxval=1)

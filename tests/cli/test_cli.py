@@ -152,6 +152,7 @@ def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
         np.testing.assert_allclose(file["bits_per_dim"], bits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_estimates_share_a_table_that_states_their_conventions(trained):
     words = ("--mode=likelihood", f"--workdir={trained}", "--config.likelihood.num_examples=8")
     words += ("--config.likelihood.estimates=('bound', 'vlb')", "--config.likelihood.decoder=levels")
@@ -412,6 +413,7 @@ def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, c
     assert "no samples.json" in message(capsys, *words)
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_where_asked(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))

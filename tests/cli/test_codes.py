@@ -102,6 +102,7 @@ def test_a_strip_begins_and_ends_with_the_examples(trained, tmp_path):
     assert np.any(columns[0] != columns[-1])
 
 
+@pytest.mark.slow
 def test_outliers_of_data_made_foreign(trained):
     words = ("--mode=outliers", f"--workdir={trained}", "--config.outliers.num_examples=20")
     assert run(*words, "--config.outliers.foreign=('constant','noise')") == 0
@@ -165,6 +166,7 @@ def test_files_that_do_not_fit_are_named(trained, tmp_path, capsys):
     assert "codes of this model are floats (N, 8, 8, 1)" in message(capsys, *words)
 
 
+@pytest.mark.slow
 def test_several_noise_levels_are_chosen_from_by_the_labels_of_the_training_split(trained, capsys):
     words = ("--mode=search", f"--workdir={trained}", "--config.search.log_snr=(-8.0,2.0)")
     assert run(*words, "--config.search.draws=1", "--config.search.num_examples=20") == 0
