@@ -99,6 +99,7 @@ def train(options: Options) -> int:
                 actions=measurements,
                 best=best,
                 warning=slow_average(experiment.ema, training.steps),
+                streamed=batches.placement == "stream",
                 quiet=not first,
             )
     if finished:

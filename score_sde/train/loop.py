@@ -128,6 +128,7 @@ def train(
     actions: tuple[Every, ...] = (),
     best: Best | None = None,
     warning: str | None = None,
+    streamed: bool = True,
     quiet: bool = False,
 ) -> tuple[TrainState, bool]:
     """Train until ``state.step`` reaches ``steps``, or a signal asks to stop.
@@ -140,6 +141,7 @@ def train(
       batch_size: examples a step, for the rate.
       best: is offered what the actions have measured.
       warning: something known before the first step.
+      streamed: whether batches come from outside the devices, so that waiting for them is worth reporting.
 
     Returns:
       The state, and whether it is finished (False: interrupted).
@@ -175,9 +177,11 @@ def train(
                 note = f"loss {means['loss']:.4g}"
                 seconds = time.monotonic() - last_logged
                 if done > logged_at:  # the first step does not count: it is mostly compilation
-                    rate, idle = (done - logged_at) * batch_size / seconds, source.idle_seconds / seconds
-                    means |= {"images_per_second": rate, "input_wait": idle}
-                    note += f"  {rate:.3g} images/s  input wait {idle:.1%}"
+                    means["images_per_second"] = rate = (done - logged_at) * batch_size / seconds
+                    note += f"  {rate:.3g} images/s"
+                    if streamed:
+                        means["input_wait"] = idle = source.idle_seconds / seconds
+                        note += f"  input wait {idle:.1%}"
                 record(done, means)
                 note = f"{note}  {record.note}".rstrip()
                 last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
