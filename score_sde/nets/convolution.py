@@ -23,7 +23,7 @@ def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dil
     return plain(x, kernel, stride, padding, dilation)
 
 
-_FEWEST_CHANNELS = 8
+_FEWEST_CHANNELS = 64  # below, the copies cost more than the contraction gains
 
 
 def plain(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:

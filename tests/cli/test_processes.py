@@ -102,8 +102,8 @@ def test_devices_and_processes_change_nothing_and_each_goes_on_from_the_other(tm
             for a, b in zip(jax.tree.leaves(left[name]), jax.tree.leaves(right[name]), strict=True):
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
     # Elastic: what two processes wrote in pieces one goes on from, and the other way round.
-    assert "going on from step 8" in finish(start(sharded, 12, 1, 2))[0]
-    assert "going on from step 8" in finish(start(one, 12, 2, 2, "--config.mesh.fsdp=2"))[0]
+    assert "going on from step 8" in finish(start(sharded, 12, 1, 2, *WIDE))[0]
+    assert "going on from step 8" in finish(start(one, 12, 2, 2, *WIDE, "--config.mesh.fsdp=2"))[0]
     assert_same_losses(sharded, one, rel=1e-4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from score_sde.nets import convolution
 
 
-def arrays(padding, channels=(8, 5)):
+def arrays(padding, channels=(64, 5)):
     keys = jax.random.split(jax.random.key(0), 4)
     x = jax.random.normal(keys[0], (2, 6, 5, channels[0]))
     kernel = jax.random.normal(keys[1], (3, 3, *channels))
@@ -68,11 +68,11 @@ CASES = [
 def test_derivatives_are_those_of_the_plain_convolution(derivative, padding):
     ours, theirs = both(padding, derivative)
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
 
 def test_the_kernel_gradient_has_the_rows_of_all_images_as_one_axis():
     primals, _ = arrays((1, 1))
     program = str(jax.make_jaxpr(of_kernel(lambda x, k: cpu(x, k, (1, 1))))(primals, None))
     assert program.count("conv_general_dilated") == 1 + 3  # the forward pass, and a row of the kernel each
-    assert "12,5,8]" in program  # 2 images of 6 rows
+    assert "12,5,64]" in program  # 2 images of 6 rows
