@@ -128,28 +128,33 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("experiments/solvers/results"))
     arguments = parser.parse_args()
 
+    arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.workdir:
         experiment, params = trained(arguments.workdir)
         parts = (experiment.bind(params), experiment.sde, experiment.spec.shape)
+        if arguments.scored:
+            score(arguments, experiment, params)
     else:
         parts = (mixture(VP()), VP(), (2,))
-    arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.samples:
         comparison = Comparison(*parts, arguments.grid, arguments.t_end, arguments.samples)
         write(arguments.output, comparison.errors(arguments.solvers))
-    if arguments.workdir and arguments.scored:
-        import quality
 
-        folder = arguments.output / "samples"
-        draws = quality.Draws(experiment, params, arguments.scored, arguments.t_end, folder)
-        name = "quality_classifier" if arguments.classifier else "quality"
-        quality.report(
-            draws,
-            quality.features_of(experiment, arguments.classifier),
-            quality.training_data(experiment),
-            arguments.rows,
-            arguments.output / name,
-        )
+
+def score(arguments: argparse.Namespace, experiment: Any, params: Any) -> None:
+    """Distances from the data."""
+    import quality
+
+    folder = arguments.output / "samples"
+    draws = quality.Draws(experiment, params, arguments.scored, arguments.t_end, folder)
+    name = "quality_classifier" if arguments.classifier else "quality"
+    quality.report(
+        draws,
+        quality.features_of(experiment, arguments.classifier),
+        quality.training_data(experiment),
+        arguments.rows,
+        arguments.output / name,
+    )
 
 
 def write(output: Path, table: dict) -> None:
