@@ -128,7 +128,7 @@ MEANING = {
         "s_churn": "one-step solvers: EDM's noise, in all; 0: none",
         "s_min": "and from which level sigma/alpha",
         "s_max": "to which; none: all",
-        "s_noise": "and its factor",
+        "s_noise": "factor of all noise that a table adds on the way",
         "restarts": "restart: how often to go back",
         "restart_steps": "restart: steps of each return",
         "restart_min": "restart: from which level sigma/alpha",

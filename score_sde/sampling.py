@@ -41,7 +41,7 @@ def sample(
       denoise: the model, with every condition already bound.
       plan: of ``solver`` on a time grid.
       shape: of one sample.
-      progress: called with the index of each step as it starts.
+      progress: called as each step starts, with its number; see ``solvers.base.Progress``.
     """
     noise = noise_of(keys, shape)
     x = sde.prior_sigma * noise(0)

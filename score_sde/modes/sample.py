@@ -80,8 +80,15 @@ class _Work:
         plan = self.experiment.plan
         steps = next((len(rows) for rows in jax.tree.leaves(plan.rows)), 0)
 
-        def show(i: Any) -> None:
-            progress.update(progress.done, f"step {int(i) + 1}" + (f"/{steps}" if steps else ""))
+        end = float(plan.end)
+
+        def show(i: Any, t: Any = None) -> None:
+            parts = []
+            if i is not None:
+                parts.append(f"step {int(i) + 1}" + (f"/{steps}" if steps else ""))
+            if t is not None:
+                parts.append(f"t = {float(t):.3g}, to {end:.3g}")
+            progress.update(progress.done, ", ".join(parts))
 
         return _compile(self.experiment, self.mesh, show)
 

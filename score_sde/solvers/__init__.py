@@ -11,7 +11,7 @@ from score_sde.solvers.hooks import Hooks
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
 from score_sde.solvers.members import MULTISTEP
 from score_sde.solvers.pc import PC
-from score_sde.solvers.plms import PLMS
+from score_sde.solvers.plms import PLMS, PNDM
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA
 from score_sde.solvers.singlestep import SINGLESTEP
 from score_sde.solvers.stochastic import STOCHASTIC
@@ -22,6 +22,7 @@ SOLVERS = {
     "ode": AdaptiveODE,
     **MULTISTEP,
     "plms": PLMS,
+    "pndm": PNDM,
     **RUNGE_KUTTA,
     **SINGLESTEP,
     **STOCHASTIC,
@@ -36,6 +37,7 @@ __all__ = [
     "GRIDS",
     "PC",
     "PLMS",
+    "PNDM",
     "SOLVERS",
     "THRESHOLDS",
     "AdaptiveDPM",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -59,6 +61,8 @@ class AdaptiveODE(Solver):
         progress: Progress | None = None,
     ) -> Array:
         def field(t: Array, x: Array) -> Array:
+            if progress is not None:
+                jax.debug.callback(progress, None, jnp.max(t))
             return velocity_from(sde, denoise(x, t), x, t)
 
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)

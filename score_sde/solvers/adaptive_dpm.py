@@ -130,7 +130,8 @@ class AdaptiveDPM(Solver):
 
         def attempt(state: _State) -> _State:
             if progress is not None:
-                jax.debug.callback(progress, jnp.max(state.tries))
+                latest = jnp.max(sde.time_of(2.0 * state.lam, 0.0))
+                jax.debug.callback(progress, jnp.max(state.tries), latest)
             going = active(state)
             h = jnp.minimum(state.h, end - state.lam)
             low, high = self._pair(denoise, sde, state.x, state.lam, h)

@@ -91,7 +91,7 @@ class AdaptiveSDE(Solver):
 
         def attempt(state: _State) -> _State:
             if progress is not None:
-                jax.debug.callback(progress, jnp.max(state.tries))
+                jax.debug.callback(progress, jnp.max(state.tries), jnp.max(state.t))
             x, t, active = state.x, state.t, (state.t > end) & (state.tries < self.max_steps)
             h = jnp.minimum(state.h, t - end)
             s = jnp.where(h >= t - end, end, t - h)  # exactly the end, whatever the rounding

@@ -21,7 +21,9 @@ from score_sde.sde import SDE
 from score_sde.solvers.hooks import Hooks
 
 Noise = Callable[[Array | int], Array]
-Progress = Callable[[Any], None]
+# Called as a step starts: with its number, or None; and where steps are chosen on the way, with the largest
+# time in the batch.
+Progress = Callable[..., None]
 
 
 def noise_of(keys: Array, shape: tuple[int, ...]) -> Noise:
@@ -131,8 +133,8 @@ class StepSolver(Solver):
     def has_steps(self) -> bool:
         return True
 
-    def init(self, x: Array) -> Any:
-        """What the first step remembers; nothing, for one-step methods."""
+    def init(self, x: Array, rows: Any) -> Any:
+        """What the first of ``rows`` remembers; nothing, for one-step methods."""
         return ()
 
     @abc.abstractmethod
@@ -196,7 +198,7 @@ class StepSolver(Solver):
 
         x, rows = self.begin(x, plan, noise), self.rows(plan)
         count = jax.tree.leaves(rows)[0].shape[0]
-        carry = (x, self.init(x), hooks.watch(x))
+        carry = (x, self.init(x, rows), hooks.watch(x))
         (x, _, watch), _ = jax.lax.scan(body, carry, (jnp.arange(count), rows))
         return x, watch.kept
 

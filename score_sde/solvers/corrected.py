@@ -13,7 +13,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Noise, Plan, StepSolver, coefficients, make_plan, marginals
 from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
 from score_sde.solvers.members import MULTISTEP
-from score_sde.solvers.plms import PLMS
+from score_sde.solvers.plms import PLMS, PNDM
 from score_sde.solvers.predictors import transition
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA
 from score_sde.solvers.singlestep import SINGLESTEP
@@ -23,6 +23,7 @@ from score_sde.solvers.table import Row, Start, Table
 PREDICTORS = {
     **MULTISTEP,
     "plms": PLMS,
+    "pndm": PNDM,
     **RUNGE_KUTTA,
     **SINGLESTEP,
     "dpmpp_sde": DPMppSDE,
@@ -106,8 +107,8 @@ class Corrected(StepSolver):
     def bounds(self, row: CorrectedRow) -> tuple[Array, Array]:
         return row.predict.opens, row.predict.closes
 
-    def init(self, x: Array) -> Any:
-        return Table().init(x)
+    def init(self, x: Array, rows: CorrectedRow) -> Any:
+        return Table().init(x, rows.predict)
 
     def step(
         self, denoise: Denoise, x: Array, row: CorrectedRow, history: Any, noise: Noise

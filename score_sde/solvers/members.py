@@ -47,6 +47,7 @@ class SchemeSolver(TableSolver):
         """What the solver is."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         scheme = self.scheme
         most = MOST if scheme.method.form in ("exact", "adams") else 3
         if not 1 <= scheme.order <= most:

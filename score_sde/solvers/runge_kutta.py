@@ -55,7 +55,6 @@ class Churn(NamedTuple):
     s_churn: float
     s_min: float
     s_max: float
-    s_noise: float
 
     def apply(self, sde: SDE, at: Marginals) -> tuple[Marginals, list[tuple[float, float] | None]]:
         """Where the steps start after the noise, and how to get there: ``gain x + noise z``, or None."""
@@ -65,7 +64,7 @@ class Churn(NamedTuple):
             return at, [None] * len(at.t)
         hat = raised(sde, at, 1.0 + gamma)
         hat = Marginals(*(np.where(noisy, new, old) for new, old in zip(hat, at, strict=True)))
-        spread = hat.alpha * np.sqrt(hat.rho**2 - at.rho**2) * self.s_noise
+        spread = hat.alpha * np.sqrt(hat.rho**2 - at.rho**2)
         gain = hat.alpha / at.alpha
         return hat, [
             (float(g), float(c)) if on else None for g, c, on in zip(gain, spread, noisy, strict=True)
@@ -79,25 +78,24 @@ class Churned(TableSolver):
     Attributes:
       s_churn: noise in all, shared by the steps: the level grows by ``min(s_churn / steps, sqrt(2) - 1)``.
       s_min, s_max: levels ``sigma / alpha`` between which that happens.
-      s_noise: factor of the noise.
     """
 
     s_churn: float = 0.0
     s_min: float = 0.0
     s_max: float = math.inf
-    s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.s_churn < 0 or self.s_noise < 0 or not 0 <= self.s_min <= self.s_max:
+        super().__post_init__()
+        if self.s_churn < 0 or not 0 <= self.s_min <= self.s_max:
             raise ValueError(
-                "need s_churn >= 0, s_noise >= 0 and 0 <= s_min <= s_max, got "
-                f"{self.s_churn}, {self.s_noise}, {self.s_min} and {self.s_max}"
+                "need s_churn >= 0 and 0 <= s_min <= s_max, got "
+                f"{self.s_churn}, {self.s_min} and {self.s_max}"
             )
 
     @property
     def churn(self) -> Churn:
         """The noise before each step."""
-        return Churn(self.s_churn, self.s_min, self.s_max, self.s_noise)
+        return Churn(self.s_churn, self.s_min, self.s_max)
 
 
 def write_tableau(

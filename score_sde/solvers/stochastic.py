@@ -28,6 +28,7 @@ class DPMppSDE(TableSolver):
     eta: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.eta < 0:
             raise ValueError(f"eta = {self.eta}: must be 0 or more")
 
@@ -84,6 +85,7 @@ class StochasticHeun(TableSolver):
     churn: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.churn < 0:
             raise ValueError(f"churn = {self.churn}: must be 0 or more")
 
@@ -133,6 +135,7 @@ class Restart(TableSolver):
     restart_max: float = 0.3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.restarts < 0 or self.restart_steps < 1 or not 0 < self.restart_min < self.restart_max:
             raise ValueError(
                 "need restarts >= 0, restart_steps >= 1 and 0 < restart_min < restart_max, got "

@@ -34,11 +34,11 @@ from score_sde.solvers.base import (
 
 Scalar = Any  # a number of Python or numpy
 
-WIDTH = 5  # values that a row can use; narrower methods have zeros
+WIDTH = 5  # values that a row can use, at least; narrower methods have zeros
 
 
 class Row(NamedTuple):
-    """One evaluation; scalars, or columns ``(n,)``, ``weights`` ``(n, 5)``, of a table.
+    """One evaluation; scalars, or columns ``(n,)``, ``weights`` ``(n, 5)`` or wider, of a table.
 
     Attributes:
       draw: number of the noise ``z``.
@@ -118,9 +118,13 @@ class Rows:
         closes: bool = True,
     ) -> None:
         """Append an evaluation at ``t``."""
-        padded = np.zeros(WIDTH)
-        padded[: len(weights)] = weights
-        self._rows.append(Row(t, *prediction, x, anchor, padded, noise, draw, opens, closes))
+        weights = np.asarray(weights, np.float64)
+        self._rows.append(Row(t, *prediction, x, anchor, weights, noise, draw, opens, closes))
+
+    @property
+    def count(self) -> int:
+        """Evaluations so far."""
+        return len(self._rows)
 
     def lift(self, gain: float, noise: float, draw: int) -> None:
         """Scale the last state and add noise to it: ``gain x + noise z``.  Before any row the draw is 1."""
@@ -142,12 +146,18 @@ class Rows:
         """Append the last move to the expected clean sample."""
         self.add(t, Prediction(0.0, 1.0), weights=[1.0])
 
-    def stack(self) -> Tables:
-        """The table, as the device takes it."""
-        row = Row(*(np.asarray(column) for column in zip(*self._rows, strict=True)))
+    def stack(self, s_noise: float = 1.0) -> Tables:
+        """The table, as the device takes it, with every noise times ``s_noise``."""
+        width = max(WIDTH, *(len(row.weights) for row in self._rows))
+        padded = [
+            row._replace(weights=np.pad(row.weights, (0, width - len(row.weights)))) for row in self._rows
+        ]
+        row = Row(*(np.asarray(column) for column in zip(*padded, strict=True)))
+        row = row._replace(noise_gain=s_noise * row.noise_gain)
+        start = self.start._replace(noise_gain=s_noise * self.start.noise_gain)
         whole = {"draw": row.draw.astype(np.int32), "opens": row.opens, "closes": row.closes}
         real = {k: coefficients(v) for k, v in row._asdict().items() if k not in whole}
-        return Tables(Row(**real, **whole), coefficients(self.start))
+        return Tables(Row(**real, **whole), coefficients(start))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +167,8 @@ class Table(StepSolver):
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         raise NotImplementedError("a Table runs the plans of others; it has none of its own")
 
-    def init(self, x: Array) -> tuple[Array, tuple[Array, ...]]:
-        return x, (jnp.zeros_like(x),) * WIDTH
+    def init(self, x: Array, rows: Row) -> tuple[Array, tuple[Array, ...]]:
+        return x, (jnp.zeros_like(x),) * rows.weights.shape[1]
 
     def bounds(self, row: Row) -> tuple[Array, Array]:
         return row.opens, row.closes
@@ -195,7 +205,17 @@ class TableSolver(Table):
 
     With ``denoise`` the last row is Tweedie's move at the end of the grid, unless the noise there is zero
     already; it costs one evaluation.  The number of evaluations is the number of rows.
+
+    Attributes:
+      s_noise: factor of all noise that is added on the way; a little above 1 makes up for what networks
+        take away (arXiv:2206.00364, section 4).
     """
+
+    s_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.s_noise < 0:
+            raise ValueError(f"s_noise = {self.s_noise}: must be 0 or more")
 
     @property
     def program(self) -> Table:
@@ -211,4 +231,4 @@ class TableSolver(Table):
             self.write(sde, path, rows)
         if self.denoise and path.sigma[-1] > 0:
             rows.tweedie(path.t[-1])
-        return make_plan(rows.stack(), times)
+        return make_plan(rows.stack(self.s_noise), times)
