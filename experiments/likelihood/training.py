@@ -5,7 +5,9 @@
 
 trains the same network from the same seed on the same batches under each objective, measures bits/dim of the
 same held-out examples with the same noise, fits a dequantiser to one of them, and writes ``<data>.json`` and
-a table to ``--output``.  Differences are paired by example; ``+-`` is one standard error over examples.
+a table to ``--output``.  Two numbers are measured: the variational bound, which the likelihood objective is,
+and the density of the probability-flow ODE, which it only bounds.  Differences are paired by example; ``+-``
+is one standard error over examples.
 """
 
 import argparse
@@ -25,15 +27,20 @@ from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
 from score_sde.modes.workdir import from_workdir, restore_average
 
 WEIGHTED = ["--config.loss.weight=likelihood"]
+EDM = ["--config.denoiser.prediction=edm", "--config.denoiser.label=quarter_log_sigma"]
+UNIFORM = ["--config.loss.weight=noise", "--config.loss.times=low_discrepancy"]
 ARMS = {
     "digits": {
         "plain": ("configs/vp_digits.py", []),
         "weighted": ("configs/vp_digits.py", WEIGHTED),
         "importance": ("configs/vp_digits.py:ml", []),
         "learned": ("configs/vp_digits.py:learned", []),
+        "plain_edm": ("configs/vp_digits.py", EDM),
+        "importance_edm": ("configs/vp_digits.py:ml", EDM),
     },
     "cifar": {
-        "plain": ("configs/vp_cifar.py:reduced", ["--config.data.random_flip=False"]),
+        "plain": ("configs/vp_cifar.py:reduced", ["--config.data.random_flip=False", *UNIFORM]),
+        "recipe": ("configs/vp_cifar.py:reduced", ["--config.data.random_flip=False"]),
         "importance": ("configs/vp_cifar.py:reduced_ml", []),
     },
 }
@@ -42,7 +49,21 @@ TITLES = {
     "weighted": "weight `likelihood`, uniform times",
     "importance": "weight `likelihood`, importance-sampled times",
     "learned": "the same with a learned noise schedule",
+    "plain_edm": "EDM prediction, weight `noise`, uniform times",
+    "importance_edm": "EDM prediction, weight `likelihood`, importance-sampled times",
+    "recipe": "weight `edm`, log-normal times",
     "dequantiser": "importance-sampled, and a learned dequantiser",
+}
+# What an arm's gain is over, where it is not the plain objective.
+BASES = {"importance_edm": "plain_edm", "dequantiser": "importance"}
+# The bound's noise is large and cheap to average.
+ESTIMATES = {
+    "bound": [
+        "--config.likelihood.estimates=('bound',)",
+        "--config.likelihood.draws=4",
+        "--config.likelihood.times=16",
+    ],
+    "ode": ["--config.likelihood.estimates=('ode',)"],
 }
 
 
@@ -80,11 +101,14 @@ def common(args: argparse.Namespace) -> list[str]:
     return words
 
 
-def bits(workdir: Path, *words: str) -> np.ndarray:
-    """Bits/dim of every held-out example."""
-    run("--mode=likelihood", f"--workdir={workdir}", *words)
-    with np.load(workdir / "likelihood.npz") as file:
-        return file["bits_per_dim"]
+def bits(workdir: Path, *words: str) -> dict[str, np.ndarray]:
+    """Bits/dim of every held-out example, by estimate."""
+    found = {}
+    for name, more in ESTIMATES.items():
+        run("--mode=likelihood", f"--workdir={workdir}", *more, *words)
+        with np.load(workdir / "likelihood.npz") as file:
+            found[name] = file["bits_per_dim"]
+    return found
 
 
 def deviations(workdir: Path, count: int) -> dict[str, float]:
@@ -171,10 +195,11 @@ def train(args: argparse.Namespace, arm: str) -> None:
     save(args, arm, bits(workdir), about)
 
 
-def save(args: argparse.Namespace, arm: str, values: np.ndarray, about: dict) -> None:
+def save(args: argparse.Namespace, arm: str, values: dict[str, np.ndarray], about: dict) -> None:
     """Keep a result, so that an interrupted run goes on from it."""
     file = args.output / f"{args.data}_{arm}.json"
-    file.write_text(json.dumps(about | {"bits_per_dim": values.tolist()}))
+    bits_per_dim = {name: value.tolist() for name, value in values.items()}
+    file.write_text(json.dumps(about | {"bits_per_dim": bits_per_dim}))
 
 
 def done(args: argparse.Namespace) -> dict[str, dict]:
@@ -183,32 +208,36 @@ def done(args: argparse.Namespace) -> dict[str, dict]:
     return {arm: json.loads(file.read_text()) for arm, file in files.items() if file.exists()}
 
 
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _told(number: tuple[float, float]) -> str:
+    return f"{number[0]:.4f} +- {number[1]:.4f}"
+
+
 def report(args: argparse.Namespace, spread: dict[str, float]) -> None:
     """Write what is known so far."""
     if "plain" not in done(args):
         return
-    rows, results = [], {}
-    for arm, about in done(args).items():
-        values = np.array(about.pop("bits_per_dim"))
-        base = np.array(done(args)["importance" if arm == "dequantiser" else "plain"]["bits_per_dim"])
-        gain, root = base - values, math.sqrt(len(values))
-        r = results[arm] = {
-            "bits_per_dim": float(values.mean()),
-            "standard_error": float(values.std(ddof=1) / root),
-            "gain": float(gain.mean()),
-            "gain_standard_error": float(gain.std(ddof=1) / root),
-            **about,
-        }
-        against = "" if arm == "plain" else f"{r['gain']:.4f} +- {r['gain_standard_error']:.4f}"
-        rows.append(
-            f"| {TITLES[arm]} | {r['bits_per_dim']:.4f} +- {r['standard_error']:.4f} | {against} | "
-            f"{r['seconds']:.0f} |"
-        )
+    rows, results, arms = [], {}, done(args)
+    for arm, about in arms.items():
+        base = arms.get(BASES.get(arm, "plain"), about)["bits_per_dim"]
+        cells = [TITLES[arm]]
+        about["gain"] = {}
+        for name, values in about["bits_per_dim"].items():
+            gain = np.array(base[name]) - np.array(values)
+            about["gain"][name] = _mean(gain)
+            cells += [_told(_mean(np.array(values))), _told(_mean(gain)) if gain.any() else ""]
+        rows.append(f"| {' | '.join(cells)} | {about['seconds']:.0f} |")
+        bits_per_dim = {name: _mean(np.array(values)) for name, values in about["bits_per_dim"].items()}
+        results[arm] = about | {"bits_per_dim": bits_per_dim}
     about = {"arguments": {k: str(v) for k, v in vars(args).items()}, "results": results, "spread": spread}
     text = "\n".join(
         [
-            "| training | bits/dim | gain over plain (dequantiser: over uniform noise) | seconds |",
-            "|---|--:|--:|--:|",
+            "| training | bound, bits/dim | gain | ODE, bits/dim | gain | seconds |",
+            "|---|--:|--:|--:|--:|--:|",
             *rows,
             "",
             *(
