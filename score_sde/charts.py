@@ -119,6 +119,8 @@ class Chart:
             marks.append(("line", [(across(value), bottom), (across(value), bottom + 4)], "", "#333333"))
             marks.append(("centre", [(across(value), bottom + 16)], f"{value:.7g}", "#333333"))
         marks.append(("left", [(4, _TOP / 2)], self.y_label, "#333333"))
+        rising = sum(down(y[-1]) - down(y[0]) for _, _, y, _ in curves) < 0  # names go where curves do not
+        names = ("left", _LEFT + 8) if rising else ("right", WIDTH - _RIGHT - 4)
         for i, (line, x, y, error) in enumerate(curves):
             colour = _COLOURS[i % len(_COLOURS)]
             points = [(across(a), down(b)) for a, b in zip(x, y, strict=True)]
@@ -133,7 +135,7 @@ class Chart:
                     bar = [(across(a), down(b - e)), (across(a), down(b + e))]
                     marks.append(("line", bar, "", colour))
             if len(curves) > 1:
-                marks.append(("right", [(WIDTH - _RIGHT - 4, _TOP + 8 + 16 * i)], line.name, colour))
+                marks.append((names[0], [(names[1], _TOP + 8 + 16 * i)], line.name, colour))
         marks.append(("line", [(_LEFT, _TOP), (_LEFT, bottom), (WIDTH - _RIGHT, bottom)], "", "#333333"))
         return marks
 

@@ -65,7 +65,8 @@ def _answer(page: Page, options: Options, lines: list[dict[str, Any]]) -> None:
     best = read_best(options.workdir / BEST)
     verdict = judge(lines, options.config.training.steps, saved, best, results)
     page.answer("Is it training?", verdict.trains, verdict.why, verdict.state)
-    page.answer("Which checkpoint?", verdict.step, verdict.by, "good" if best or results else "wait")
+    which = f"step {verdict.step}" if saved else verdict.step
+    page.answer("Which checkpoint?", which, verdict.by, "good" if best or results else "wait")
     if verdict.warnings:
         page.answer("Warnings?", str(len(verdict.warnings)), "; ".join(verdict.warnings), "bad")
     _losses(page, options.workdir, options.config.loss.weight, lines)
@@ -164,8 +165,9 @@ def _scores(page: Page, workdir: Path) -> None:
             for row in result["rows"]
         ]
         page.table(["checkpoint", *names], rows)
+        against = ", ".join(f"{key} {value}" for key, value in result["reference"].items())
         page.paragraph(
-            f"{result['count']} samples against {result['reference']}; features {result['features']}, "
+            f"{result['count']} samples against {against}; features {result['features']}, "
             f"weights {result['weights']}, resize {result['resize']}, values {result['values']}."
         )
     if not results:
