@@ -156,11 +156,12 @@ def ticks(low: float, high: float, *, log: bool = False) -> list[float]:
                 return values[:: math.ceil(len(values) / 8)]
     power = math.floor(math.log10(high - low))
     steps = [float(f"{factor}e{p}") for p in (power, power - 1) for factor in (5, 2.5, 2, 1)]
-    for step in steps:
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        if last - first >= 3:
-            break
-    return [min(max(float(f"{i * step:.12g}"), low), high) for i in range(first, last + 1)]
+
+    def inside(step: float) -> range:
+        return range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+
+    step = next((step for step in steps if len(inside(step)) > 3), steps[-1])
+    return [min(max(float(f"{i * step:.12g}"), low), high) for i in inside(step)]
 
 
 def histogram(title: str, x_label: str, values: np.ndarray, bins: int = 30) -> Chart:
