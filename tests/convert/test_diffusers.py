@@ -195,6 +195,7 @@ def test_ncsnpp_there_and_back(tmp_path):
         ({"up_block_types": ["UpBlock2D"] * 4}, {}, "up_block_types"),
         ({"block_out_channels": [16, 24, 32, 32]}, {}, "block_out_channels"),
         ({"out_channels": 6}, {}, "out_channels"),
+        ({"act_fn": "relu"}, {}, "act_fn = 'relu'"),
         ({"block_out_channels": []}, {}, r"block_out_channels = \[\]: damaged"),
         ({"block_out_channels": [0] * 4}, {}, "damaged or foreign"),
         ({"sample_size": "x"}, {}, "damaged or foreign"),

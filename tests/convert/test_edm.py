@@ -184,6 +184,7 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
         ({"encoder_type": "other"}, "made with encoder_type = 'other'"),
         ({"resample_filter": [1, 2, 1]}, r"made with resample_filter = \[1, 2, 1\]"),
         ({"width": 3}, "made with width = 3: not ours"),
+        ({"precond": "VPPrecond", "M": 500}, "made with M = 500: not ours"),
         ({"augment_dim": 5}, "augment_dim = 5; known is 9"),
     ],
 )
