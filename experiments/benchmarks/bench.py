@@ -4,10 +4,11 @@
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py --batch=128
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py:reduced --peer=official=DIR
 
-Every call is timed alone, from dispatch until its result is there, after two calls to warm up.  Operations
-are counted by XLA before optimization, a multiply-add as two; bytes moved and memory are of the optimized
-program.  ``--peer`` names a code of others and its checkout (``peers``); what it has a counterpart for at the
-same sizes alternates with ours in the same process.  On a busy machine trust the least times.
+Every call is timed alone, from dispatch until its result is there, after two calls to warm up.  All devices
+share the batch.  Operations are counted by XLA before optimization, a multiply-add as two; bytes moved and
+memory are of the optimized program.  ``--peer`` names a code of others and its checkout (``peers``); what it
+has a counterpart for at the same sizes alternates with ours in the same process.  On a busy machine trust
+the least times.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import peers
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from score_sde import likelihood
@@ -30,7 +32,8 @@ from score_sde.config import load_file
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment import Experiment, assemble, open_source
-from score_sde.mesh import make_mesh
+from score_sde.likelihood import Adaptive
+from score_sde.mesh import BATCH, batch_sharding, make_mesh, replicated
 from score_sde.nets import parameter_count
 from score_sde.sampling import sample, sample_keys
 from score_sde.schema import complete
@@ -39,6 +42,8 @@ from score_sde.train import compile_step, init_state, make_step
 
 DEFAULTS = ("configs/vp_digits.py", "configs/vp_cifar.py:reduced")
 SOLVER_STEPS = 10
+# One network evaluation a step, in every code that samples by an SDE.
+SAMPLER = {"solver": "pc", "predictor": "euler_maruyama", "corrector": "none", "denoise": False}
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,20 @@ class Program:
     memory: float
 
     @classmethod
-    def of(cls, function: Any, *args: Any) -> "Program":
-        """Compile a jitted function; a loop's body counts once."""
+    def of(cls, function: Any, *args: Any, devices: int, counted: int) -> "Program":
+        """Compile a jitted function; a loop's body counts once.
+
+        Args:
+          devices: that it runs on; XLA's figures for the optimized program are those of one.
+          counted: devices whose share is in its count before optimization.
+        """
         lowered = function.lower(*args)
         run = lowered.compile()
         before, after = lowered.cost_analysis() or {}, run.cost_analysis() or {}
         unknown = float("nan")
+        flops, moved = before.get("flops", unknown), after.get("bytes accessed", unknown)
         reserved = getattr(run.memory_analysis(), "temp_size_in_bytes", unknown)
-        return cls(run, before.get("flops", unknown), after.get("bytes accessed", unknown), reserved)
+        return cls(run, flops * devices / counted, moved * devices, reserved * devices)
 
     def work(self, what: str, *args: Any, flops: float | None = None) -> Work:
         """It as something to time."""
@@ -91,81 +102,83 @@ def example_spec(config: ConfigDict) -> Spec:
     return Spec((32, 32, 3), levels=256, num_classes=10)
 
 
-def works(experiment: Experiment, state: Any, batch: int) -> Iterator[tuple[str, Callable[[], Work]]]:
-    """What can be timed, for batches of ``batch`` examples on one device: names, and how to compile it."""
-    sde, shape, params = experiment.sde, experiment.spec.shape, state.ema
-    keys = sample_keys(0, jnp.arange(batch))
-    x = jax.random.normal(jax.random.key(1), (batch, *shape))
-    t = jnp.linspace(0.1, 0.9, batch) * sde.t_max
+def works(
+    experiment: Experiment, state: Any, batch: int, mesh: Mesh
+) -> Iterator[tuple[str, Callable[[], Work]]]:
+    """What can be timed, for batches of ``batch`` examples in all: names, and how to compile it."""
+    sde, shape = experiment.sde, experiment.spec.shape
+    replicate, split = replicated(mesh), batch_sharding(mesh)
+    params = jax.device_put(state.ema, replicate)
+    keys = jax.device_put(sample_keys(0, jnp.arange(batch)), split)
+    x = jax.device_put(jax.random.normal(jax.random.key(1), (batch, *shape)), split)
+    t = jax.device_put(jnp.linspace(0.1, 0.9, batch) * sde.t_max, split)
 
-    @jax.jit
+    def of(function: Callable, *args: Any, whole: int = 1) -> Program:
+        """Each device with its part of all but the first ``whole`` arguments."""
+        specs = (PartitionSpec(),) * whole + (PartitionSpec(BATCH),) * (len(args) - whole)
+        local = jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(BATCH), check_vma=False
+        )
+        return Program.of(jax.jit(local), *args, devices=mesh.size, counted=1)
+
     def network(params: Any, x: Any, t: Any) -> Any:
         return experiment.bind(params)(x, t)
 
-    @jax.jit
     def slope_and_divergence(params: Any, x: Any, t: Any, keys: Any) -> Any:
         denoise = experiment.bind(params)
         directions = experiment.divergence.directions(keys, shape)
         return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
-    @jax.jit
     def log_density(params: Any, x: Any, keys: Any) -> Any:
         options = experiment.config.likelihood
-        return likelihood.log_prob(
+        found = likelihood.log_prob(
             keys,
             experiment.bind(params),
             sde,
             x,
             divergence=experiment.divergence,
-            rtol=options.rtol,
-            atol=options.atol,
+            integrator=Adaptive(rtol=options.rtol, atol=options.atol),
         )
+        return found.nats, found.evaluations
 
-    evaluation = Program.of(network, params, x, t)
-    yield "training step", lambda: train_work(experiment, state, batch)
+    evaluation = of(network, params, x, t)
+    yield "training step", lambda: train_work(experiment, state, batch, mesh)
     yield "network evaluation", lambda: evaluation.work("network evaluation", params, x, t)
     tangent = "likelihood, one velocity and divergence"
-    yield (
-        tangent,
-        lambda: Program.of(slope_and_divergence, params, x, t, keys).work(tangent, params, x, t, keys),
-    )
+    yield tangent, lambda: of(slope_and_divergence, params, x, t, keys).work(tangent, params, x, t, keys)
     solver = experiment.solver
-    if isinstance(solver, StepSolver):
-        times = np.linspace(sde.t_max, experiment.config.sampling.t_end, SOLVER_STEPS + 1)
-        plan = solver.plan(sde, times)
-        count = SOLVER_STEPS * getattr(solver, "evaluations", 1) + solver.denoise
+    assert isinstance(solver, StepSolver)
+    times = np.linspace(sde.t_max, experiment.config.sampling.t_end, SOLVER_STEPS + 1)
+    plan = jax.device_put(solver.plan(sde, times), replicate)
 
-        @jax.jit
-        def draw(params: Any, plan: Plan, keys: Any) -> Any:
-            return sample(keys, experiment.bind(params), sde, solver.program, plan, shape=shape)
+    def draw(params: Any, plan: Plan, keys: Any) -> Any:
+        return sample(keys, experiment.bind(params), sde, solver.program, plan, shape=shape)
 
-        few, flops = f"sampling, {SOLVER_STEPS} steps", count * evaluation.flops
-        yield few, lambda: Program.of(draw, params, plan, keys).work(few, params, plan, keys, flops=flops)
-    data, unknown = jax.random.uniform(jax.random.key(2), (batch, *shape)), float("nan")
-    whole = "likelihood, whole"
+    few, flops = f"sampling, {SOLVER_STEPS} steps", SOLVER_STEPS * evaluation.flops
+    yield few, lambda: of(draw, params, plan, keys, whole=2).work(few, params, plan, keys, flops=flops)
+    data = jax.device_put(jax.random.uniform(jax.random.key(2), (batch, *shape)), split)
+    whole, unknown = "likelihood, whole", float("nan")
     yield (
         whole,
-        lambda: Program.of(log_density, params, data, keys).work(whole, params, data, keys, flops=unknown),
+        lambda: of(log_density, params, data, keys).work(whole, params, data, keys, flops=unknown),
     )
 
 
-def train_work(experiment: Experiment, state: Any, batch: int) -> Work:
+def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Work:
     """The whole training step: data preparation, loss, gradient, optimizer and average."""
-    mesh = make_mesh(1, jax.devices()[:1])
     levels = experiment.spec.levels or 2
     raw = np.random.default_rng(0).integers(0, levels, (batch, *experiment.spec.shape))
-    examples = {
-        "x": jnp.asarray(raw, experiment.spec.dtype),
-        "label": jnp.zeros(batch, jnp.int32),
-    }
+    examples = jax.device_put(
+        {"x": raw.astype(experiment.spec.dtype), "label": np.zeros(batch, np.int32)}, batch_sharding(mesh)
+    )
     step = compile_step(
         make_step(experiment.objective, experiment.optimizer, experiment.ema, seed=0),
         mesh,
         jax.eval_shape(lambda: state),
     )
-    program = Program.of(step, state, examples)
     # The step donates its state: it keeps its own copy and goes on from its last result.
-    latest = [jax.tree.map(jnp.copy, state)]
+    latest = [jax.device_put(jax.tree.map(jnp.copy, state), replicated(mesh))]
+    program = Program.of(step, latest[0], examples, devices=mesh.size, counted=mesh.size)
 
     def call() -> None:
         latest[0], metrics = program.run(latest[0], examples)
@@ -195,9 +208,10 @@ def report(name: str, options: argparse.Namespace) -> None:
     config.training.batch_size = batch
     if options.dtype is not None:
         config.model.dtype = options.dtype
+    config.sampling.update(SAMPLER)
     experiment = assemble(config, example_spec(config))
     state = jax.jit(init_state(experiment.init, experiment.optimizer, seed=0))()
-    others: dict[str, peers.Calls] = {}
+    mesh, others = make_mesh(), dict[str, peers.Calls]()
     for given in options.peer or []:
         peer, _, path = given.partition("=")
         try:
@@ -206,14 +220,14 @@ def report(name: str, options: argparse.Namespace) -> None:
             print(f"{name}: no comparison with {peers.PEERS.get(peer, peer)}: {error}\n")
     print(
         f"**{name}**, {parameter_count(state.params) / 1e6:.3f} M parameters, examples of shape "
-        f"{experiment.spec.shape}, batch {batch}, {config.model.dtype}\n"
+        f"{experiment.spec.shape}, batch {batch}, {config.model.dtype}, devices: {mesh.size}\n"
     )
     head = ["", "median, ms", "least to most", "GFLOP", "GFLOP/s", "GB moved", "MB reserved", "examples/s"]
     head += ["share of peak"] if options.peak is not None else []
     for peer in others:
         head += [f"{peer}, ms", f"{peer} / ours", "least to most"]
     print(f"| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
-    for what, make in works(experiment, state, batch):
+    for what, make in works(experiment, state, batch, mesh):
         if options.only and options.only not in what:
             continue
         work, theirs = make(), {peer: calls[what] for peer, calls in others.items() if what in calls}
@@ -264,6 +278,9 @@ def main() -> None:
         metavar="NAME=DIR",
         help="a code to compare with and its checkout; names: " + ", ".join(peers.PEERS),
     )
+    parser.add_argument(
+        "--devices", type=int, default=0, metavar="N", help="to make of a CPU (default: as for training)"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="in place of the config's")
     parser.add_argument("--only", metavar="WORDS", help="only rows whose name contains this")
     parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="peak of the device")
@@ -271,6 +288,9 @@ def main() -> None:
     for given in options.peer or []:
         if given.partition("=")[0] not in peers.PEERS:
             parser.error(f"--peer={given}: must be one of {', '.join(peers.PEERS)}, then =DIR")
+    cores = os.cpu_count() or 1
+    share = options.batch % cores == 0 and options.batch // cores >= 16  # as the command line has it
+    jax.config.update("jax_num_cpu_devices", options.devices or (cores if share else 1))
     device = jax.devices()[0]
     print(
         f"{device.platform} {device.device_kind}, {os.cpu_count()} CPU threads, Python "

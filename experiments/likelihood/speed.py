@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from scipy.integrate import solve_ivp
 
 from score_sde.arrays import sum_dims
@@ -28,7 +29,7 @@ from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment import Experiment, assemble, open_source
 from score_sde.likelihood import Adaptive, Hutchinson, log_prob
-from score_sde.mesh import make_mesh
+from score_sde.mesh import BATCH, batch_sharding, make_mesh, replicated
 from score_sde.sampling import sample_keys
 from score_sde.schema import complete
 from score_sde.train import Checkpoints
@@ -72,11 +73,10 @@ def host_loop(experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array
 def on_device(
     experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, integrator: Adaptive, nodes: int
 ) -> Run:
-    """This package's way: one compiled program."""
+    """This package's way: one compiled program, and the batch shared by all devices."""
 
-    @jax.jit
-    def compiled(params: Any, x: jax.Array) -> Any:
-        return log_prob(
+    def measure(params: Any, keys: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = log_prob(
             keys,
             experiment.bind(params),
             experiment.sde,
@@ -85,10 +85,18 @@ def on_device(
             integrator=integrator,
             nodes=nodes,
         )
+        return out.nats, out.evaluations
+
+    mesh, whole, split = make_mesh(), PartitionSpec(), PartitionSpec(BATCH)
+    compiled = jax.jit(
+        jax.shard_map(measure, mesh=mesh, in_specs=(whole, split, split), out_specs=split, check_vma=False)
+    )
+    params = jax.device_put(params, replicated(mesh))
+    keys, x = jax.device_put((keys, x), batch_sharding(mesh))
 
     def run() -> tuple[np.ndarray, float]:
-        out = jax.device_get(compiled(params, x))
-        return np.mean(out.by_probe, 1), float(np.max(out.evaluations))
+        nats, evaluations = jax.device_get(compiled(params, keys, x))
+        return nats, float(np.max(evaluations))
 
     return run
 
@@ -111,10 +119,13 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=16, help="examples (default 16)")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="rtol and atol (default 1e-5)")
-    parser.add_argument("--nodes", type=int, default=64, help="see likelihood.nodes (default 64)")
+    parser.add_argument("--nodes", type=int, default=0, help="see likelihood.nodes; 0 for none (default)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (default 3)")
-    parser.add_argument("--all", action="store_true", help="other choices of this package too")
     options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if options.batch % cores:
+        parser.error(f"--batch={options.batch}: must be a multiple of the {cores} cores")
+    jax.config.update("jax_num_cpu_devices", cores)  # as on the command line, a device a core
     experiment, params = load(options.workdir)
     raw = open_source(experiment.config, "test").read(np.arange(options.batch))["x"]
     keys = sample_keys(0, jnp.arange(options.batch))
@@ -127,14 +138,13 @@ def main() -> None:
     shared = Adaptive(rtol=tolerance, atol=tolerance, error_control="batch")
     runs = {
         "SciPy loop": host_loop(experiment, params, x, keys, tolerance),
-        f"{nodes} nodes": on_device(experiment, params, x, keys, each, nodes),
+        "this package": on_device(experiment, params, x, keys, each, 0),
+        "this package, steps shared by the batch of a device": on_device(
+            experiment, params, x, keys, shared, 0
+        ),
     }
-    if options.all:
-        runs["one ODE"] = on_device(experiment, params, x, keys, each, 0)
-        runs[f"{nodes} nodes, steps shared by the batch"] = on_device(
-            experiment, params, x, keys, shared, nodes
-        )
-        runs["one ODE, steps shared by the batch"] = on_device(experiment, params, x, keys, shared, 0)
+    if nodes:
+        runs[f"this package, {nodes} nodes"] = on_device(experiment, params, x, keys, each, nodes)
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -144,7 +154,6 @@ def main() -> None:
             start = time.perf_counter()
             results[name] = run()
             times[name].append(time.perf_counter() - start)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(
         f"{options.workdir.name}, {experiment.config.model.name}, nf {experiment.config.model.nf}, "
         f"examples of shape {experiment.spec.shape}, batch {options.batch}, rtol = atol = {tolerance:g}; "
