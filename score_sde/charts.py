@@ -50,13 +50,13 @@ class Chart:
         """An ``<svg>`` element."""
         parts = [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-            'font-family="sans-serif" font-size="12" xmlns="http://www.w3.org/2000/svg">',
+            'font-family="sans-serif" font-size="14" xmlns="http://www.w3.org/2000/svg">',
             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         ]
         for kind, points, text, colour in self._marks():
             if kind == "line":
                 path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-                parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+                parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
             elif kind == "box":
                 (x, y), (right, low) = points
                 size = f'width="{right - x:.1f}" height="{max(low - y, 0):.1f}"'
@@ -89,7 +89,7 @@ class Chart:
         """What to draw."""
         curves = [(line, *_finite(line, self.log)) for line in self.lines]
         curves = [curve for curve in curves if len(curve[1])]
-        marks: list[_Mark] = [("left", [(_LEFT, _TOP / 2)], self.title, "#000000")]
+        marks: list[_Mark] = [("centre", [((_LEFT + WIDTH) / 2, _TOP / 2)], self.title, "#000000")]
         marks.append(("centre", [((_LEFT + WIDTH) / 2, HEIGHT - 12)], self.x_label, "#333333"))
         if not curves:
             return [*marks, ("centre", [(WIDTH / 2, HEIGHT / 2)], "no data yet", "#777777")]
@@ -112,13 +112,15 @@ class Chart:
             return _TOP + (high - y) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
 
         bottom = HEIGHT - _BOTTOM
-        for tick in np.linspace(low, high, 5):
-            value = 10**tick if self.log else float(tick)
+        for value in ticks(10**low, 10**high, log=True) if self.log else ticks(low, high):
             marks.append(("line", [(_LEFT, down(value)), (WIDTH - _RIGHT, down(value))], "", "#dddddd"))
-            marks.append(("right", [(_LEFT - 6, down(value))], f"{value:.3g}", "#333333"))
-        for tick in np.linspace(low_x, high_x, 5):
-            marks.append(("centre", [(across(float(tick)), bottom + 12)], f"{tick:.4g}", "#333333"))
-        marks.append(("left", [(4, _TOP - 12)], self.y_label, "#333333"))
+            marks.append(("right", [(_LEFT - 6, down(value))], f"{value:.5g}", "#333333"))
+        for value in ticks(low_x, high_x):
+            marks.append(("line", [(across(value), bottom), (across(value), bottom + 4)], "", "#333333"))
+            marks.append(("centre", [(across(value), bottom + 16)], f"{value:.7g}", "#333333"))
+        marks.append(("left", [(4, _TOP / 2)], self.y_label, "#333333"))
+        rising = sum(down(y[-1]) - down(y[0]) for _, _, y, _ in curves) < 0  # names go where curves do not
+        names = ("left", _LEFT + 8) if rising else ("right", WIDTH - _RIGHT - 4)
         for i, (line, x, y, error) in enumerate(curves):
             colour = _COLOURS[i % len(_COLOURS)]
             points = [(across(a), down(b)) for a, b in zip(x, y, strict=True)]
@@ -133,9 +135,33 @@ class Chart:
                     bar = [(across(a), down(b - e)), (across(a), down(b + e))]
                     marks.append(("line", bar, "", colour))
             if len(curves) > 1:
-                marks.append(("right", [(WIDTH - _RIGHT - 4, _TOP + 8 + 16 * i)], line.name, colour))
+                marks.append((names[0], [(names[1], _TOP + 8 + 16 * i)], line.name, colour))
         marks.append(("line", [(_LEFT, _TOP), (_LEFT, bottom), (WIDTH - _RIGHT, bottom)], "", "#333333"))
         return marks
+
+
+def ticks(low: float, high: float, *, log: bool = False) -> list[float]:
+    """Round numbers from ``low`` to ``high``, three to eight: where an axis is labelled.
+
+    Args:
+      log: for a logarithmic axis, with ``low`` positive: powers of ten; with fewer than three of those, also
+        twice and five times them; below one decade, as on a linear axis.
+    """
+    if log and high > 10 * low:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1,), (1, 2, 5)):
+            values = [float(f"{factor}e{power}") for power in powers for factor in factors]
+            values = [value for value in values if low <= value <= high]
+            if len(values) >= 3:
+                return values[:: math.ceil(len(values) / 8)]
+    power = math.floor(math.log10(high - low))
+    steps = [float(f"{factor}e{p}") for p in (power, power - 1) for factor in (5, 2.5, 2, 1)]
+
+    def inside(step: float) -> range:
+        return range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+
+    step = next((step for step in steps if len(inside(step)) > 3), steps[-1])
+    return [min(max(float(f"{i * step:.12g}"), low), high) for i in inside(step)]
 
 
 def histogram(title: str, x_label: str, values: np.ndarray, bins: int = 30) -> Chart:

@@ -96,7 +96,7 @@ def main() -> None:
             f"--config.sampling.batch_size={options.batch_size}",
             "--config.evaluate.features=inception",
             f"--config.evaluate.weights={Path(options.weights).absolute()}",
-            "--config.evaluate.metrics=frechet,inception_score",
+            "--config.evaluate.metrics=('frechet','inception_score')",
         ]
         for solver, columns, extra in (
             ("legacy_pc", ("FID", "IS"), grid),

@@ -27,7 +27,8 @@ BLOCKS = {
         ("SkipUpBlock2D", "AttnSkipUpBlock2D"),
     ),
 }
-ACTIVATIONS = {"silu": "swish", "swish": "swish", "relu": "relu"}
+# Another one acts there in the blocks alone, and not on the embedding and the output.
+ACTIVATIONS = {"silu": "swish", "swish": "swish"}
 SCALE_SHIFT = {"default": False, "scale_shift": True}
 VARIANCES = {"fixed_small": "ancestral", "fixed_large": "ancestral_large"}
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
@@ -139,10 +140,6 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
     shift = about.get("resnet_time_scale_shift", "default")
     if shift not in SCALE_SHIFT or (name != "ddpm" and SCALE_SHIFT[shift]):
         raise CheckpointError(f"config.json: resnet_time_scale_shift = {shift!r} with {down[0]}: not ours")
-    if name != "ddpm" and about.get("num_class_embeds"):
-        raise CheckpointError(
-            f"config.json: num_class_embeds = {about['num_class_embeds']} with {down[0]}: not ours"
-        )
     if name != "ddpm":
         return common
     return common | {

@@ -85,7 +85,7 @@ def _only(*allowed: Any) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {known: {} for known in allowed}[value]
 
 
-_SHARED = {"channel_mult_emb": (4, _only(4))}
+_SHARED = {"channel_mult_emb": (4, _only(4)), "M": (1000, _only(1000))}
 PYRAMIDS = {"standard": "none", "skip": "input_skip", "residual": "residual"}
 MODELS: dict[str, Model] = {
     "SongUNet": Model(
@@ -136,6 +136,8 @@ _ELSEWHERE = {
     "sigma_min",
     "sigma_max",
     "sigma_data",
+    "C_1",  # of iDDPM's noise levels, which are stored
+    "C_2",
 }
 _AUGMENT = 0.12  # how often the published recipe augments; a snapshot says only that it was augmented
 

@@ -14,7 +14,7 @@ from score_sde.config import load_file
 from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
-from score_sde.convert.release import Release
+from score_sde.convert.release import Release, check_claims
 from score_sde.data import Spec
 from score_sde.experiment import Experiment, assemble
 from score_sde.schema import complete
@@ -52,11 +52,13 @@ def read(path: str | Path) -> Release:
     if not path.exists():
         raise FileNotFoundError(f"--checkpoint={path}: no such file")
     try:
-        return _read_file(path)
+        release = _read_file(path)
+        check_claims(release)
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from error
     except _NONSENSE as error:  # a file of the right format that lacks what its writer always writes
         raise CheckpointError(f"{path}: damaged or foreign ({type(error).__name__}: {error})") from error
+    return release
 
 
 def _read_file(path: Path) -> Release:

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.convert.errors import CheckpointError
 from score_sde.data import Spec
 from score_sde.nets import Net
 
 Arrays = Mapping[str, Any]
+_SIDE = 2**14  # pixels
+_STEPS = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,36 @@ class Release:
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the parameters."""
         return [leaf.shape for leaf in leaves(self.average)]
+
+
+def check_claims(release: Release) -> None:
+    """Refuse what a file says of its network and data where building it would exhaust the memory.
+
+    Raises:
+      CheckpointError: names the claim and its bound; for the network, these follow from the arrays.
+    """
+    config, shapes = release.config or {}, release.shapes
+    model, steps = config.get("model", {}), f"at most {_STEPS}"
+    widest = max((size for shape in shapes for size in shape), default=0)
+    sides = () if release.spec is None else release.spec.shape
+    claims = [
+        *(("the size of its images", side, 1, _SIDE, f"at most {_SIDE}") for side in sides),
+        ("model.nf", model.get("nf", 1), 1, widest, f"at most {widest}, the widest of its arrays"),
+        *(
+            (f"model.{name}", count, 1, len(shapes), f"at most {len(shapes)}, the number of its arrays")
+            for name, count in (
+                ("num_res_blocks", model.get("num_res_blocks", 1)),
+                ("ch_mult levels", len(model.get("ch_mult", (1,)))),
+            )
+        ),
+        *(
+            (f"{section}.steps", config.get(section, {}).get("steps", 1), 0, _STEPS, steps)
+            for section in ("sde", "sampling")
+        ),
+    ]
+    for name, value, low, high, allowed in claims:
+        if not low <= value <= high:
+            raise CheckpointError(f"it claims {name} = {value}: must be {allowed}, and at least {low}")
 
 
 def leaves(tree: Any) -> Iterator[np.ndarray]:

@@ -1,11 +1,12 @@
 """Features of generated samples in files, so that a killed evaluation goes on where it was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from score_sde.evaluate.pieces import Pieces
+from score_sde.evaluate.rows import fill
 from score_sde.evaluate.scores import Sampled
 
 
@@ -38,23 +39,24 @@ class Chunks:
           write: keep what is made; one process of several does.
           note: called with the number of samples that are done.
         """
-        features, logits, first = [], [], []
-        for start in range(0, count, self.size):
-            want = min(self.size, count - start)
-            chunk = self._pieces.read(start)
-            if chunk is None or len(chunk["features"]) < want:
-                samples = make(start)[:want]
-                sampled = extractor(samples)
-                chunk = {"features": sampled.features, "samples": samples[: max(self.shown - start, 0)]}
-                if sampled.logits is not None:
-                    chunk["logits"] = sampled.logits
-                if write:
-                    self._pieces.write(start, chunk)
-            features.append(chunk["features"][:want])
-            first.append(chunk["samples"][:want])
-            if "logits" in chunk:
-                logits.append(chunk["logits"][:want])
-            if note is not None:
-                note(start + want)
-        joined = Sampled(np.concatenate(features), np.concatenate(logits) if logits else None)
-        return joined, np.concatenate(first)
+        first = []
+
+        def parts() -> Iterator[Sampled]:
+            for start in range(0, count, self.size):
+                want = min(self.size, count - start)
+                chunk = self._pieces.read(start)
+                if chunk is None or len(chunk["features"]) < want:
+                    samples = make(start)[:want]
+                    sampled = extractor(samples)
+                    chunk = {"features": sampled.features, "samples": samples[: max(self.shown - start, 0)]}
+                    if sampled.logits is not None:
+                        chunk["logits"] = sampled.logits
+                    if write:
+                        self._pieces.write(start, chunk)
+                first.append(chunk["samples"][:want])
+                logits = chunk["logits"][:want] if "logits" in chunk else None
+                yield Sampled(chunk["features"][:want], logits)
+                if note is not None:
+                    note(start + want)
+
+        return fill(parts(), count, self._pieces.directory), np.concatenate(first)

@@ -1,6 +1,6 @@
 """Feature extractors: raw pixels, a classifier trained on the user's data, Inception."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from typing import Protocol as TypingProtocol
 
@@ -47,21 +47,6 @@ class Extractor(TypingProtocol):
 def values_of(dtype: np.dtype) -> str:
     """What a protocol calls the values of raw examples."""
     return "uint8 0..255" if dtype == np.uint8 else "float32"
-
-
-def extract(extractor: Extractor, batches: Iterable[np.ndarray]) -> Sampled:
-    """Features of all batches together."""
-    return join(extractor(batch) for batch in batches)
-
-
-def join(parts: Iterable[Sampled]) -> Sampled:
-    """Several sets as one, in order."""
-    parts = list(parts)
-    logits = [part.logits for part in parts if part.logits is not None]
-    return Sampled(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate(logits) if logits else None,
-    )
 
 
 class Pixels:

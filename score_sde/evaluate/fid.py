@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from score_sde.evaluate.moments import Gaussian, Moments
+from score_sde.evaluate.rows import blocks
 from score_sde.evaluate.scores import Reference, Sampled, Score, bootstrap
-
-_BLOCK = 8192  # examples held in float64 at a time
 
 
 def symmetric_root(matrix: np.ndarray) -> np.ndarray:
@@ -58,8 +57,8 @@ def weighted(features: np.ndarray, weights: np.ndarray) -> Gaussian:
     Raises:
       ValueError: fewer than 2 examples, or features that are not finite.
     """
-    blocks = [slice(i, i + _BLOCK) for i in range(0, len(features), _BLOCK)]
-    parts = [Moments.of(features[rows], weights[rows]) for rows in blocks if weights[rows].any()]
+    some = (rows for rows in blocks(len(features)) if weights[rows].any())
+    parts = (Moments.of(features[rows], weights[rows]) for rows in some)
     return functools.reduce(Moments.merge, parts).gaussian
 
 

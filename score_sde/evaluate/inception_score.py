@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from score_sde.evaluate.scores import Reference, Sampled, Score, bootstrap
+from score_sde.evaluate.rows import blocks
+from score_sde.evaluate.scores import Reference, Sampled, Score, resamplings
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -33,19 +34,24 @@ def inception_scores(logits: np.ndarray, splits: int = 1, shuffle_seed: int | No
     if shuffle_seed is not None:
         order = np.random.RandomState(shuffle_seed).permutation(count)
         logits = logits[order]
-    log_p = log_probabilities(logits)
     borders = [i * count // splits for i in range(splits + 1)]
-    parts = [log_p[a:b] for a, b in itertools.pairwise(borders)]
-    return np.array([_score(part, np.ones(len(part))) for part in parts])
+    parts = [logits[a:b] for a, b in itertools.pairwise(borders)]
+    return np.concatenate([weighted_scores(part, np.ones((1, len(part)))) for part in parts])
 
 
-def _score(log_p: np.ndarray, weights: np.ndarray) -> float:
-    p = np.exp(log_p)
-    total = weights.sum()
-    marginal = weights @ p / total
-    seen = marginal > 0  # a class that no example has contributes nothing
-    certainty = float(weights @ np.sum(p * log_p, axis=1) / total)
-    return float(np.exp(certainty - np.sum(marginal[seen] * np.log(marginal[seen]))))
+def weighted_scores(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The score ``(R,)`` of ``(N, K)`` logits under each of ``(R, N)`` weights, in one pass."""
+    marginal = np.zeros((len(weights), logits.shape[1]))
+    certainty = np.zeros(len(weights))
+    for rows in blocks(len(logits)):
+        log_p = log_probabilities(logits[rows])
+        p = np.exp(log_p)
+        marginal += weights[:, rows] @ p
+        certainty += weights[:, rows] @ np.sum(p * log_p, axis=1)
+    total = weights.sum(axis=1)
+    marginal /= total[:, None]
+    logs = np.log(np.where(marginal > 0, marginal, 1.0))  # a class that no example has contributes nothing
+    return np.exp(certainty / total - np.sum(marginal * logs, axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +75,11 @@ class InceptionScore:
             raise ValueError(
                 "evaluate.metrics: 'inception_score' needs class scores, which these features have not"
             )
-        log_p = log_probabilities(sampled.logits)
-        error = bootstrap(lambda w: _score(log_p, w), len(log_p), self.bootstrap, self.seed)
+        count, rounds = len(sampled.logits), self.bootstrap if self.bootstrap > 1 else 0
+        weights = np.concatenate([np.ones((1, count)), resamplings(count, rounds, self.seed)])
+        value, *again = weighted_scores(sampled.logits, weights)
         parts = inception_scores(sampled.logits, self.splits)
         return {
-            "inception_score": Score(_score(log_p, np.ones(len(log_p))), error),
+            "inception_score": Score(float(value), float(np.std(again, ddof=1)) if again else None),
             f"inception_score_{self.splits}": Score(float(parts.mean()), float(parts.std())),
         }

@@ -85,5 +85,10 @@ def bootstrap(statistic: Callable[[np.ndarray], float], count: int, rounds: int,
     """
     if rounds < 2:
         return None
-    draws = np.random.Generator(np.random.PCG64(seed)).multinomial(count, np.full(count, 1 / count), rounds)
-    return float(np.std([statistic(draw.astype(np.float64)) for draw in draws], ddof=1))
+    return float(np.std([statistic(draw) for draw in resamplings(count, rounds, seed)], ddof=1))
+
+
+def resamplings(count: int, rounds: int, seed: int) -> np.ndarray:
+    """How often each of ``count`` examples is drawn in each of ``rounds``, ``(rounds, count)`` float64."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.multinomial(count, np.full(count, 1 / count), rounds).astype(np.float64)

@@ -9,13 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 _STYLE = """
-body { font: 15px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
-h1, h2 { font-weight: 600; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
+body { font: 15px/1.5 sans-serif; max-width: 74em; margin: 1.5em auto; padding: 0 1em; color: #222; }
+h1, h2 { font-weight: 600; } h1 { font-size: 150%; } h2 { margin-top: 1.5em; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; } td, th { padding: .2em .8em; border: 1px solid #ddd; text-align: left; }
 figure { display: inline-block; margin: .5em 1em .5em 0; } figcaption { color: #666; font-size: 13px; }
 img { image-rendering: pixelated; max-width: 100%; }
 pre { background: #f6f6f6; padding: 1em; overflow: auto; }
-svg { max-width: 100%; height: auto; }
+svg { width: 530px; max-width: 100%; height: auto; }
 .answer { border-left: .5em solid #999; background: #f6f6f6; padding: .6em 1em; margin: .6em 0; }
 .answer b { font-size: 150%; }
 .good { border-color: #2e8b57; } .wait { border-color: #d0a000; } .bad { border-color: #b00020; }

@@ -14,7 +14,7 @@ from score_sde.experiment import Experiment, open_source
 from score_sde.flags import Options
 from score_sde.modes import strips
 from score_sde.modes.page import Page
-from score_sde.modes.tables import shown
+from score_sde.modes.tables import score_chart, shown
 from score_sde.modes.verdict import judge
 from score_sde.modes.workdir import BEST, drawable, from_workdir, is_chief, restore_average, say
 from score_sde.train import read_best
@@ -31,7 +31,7 @@ def report(options: Options) -> int:
     page = Page(f"{options.workdir.name}: {options.config.model.name}, {options.config.sde.name} process")
     lines = read_log(options.workdir)
     _answer(page, options, lines)
-    _training(page, options.workdir, options.config.loss.weight, lines)
+    _training(page, lines)
     _levels(page, options.workdir, lines)
     _samples(page, options.workdir)
     _scores(page, options.workdir)
@@ -65,13 +65,19 @@ def _answer(page: Page, options: Options, lines: list[dict[str, Any]]) -> None:
     best = read_best(options.workdir / BEST)
     verdict = judge(lines, options.config.training.steps, saved, best, results)
     page.answer("Is it training?", verdict.trains, verdict.why, verdict.state)
-    page.answer("Which checkpoint?", verdict.step, verdict.by, "good" if best or results else "wait")
+    which = f"step {verdict.step}" if saved else verdict.step
+    page.answer("Which checkpoint?", which, verdict.by, "good" if best or results else "wait")
     if verdict.warnings:
         page.answer("Warnings?", str(len(verdict.warnings)), "; ".join(verdict.warnings), "bad")
+    _losses(page, options.workdir, options.config.loss.weight, lines)
+    for result in results:
+        if len(result["rows"]) > 1:
+            rows, name = result["rows"], next(iter(result["rows"][0]["scores"]))
+            scores = [Score(**row["scores"][name]) for row in rows]
+            page.svg(score_chart(name, result["count"], [row["step"] for row in rows], scores).svg())
 
 
-def _training(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]]) -> None:
-    page.heading("Training")
+def _losses(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]]) -> None:
     curves = []
     for key, name in (
         ("loss", f"training loss, weighted by {weight!r}"),
@@ -83,6 +89,10 @@ def _training(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]
     if best is not None and best.metric.startswith("held_out"):
         curves.append(Line(f"best: step {best.step}", np.array([best.step]), np.array([best.value])))
     page.svg(Chart("Loss", "step", "loss", tuple(curves), log=True).svg())
+
+
+def _training(page: Page, lines: list[dict[str, Any]]) -> None:
+    page.heading("Training")
     norms = _curve(lines, "grad_norm", "gradient norm")
     if norms:
         page.svg(Chart("Gradient norm", "step", "norm", tuple(norms), log=True).svg())
@@ -155,21 +165,11 @@ def _scores(page: Page, workdir: Path) -> None:
             for row in result["rows"]
         ]
         page.table(["checkpoint", *names], rows)
+        against = ", ".join(f"{key} {value}" for key, value in result["reference"].items())
         page.paragraph(
-            f"{result['count']} samples against {result['reference']}; features {result['features']}, "
+            f"{result['count']} samples against {against}; features {result['features']}, "
             f"weights {result['weights']}, resize {result['resize']}, values {result['values']}."
         )
-        if len(result["rows"]) > 1:
-            scores = [row["scores"][names[0]] for row in result["rows"]]
-            step, value, error = (
-                np.array(column, np.float64)
-                for column in (
-                    [row["step"] for row in result["rows"]],
-                    [score["value"] for score in scores],
-                    [score["error"] or 0.0 for score in scores],
-                )
-            )
-            page.svg(Chart(names[0], "step", names[0], (Line(names[0], step, value, error),)).svg())
     if not results:
         page.paragraph("None yet: --mode=evaluate --num_samples=N.")
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from score_sde.config import ConfigError, build, find
 from score_sde.evaluate import METRICS, Metric, Reference, Sampled, Score
-from score_sde.evaluate.extractors import Extractor, extract
+from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.protocol import Protocol, check_comparable
 from score_sde.evaluate.reference import load_reference, save_reference
+from score_sde.evaluate.rows import fill
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples, array_names, open_path
 from score_sde.modes.generated import SHOWN, Generator
@@ -44,7 +45,8 @@ def score_files(options: Options) -> int:
     examples = open_path("samples", options.samples, options.config.data, channels_of(options))
     protocol = extractor.protocol(examples.shape, examples.dtype)
     reference, origin = open_reference(options, extractor, protocol)
-    sampled = extract(extractor, examples.batches(options.config.evaluate.batch_size))
+    parts = map(extractor, examples.batches(options.config.evaluate.batch_size))
+    sampled = fill(parts, len(examples), options.workdir / "evaluation")
     row = Row(None, *scores_of(metrics, sampled, reference, extractor.name))
     write_tables(
         options,

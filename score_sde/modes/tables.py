@@ -1,5 +1,6 @@
 """Scores as JSON, Markdown and a picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def write_tables(
         write_report(path, report)
         path.with_suffix(".md").write_text(markdown(rows, what, winner), encoding="utf-8")
         if len(rows) > 1:
-            _chart(rows, names[0]).write_png(path.with_suffix(".png"))
+            steps = [row.step or 0 for row in rows]
+            chart = score_chart(names[0], what["count"], steps, [row.scores[names[0]] for row in rows])
+            chart.write_png(path.with_suffix(".png"))
         elif pictures.is_picture(first.shape[1:], 256 if first.dtype == np.uint8 else None):
             pictures.grid(first).save(path.with_suffix(".png"))
     if len(rows) > 1:
@@ -99,8 +102,10 @@ def markdown(rows: list[Row], what: dict[str, Any], winner: Row) -> str:
     return "\n".join([*lines, *(f"- warning: {message}" for message in warned)]) + "\n"
 
 
-def _chart(rows: list[Row], name: str) -> Chart:
-    steps = np.array([row.step if row.step is not None else 0 for row in rows], np.float64)
-    value = np.array([row.scores[name].value for row in rows])
-    error = np.array([row.scores[name].error or 0.0 for row in rows])
-    return Chart(name, "training step", name, (Line(name, steps, value, error),))
+def score_chart(name: str, count: int, steps: Sequence[int], scores: Sequence[Score]) -> Chart:
+    """A score by checkpoint with its error bars."""
+    value = np.array([score.value for score in scores])
+    error = np.array([score.error or 0.0 for score in scores])
+    wide = bool(value.min() > 0 and value.max() > 10 * value.min())
+    title = f"{name} of {count} samples, by checkpoint"
+    return Chart(title, "training step", name, (Line(name, np.array(steps, float), value, error),), log=wide)

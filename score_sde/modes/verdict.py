@@ -9,6 +9,12 @@ from score_sde.train import Record, Watch
 
 _LATE = 2 / 3  # of the run: what came after is its last third
 _STILL = 0.02  # a fall of the held-out loss over the last third that is worth going on for
+_STATES = {
+    "Yes, still improving": "good",
+    "Yes, but hardly any more": "good",
+    "Too early to say": "wait",
+    "No": "bad",
+}
 
 Line = Mapping[str, Any]
 
@@ -18,7 +24,7 @@ class Verdict(NamedTuple):
 
     Attributes:
       state: "good", "wait" (too early to say) or "bad".
-      trains, why: whether it is training, in a word, and why.
+      trains, why: whether it is training, in a few words, and why.
       step, by: which checkpoint to use, and by what.
       warnings: what was warned of during training.
     """
@@ -46,28 +52,27 @@ def judge(
     watch = Watch(steps)
     for line in lines:
         watch.see(line["step"], line)
-    state, why = _training(lines, steps, watch)
-    trains = {"good": "Yes", "wait": "Too early to say", "bad": "No"}[state]
+    trains, why = _training(lines, steps, watch)
     warned = [f"step {line['step']}: {line['warning']}" for line in lines if "warning" in line]
-    return Verdict(state, trains, why, *_checkpoint(saved, best, results), warned)
+    return Verdict(_STATES[trains], trains, why, *_checkpoint(saved, best, results), warned)
 
 
 def _training(lines: Sequence[Line], steps: int, watch: Watch) -> tuple[str, str]:
     done = max((line["step"] for line in lines), default=0)
     if not done:
-        return "wait", "nothing has been logged yet."
+        return "Too early to say", "nothing has been logged yet."
     where = "It has made all" if done >= steps else f"It is at step {done} of"
     where += f" {steps} steps." if done >= steps else f" {steps}."
     wrong = [alarm.text for alarm in watch.standing]
     if wrong:
-        return "bad", f"{'; '.join(wrong)}. {where}"
+        return "No", f"{'; '.join(wrong)}. {where}"
     looks = [(line["step"], float(line["held_out_loss"])) for line in lines if "held_out_loss" in line]
     if len(looks) < 2:
-        return "wait", f"the held-out loss was measured {len(looks)} times. {where}"
+        return "Too early to say", f"the held-out loss was measured {len(looks)} times. {where}"
     (first_step, first), (last_step, last) = looks[0], looks[-1]
     if last >= first:
         return (
-            "bad",
+            "No",
             f"the held-out loss has not fallen: {first:.4g} at step {first_step}, {last:.4g} at step "
             f"{last_step}. {where}",
         )
@@ -79,7 +84,7 @@ def _training(lines: Sequence[Line], steps: int, watch: Watch) -> tuple[str, str
         else f"In the last third of that it changed by {-fall:+.1%}: more steps would help little."
     )
     return (
-        "good",
+        "Yes, still improving" if fall > _STILL else "Yes, but hardly any more",
         f"the held-out loss has fallen from {first:.4g} at step {first_step} to {last:.4g} at step "
         f"{last_step}. {outlook} {where}",
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from score_sde.config import ConfigError, find
-from score_sde.convert import safetensors, torch_files
+from score_sde.convert import inception_graph, safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.evaluate.extractors import (
     INCEPTION_FILE,
@@ -39,6 +39,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".pth": read_torch,
     ".pt": read_torch,
+    ".pb": inception_graph.read,
     ".npz": read_npz,
     ".safetensors": lambda path: safetensors.read(path)[0],
 }

@@ -152,7 +152,6 @@ def _check(module: Any) -> None:
             "progressive_input": "input_skip",
             "progressive_combine": "sum",
             "conditional": True,
-            "num_classes": 0,
         }
         if type(module) is NCSNpp and module.nf < 128:
             raise ValueError(f"nf={module.nf}: below 128 channels use NCSNppDiffusers, which has its groups")

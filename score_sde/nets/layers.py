@@ -18,6 +18,8 @@ from score_sde.nets.convolution import convolve
 from score_sde.nets.initial import Law, averaged, described
 from score_sde.nets.resample import BOX, downsample, smooth, upsample
 
+# Called with ``name``; what it makes is a layer, or chooses one when it sees its input.
+MakeNorm = Callable[..., Callable[[Array], Array]]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "swish": jax.nn.swish,
     "elu": jax.nn.elu,
@@ -140,7 +142,7 @@ class Attention(nn.Module):
     skip_rescale: bool = True
     dtype: str = "float32"
     head_channels: int = 0  # of each head; 0: there is one
-    norm: Callable[..., nn.Module] | None = GroupNorm  # None: there is none
+    norm: MakeNorm | None = GroupNorm  # None: there is none
     law: Law = averaged
     scale: float = 0.1  # of query, key and value at the start
 
@@ -181,7 +183,7 @@ class ResBlock(nn.Module):
     init_scale: float = 0.0
     skip_rescale: bool = True
     dtype: str = "float32"
-    norm: Callable[..., nn.Module] = GroupNorm
+    norm: MakeNorm = GroupNorm
     scale_shift: bool = False
     project_resampled: bool = True
     law: Law = averaged

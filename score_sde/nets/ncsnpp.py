@@ -1,6 +1,6 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -214,7 +214,7 @@ class NCSNpp(nn.Module):
             name=name,
         )
 
-    def _norm(self, where: str) -> Callable[..., nn.Module]:
+    def _norm(self, where: str) -> layers.MakeNorm:
         """What makes the normalisations of a layer; a variant of the network may tell layers apart."""
         return layers.GroupNorm
 

@@ -1,9 +1,8 @@
 """NCSN++ as the library diffusers has it (``UNet2DModel`` of ``Skip`` blocks, google/ncsnpp-*)."""
 
 import functools
-from collections.abc import Callable
 
-import flax.linen as nn
+from jax import Array
 
 from score_sde.nets import layers
 from score_sde.nets.ncsnpp import NCSNpp
@@ -13,9 +12,9 @@ from score_sde.nets.remat import rematerialised
 class NCSNppDiffusers(NCSNpp):
     """``NCSNpp`` with other numbers of groups, which differ below 128 channels only.
 
-    There are 32 groups in the attention beside the levels and where a block on the way up begins,
-    and ``norm_num_groups`` in the middle and at the end.  The other defaults, too, are those of the
-    networks for 256 pixels.
+    There are 32 groups in the attention beside the levels and where a block on the way up begins
+    at a level with attention, and ``norm_num_groups`` in the middle and at the end.  The other
+    defaults, too, are those of the networks for 256 pixels.
 
     Attributes:
       norm_num_groups: as said; 0 for ``min(C // 4, 32)``.
@@ -44,12 +43,15 @@ class NCSNppDiffusers(NCSNpp):
             name=name,
         )
 
-    def _norm(self, where: str) -> Callable[..., nn.Module]:
+    def _norm(self, where: str) -> layers.MakeNorm:
         norm = functools.partial(layers.GroupNorm, self.norm_eps)
         if where.startswith("mid") or where in ("out", "pyramid_up_0"):
             return functools.partial(norm, groups=self.norm_num_groups or None)
         if "attention" in where:
             return functools.partial(norm, groups=32)
         if where.startswith("up") and "block" in where:
-            return lambda name: norm(groups=32 if name == "norm_0" else None, name=name)
+            return lambda name: lambda x: norm(groups=self._up_groups(name, x), name=name)(x)
         return norm
+
+    def _up_groups(self, name: str, x: Array) -> int | None:
+        return 32 if name == "norm_0" and x.shape[1] in self.attn_resolutions else None

@@ -19,7 +19,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from score_sde.charts import Chart, Line
+from score_sde.charts import Chart, Line, ticks
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.fid import frechet_distance
 from score_sde.evaluate.moments import Gaussian, Moments
@@ -366,6 +366,26 @@ def test_curves_are_drawn_where_the_numbers_are(tmp_path):
     for column, row in curve[1:-1].round().astype(int):  # the axes cover the ends
         assert tuple(pixels[row, column]) == (0x1F, 0x5F, 0xA8)
     assert "no data yet" in Chart("t", "x", "y", ()).svg()
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_axes_are_labelled_with_round_numbers(log):
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        low = 10 ** draw.uniform(-6, 4)
+        high = low * (1 + 10 ** draw.uniform(-2, 4))
+        found = np.array(ticks(low, high, log=log))
+        assert 3 <= len(found) <= 8
+        assert (np.diff(found) > 0).all()
+        assert low <= found[0] <= found[-1] <= high
+        apart = found if log and high > 10 * low else np.diff(found)
+        digits = [float(f"{value:.6e}".split("e")[0]) for value in apart]
+        assert set(digits) <= {1, 2, 2.5, 5}
+        if not log:
+            assert np.ptp(np.diff(found)) < 1e-9 * high
+    assert ticks(-1.0, 1.0) == [-1, -0.5, 0, 0.5, 1]
+    assert ticks(0.9, 1100, log=True) == [1, 10, 100, 1000]
+    assert ticks(0.8, 30, log=True) == [1, 2, 5, 10, 20]
 
 
 def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):

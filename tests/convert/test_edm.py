@@ -184,6 +184,11 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
         ({"encoder_type": "other"}, "made with encoder_type = 'other'"),
         ({"resample_filter": [1, 2, 1]}, r"made with resample_filter = \[1, 2, 1\]"),
         ({"width": 3}, "made with width = 3: not ours"),
+        (
+            {"img_resolution": 10**9, "model_channels": 2},
+            "the size of its images = 1000000000: must be at most",
+        ),
+        ({"precond": "VPPrecond", "M": 500}, "made with M = 500: not ours"),
         ({"augment_dim": 5}, "augment_dim = 5; known is 9"),
     ],
 )
@@ -196,7 +201,10 @@ def test_what_is_not_here_is_named(change, message, tmp_path):
 
 def test_the_source_within_is_not_run(tmp_path):
     """The standard library would call the function of the name, which runs the source."""
-    data = plain_bytes(snapshot({"a": np.zeros(1, np.float32)}), STUBS | CLASSES)
+    data = plain_bytes(
+        snapshot({"a": np.zeros(1, np.float32)}, model_channels=1, num_blocks=1, channel_mult=[1]),
+        STUBS | CLASSES,
+    )
     assert b"the source was run" in data
     (tmp_path / "x.pkl").write_bytes(data)
     release = convert.read(tmp_path / "x.pkl")

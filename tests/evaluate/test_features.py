@@ -81,18 +81,32 @@ def test_inception_features_are_those_of_torch_fidelity_and_pytorch_fid(fixture,
     for resize, want in (("tensorflow", "pool_3"), ("pytorch_fid", "pool_3_pytorch_fid")):
         sampled = InceptionFeatures(tensors, resize, batch_size=1)(images)
         np.testing.assert_allclose(sampled.features, recorded[f"{name}|{want}"], atol=1e-4)
+    spatial = InceptionFeatures(tensors, "tensorflow", batch_size=1, spatial=True)
+    np.testing.assert_allclose(spatial(images[:1]).features[0], taps.spatial[0], atol=1e-4)
+    assert spatial.name == "inception_spatial"
+
+
+_UNIT = ("conv.weight", "bn.running_mean", "bn.running_var", "bn.weight", "bn.bias")
 
 
 def test_inception_on_the_smallest_recording(fixture, tensors):
     recorded = fixture("inception")
     x = tensorflow(jnp.asarray(recorded["32px|img"][:1], jnp.float32))
     first = functools.partial(
-        InceptionV3().apply, capture_intermediates=lambda module, _: module.name == "branch1x1"
+        InceptionV3().apply, capture_intermediates=lambda module, _: module.name in ("branch1x1", "Mixed_6c")
     )
     taps, inside = jax.jit(first)({"params": from_torch_names(tensors)}, x)  # in one piece, for speed
     (conv,) = inside["intermediates"]["Mixed_6d"]["branch1x1"]["__call__"]
     assert conv.shape == (1, 17, 17, 192)
     np.testing.assert_array_equal(taps.spatial.reshape(17, 17, 7), conv[0, ..., :7])
+    # sFID: the 7 first channels of "mixed_6/conv", position by position, from what goes into that block.
+    unit = {name: tensors[f"Mixed_6d.branch1x1.{name}"].astype(np.float64) for name in _UNIT}
+    before = np.asarray(inside["intermediates"]["Mixed_6c"]["__call__"][0][0], np.float64)
+    y = np.einsum("hwi,oi->hwo", before, unit["conv.weight"][:, :, 0, 0])[..., :7]
+    mean, variance, scale, bias = (unit[name][:7] for name in _UNIT[1:])
+    want = np.maximum((y - mean) / np.sqrt(variance + 1e-3) * scale + bias, 0)
+    assert (want > 0).any(axis=(0, 1)).sum() >= 4  # the others are cut off by the ReLU
+    np.testing.assert_allclose(taps.spatial[0], want.ravel(), atol=1e-5)
     for tap in ("pool_1", "pool_2", "mixed_6", "pool_3", "logits"):
         np.testing.assert_allclose(getattr(taps, tap), recorded[f"32px|{tap}"][:1], atol=1e-4)
 

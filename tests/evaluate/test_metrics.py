@@ -1,6 +1,7 @@
 """The metrics against other people's implementations, closed forms, and each other."""
 
 import math
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ from score_sde.evaluate.inception_score import InceptionScore, inception_scores
 from score_sde.evaluate.kid import ESTIMATORS, KernelDistance, squared_mmd, squared_mmd_score
 from score_sde.evaluate.moments import Gaussian, Moments, moments_of
 from score_sde.evaluate.prdc import PRDC, prdc_terms
+from score_sde.evaluate.rows import fill
 from score_sde.evaluate.scores import Reference, Sampled, bootstrap
 
 
@@ -167,6 +169,37 @@ def test_streamed_moments_are_those_of_all_at_once(features):
     doubled = Moments.of(np.concatenate([x[:50], x[:10]]))
     weighted = Moments.of(x[:50], np.where(np.arange(50) < 10, 2.0, 1.0))
     np.testing.assert_allclose(weighted.covariance, doubled.covariance, rtol=1e-10, atol=1e-12)
+
+
+def test_sets_larger_than_memory_give_the_same_scores_from_a_file(tmp_path):
+    count, dim = 120_000, 64
+    rng = np.random.Generator(np.random.PCG64(0))
+
+    def parts():
+        for start in range(0, count, 1000):
+            rng = np.random.Generator(np.random.PCG64(start))
+            x = rng.standard_normal((1000, dim), np.float32)
+            yield Sampled(x, 2 * x)
+
+    y = reference((1.1 * rng.standard_normal((2000, dim))).astype(np.float32))
+    small = KernelDistance(kid_subsets=2, kid_subset_size=200)
+    metrics = Frechet(bootstrap=2), InceptionScore(bootstrap=2), small
+    whole = fill(parts(), count, tmp_path)
+    assert not isinstance(whole.features, np.memmap)
+    expected = [metric(whole, y) for metric in metrics]
+    del whole
+    tracemalloc.start()
+    stored = fill(parts(), count, tmp_path, most_bytes=10**6)
+    assert [metric(stored, y) for metric in metrics] == expected
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * 8 * count * dim  # of the features alone, in float64
+    assert isinstance(stored.features, np.memmap)
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+    np.testing.assert_array_equal(stored.features[5000:6000], list(parts())[5].features)
+    for wrong in (count - 1, count + 1):
+        with pytest.raises(ValueError, match=f"not of {wrong}"):
+            fill(parts(), wrong, tmp_path)
 
 
 def test_bootstrap_of_a_mean_is_its_standard_error():

@@ -100,7 +100,7 @@ def test_ncsnpp_is_ours_where_groups_agree():
 
 
 def test_groups_of_small_ncsnpp(monkeypatch):
-    """32 beside the levels and where a block on the way up begins; a quarter of the channels elsewhere."""
+    """32 in the attention of levels and before that on the way up; a quarter of the channels elsewhere."""
     seen = {}
     call = layers.GroupNorm.__call__
 
@@ -119,7 +119,7 @@ def test_groups_of_small_ncsnpp(monkeypatch):
         "up_1_block_0/norm_1": (16, 64),
         "up_1_attention/norm": (32, 64),
         "up_1_resample/norm_0": (16, 64),
-        "up_0_block_1/norm_0": (32, 64),
+        "up_0_block_1/norm_0": (16, 64),
         "pyramid_up_1_norm": (16, 64),
         "pyramid_up_0_norm": (8, 32),
     }

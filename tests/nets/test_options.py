@@ -23,7 +23,7 @@ CONVERT = {
     "edm": (from_edm_names, to_edm_names),
     "diffusers": (from_diffusers_names, to_diffusers_names),
 }
-QUICK = ("edm_skip", "diffusers_labels")
+QUICK = ("edm_skip", "diffusers_labels", "diffusers_skip_labels")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,284 @@
+"""From a file to scores, samples, bits/dim and training steps: the official code's (tests/data/README.md).
+
+Every case is a network of a few thousand parameters drawn by a rule. It is written as an official checkpoint,
+imported into a workdir, and restored from there as every mode does.
+"""
+
+import functools
+import gzip
+import json
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_sde import cli
+from score_sde.denoiser import score_from
+from score_sde.flags import parse
+from score_sde.likelihood import Hutchinson, bits_per_dim, log_prob
+from score_sde.losses import square_error
+from score_sde.mesh import make_mesh
+from score_sde.modes.workdir import from_workdir, restore_average
+from score_sde.nets.official import from_torch_names
+from score_sde.train import Checkpoints, Objective, TrainState, make_step
+from tests.conftest import DATA, ROOT
+from tests.convert.test_score_sde import checkpoint
+from tests.convert.torch_writer import save_zip
+from tests.recipe import normals, state_dict, uniforms
+
+RECIPES = json.loads(gzip.decompress((DATA / "imported.json.gz").read_bytes()))
+SMALL = ["model.nf=8", "model.ch_mult=(1,2)", "model.num_res_blocks=1", "model.attn_resolutions=(4,)"]
+PC = ["sampling.solver=legacy_pc", "sampling.steps=12"]
+CASES = {
+    "vp": ("vp_cifar.py", [*SMALL, *PC, "sampling.predictor=euler_maruyama"]),
+    "subvp": ("subvp_cifar.py", [*SMALL, *PC, "sampling.predictor=euler_maruyama"]),
+    "ve": ("ve_cifar.py", [*SMALL, *PC]),
+    "ddpm": (
+        "vp_cifar.py:ddpm_discrete",
+        [*SMALL, "model.nf=32", "sde.steps=50", *PC, "sampling.steps=50", "sampling.t_end=0.001"],
+    ),
+    "smld": ("ve_cifar.py:ncsnpp_discrete", [*SMALL, "sde.steps=12", *PC, "sampling.t_end=1e-5"]),
+    "ncsnv2": (
+        "ve_cifar.py:ncsnv2",
+        ["model.nf=8", "sde.steps=12", "sampling.steps=12", "sampling.corrector_steps=2"],
+    ),
+}
+# The official code integrates the ODE of the continuous process whatever a network was trained on.
+CONTINUOUS = {"ddpm": ["sde.name=vp", "denoiser.label=time_999", "loss.times=uniform"]}
+START = 1e-2  # of bits/dim: a random network divided by sigma is stiff below
+WITH_ODE = ("vp", "ve", "ddpm")
+FAST = {"xla_backend_optimization_level": 0}  # each program runs once: compile it cheaply
+
+
+def slow(names):
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def words(options):
+    return [f"--config.{option}" for option in options]
+
+
+def drawn(tag, suffix="", **changes):
+    """The tensors of a recipe; under another suffix, others of the same law."""
+    recipe = RECIPES[tag]
+    table = [[name + suffix, shape, mean, std] for name, shape, mean, std in recipe["table"]]
+    if changes:
+        table = [[name, shape, changes["mean"], changes["std"]] for name, shape, *_ in table]
+    return {name.removesuffix(suffix): array for name, array in state_dict(recipe["seed"], table).items()}
+
+
+@functools.cache
+def workdir(tag, base):
+    """A workdir of the recorded weights: they are the average, and the parameters are others."""
+    file, options = CASES[tag]
+    average = drawn(tag)
+    raw = {name: 0.5 * array if name != "all_modules.0.W" else array for name, array in average.items()}
+    path = save_zip(base / f"{tag}.pth", checkpoint(raw, average, step=7, untrained=["all_modules.0.W"]))
+    to = base / tag
+    arguments = ["run.py", "--mode=import", f"--checkpoint={path}", f"--workdir={to}"]
+    arguments += [f"--config={ROOT / 'configs' / file}", *words([*options, "data.size=8"])]
+    assert cli.run(parse(arguments, "usage")) == 0
+    return to
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tmp_path_factory.mktemp("imported")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(DATA / "imported.npz") as file:
+        return {name: np.moveaxis(a, 1, -1) if a.ndim == 4 else a for name, a in file.items()}
+
+
+def restored(tag, base, *more):
+    """What a mode has in hand: the experiment and the averaged parameters."""
+    options = parse(["run.py", "--mode=sample", f"--workdir={workdir(tag, base)}", *words(more)], "usage")
+    experiment = from_workdir(options)
+    return experiment, restore_average(options, experiment)[2]
+
+
+def run(function, *args):
+    return np.asarray(jax.jit(function).lower(*args).compile(FAST)(*args))
+
+
+def close(got, want, tolerance):
+    for one, other in zip(got, want, strict=True):
+        assert np.abs(one - other).max() < tolerance * np.abs(other).max()
+
+
+def outside(experiment, x):
+    """In [0, 1], as the official samplers return them."""
+    data = experiment.config.data
+    return (x - data.low) / (data.high - data.low)
+
+
+@pytest.mark.parametrize("tag", slow(CASES))
+def test_score(tag, base, recorded):
+    e, params = restored(tag, base)
+    x, t = (jnp.asarray(recorded[f"{tag}/{name}"]) for name in ("x", "t"))
+    got = run(lambda p, x: score_from(e.sde, e.bind(p)(x, t), x, t), params, x)
+    want = recorded[f"{tag}/score"]
+    if tag == "ddpm":  # the network at the time itself, its noise over the table's sigma at the index below
+        index = (recorded["ddpm/t"] * 49).astype(int)
+        table = np.sqrt(-np.expm1(np.cumsum(np.log1p(-e.sde.betas))))[index]
+        want = want * (table / np.asarray(e.sde.sigma(t)))[:, None, None, None]
+    close(got, want, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("tag", "denoise"),
+    [
+        pytest.param(tag, denoise, marks=[] if (tag, denoise) == ("ve", False) else pytest.mark.slow)
+        for tag in CASES
+        for denoise in (True, False)
+    ],
+)
+def test_samples(tag, denoise, base, recorded):
+    """The official predictor-corrector sampler with the official noise."""
+    e, params = restored(tag, base, f"sampling.denoise={denoise}")
+    generator = np.random.Generator(np.random.PCG64(777))
+    draws = jnp.stack(
+        [
+            jnp.moveaxis(jnp.asarray(generator.standard_normal((2, 3, 8, 8)).astype(np.float32)), 1, -1)
+            for _ in range(64)
+        ]
+    )
+
+    def sampler(params, plan):
+        denoise = e.bind(params)
+        x = e.solver.run(denoise, e.sde, e.sde.prior_sigma * draws[0], plan, lambda i: draws[i])
+        return e.solver.finish(denoise, x, plan)
+
+    got = outside(e, run(sampler, params, e.plan))
+    close(got, recorded[f"{tag}/pc_denoise{denoise:d}"], 2e-4)
+
+
+@pytest.mark.parametrize("tag", slow(WITH_ODE))
+def test_ode_samples(tag, base, recorded):
+    """The official probability flow from the official latents, with and without its last denoising step."""
+    options = ["sampling.solver=legacy_ode", *CONTINUOUS.get(tag, [])]
+    experiments = [restored(tag, base, f"sampling.denoise={denoise}", *options) for denoise in (True, False)]
+    z = jnp.moveaxis(jnp.asarray(normals(900 + list(CASES).index(tag), (2, 3, 8, 8))), 1, -1)
+    e, params = experiments[0]
+    start = z * e.sde.prior_sigma
+    x = run(lambda p, plan: e.solver.run(e.bind(p), e.sde, start, plan, None), params, e.plan)
+    for denoise, (e, _) in zip((1, 0), experiments, strict=True):
+        got = run(lambda p, plan, e=e: e.solver.finish(e.bind(p), x, plan), params, e.plan)
+        close(outside(e, got), recorded[f"{tag}/ode_denoise{denoise}"], 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Hutchinson):
+    """The official probe."""
+
+    tag: int = 0
+
+    def directions(self, keys, shape):
+        signs = np.random.Generator(np.random.PCG64(990 + self.tag)).integers(0, 2, (2, 3, 8, 8))
+        return jnp.moveaxis(jnp.asarray(2.0 * signs - 1, jnp.float32), 1, -1)[None]
+
+
+@pytest.mark.slow
+def test_bits_per_dim(base, recorded):
+    tag = "ve"
+    e, params = restored(tag, base)
+    number = list(CASES).index(tag)
+    low, high = e.config.data.low, e.config.data.high
+    x = jnp.moveaxis(jnp.asarray(low + (high - low) * uniforms(950 + number, (2, 3, 8, 8))), 1, -1)
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    def measure(params, x):
+        out = log_prob(keys, e.bind(params), e.sde, x, divergence=Recorded(tag=number), t_min=START)
+        # The official offset: 8 for data in [0, 1], 7 for data in [-1, 1].
+        width = np.log((high - low) / 256)
+        return bits_per_dim(out.nats, 192, width), out.latent
+
+    bits, latent = jax.jit(measure)(params, x)
+    np.testing.assert_allclose(bits, recorded[f"{tag}/bpd"], atol=2e-3)
+    close(np.asarray(latent), recorded[f"{tag}/latent"], 2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tag", ["vp", "ve", "smld"])
+def test_training_goes_on_as_there(tag, tmp_path):
+    """Parameters, average, both moments of Adam and both counts arrive: the next three steps are the same."""
+    with np.load(DATA / "imported_steps.npz") as file:
+        wanted = {name.removeprefix(f"{tag}/"): a for name, a in file.items() if name.startswith(tag)}
+    file, options = CASES[tag]
+    model, ema = drawn(tag), drawn(tag, "/ema")
+    first = drawn(tag, "/exp_avg", mean=0.0, std=0.01)
+    second = {k: a**2 + np.float32(1e-6) for k, a in drawn(tag, "/exp_avg_sq", mean=0.0, std=0.02).items()}
+    untrained = ["all_modules.0.W"]
+    ema |= {name: model[name] for name in untrained if name in model}
+    moments = {name: (first[name], second[name]) for name in model if name not in untrained}
+    path = save_zip(tmp_path / "x.pth", checkpoint(model, ema, 7, moments, untrained))
+    rates = ["optimizer.warmup_steps=10", "optimizer.learning_rate=0.001", "ema.name=warmup"]
+    rates += [f"ema.decay={0.9999 if tag == 'vp' else 0.999}", "model.dropout=0.0", "data.size=8"]
+    arguments = [
+        f"--checkpoint={path}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config={ROOT / 'configs' / file}",
+    ]
+    arguments += words([*options, *rates])
+    assert cli.run(parse(["run.py", "--mode=import", *arguments], "usage")) == 0
+
+    opened = parse(["run.py", "--mode=train", f"--workdir={tmp_path / 'run'}"], "usage")
+    e = from_workdir(opened)
+    like = jax.eval_shape(lambda: _fresh(e))
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        state = checkpoints.restore(like, make_mesh())
+    start = state
+
+    def loss(denoiser, batch, key):
+        x0, u, noise = batch
+        t = jnp.floor(u * 12) / 11 if tag == "smld" else u * (1 - 1e-5) + 1e-5
+        if tag == "smld":  # labels count from the largest level
+            t = 1 - t
+        value = square_error(denoiser, e.sde, x0, t, noise, weight=e.loss.weight)
+        return value * (0.5 * 192 if e.loss.half_sum else 1.0), {}
+
+    objective = replace(e.objective, prepare=lambda batch, key: (batch["x"], None), loss=loss)
+    assert isinstance(objective, Objective)
+    step = jax.jit(make_step(objective, e.optimizer, e.ema, 0))
+    losses, norms = [], []
+    for i in range(3):
+        low, high = e.config.data.low, e.config.data.high
+        x0 = jnp.moveaxis(jnp.asarray(low + (high - low) * uniforms(900 + i, (4, 3, 8, 8))), 1, -1)
+        noise = jnp.moveaxis(jnp.asarray(normals(800 + i, (4, 3, 8, 8))), 1, -1)
+        batch = {"x": (x0, jnp.asarray(uniforms(700 + i, (4,))), noise), "label": jnp.zeros(4, jnp.int32)}
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+        norms.append(float(metrics["grad_norm"]))
+    np.testing.assert_allclose(losses, wanted["losses"], rtol=5e-5)
+    np.testing.assert_allclose(norms, wanted["grad_norms"], rtol=5e-4)
+
+    # Layouts differ, norms do not: how far every tensor and its average have moved.
+    names = [name for name, *_ in RECIPES[tag]["table"]]
+    trained = [name for name in names if name not in untrained]
+    shapes = {name: tuple(shape) for name, shape, *_ in RECIPES[tag]["table"]}
+    codes = {name: np.full(shapes[name], i, np.float32) for i, name in enumerate(names)}
+    order = _flat(from_torch_names(codes, e.net, (8, 8, 3)))
+    for got, before, key, of in (
+        (state.params, start.params, "moved", names),
+        (state.ema, start.ema, "ema_moved", trained),
+    ):
+        distances = dict(zip(of, wanted[key], strict=True))
+        now, then = _flat(got), _flat(before)
+        for path in now:
+            name = names[int(np.asarray(order[path]).flat[0])]
+            moved = np.linalg.norm(np.asarray(now[path], np.float64) - np.asarray(then[path], np.float64))
+            if name in distances:
+                assert moved == pytest.approx(distances[name], rel=5e-3, abs=1e-6), path
+
+
+def _fresh(e):
+    params = e.init(jax.random.key(0))
+    return TrainState(jnp.zeros((), jnp.int32), params, params, e.optimizer.init(params))
+
+
+def _flat(tree):
+    return {jax.tree_util.keystr(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
