@@ -11,6 +11,7 @@ from tests.solvers.test_order import (
     PROCESSES,
     STOCHASTIC,
     flow_error,
+    process,
     settings,
     variance_error,
     weak_steps,
@@ -23,8 +24,8 @@ def measured(key: str, name: str) -> float:
         steps = weak_steps(key, name)
         errors = [variance_error(ALL[key], name, n) for n in (steps, 2 * steps)]
     else:
-        data, grid, steps = settings(key, name)
-        errors = [flow_error(ALL[key], name, data, grid, n) for n in (steps, 2 * steps)]
+        data, grid, steps = settings(key)
+        errors = [flow_error(ALL[key], process(key, name), data, grid, n) for n in (steps, 2 * steps)]
     return float(np.log2(errors[0] / errors[1]))
 
 

@@ -43,6 +43,15 @@ def trained(tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def scored(trained, tmp_path_factory):
+    """A copy of the run, with scores."""
+    workdir = tmp_path_factory.mktemp("scored") / "run"
+    shutil.copytree(trained, workdir)
+    assert run("--mode=evaluate", f"--workdir={workdir}", "--num_samples=12", *FEW) == 0
+    return workdir
+
+
 def scores(path, row=0):
     report = json.loads(path.read_text())
     return {name: score["value"] for name, score in report["rows"][row]["scores"].items()}
@@ -319,18 +328,18 @@ def test_pytorch_fid_statistics_are_taken_for_inception(tmp_path):
 # --- the report ------------------------------------------------------------------------------------
 
 
-def test_a_report_holds_everything_it_shows(trained, capsys):
-    with open(trained / "metrics.jsonl", "a") as log:
+def test_a_report_holds_everything_it_shows(scored, capsys):
+    with open(scored / "metrics.jsonl", "a") as log:
         log.write('{"step": 4, "lo')  # a kill may cut the last line
     words = ("--config.evaluate.levels=3", "--config.evaluate.batch_size=64")
-    assert run("--mode=evaluate", f"--workdir={trained}", *words) == 0
+    assert run("--mode=evaluate", f"--workdir={scored}", *words) == 0
     bits = np.linspace(1.9, 2.4, 21)
-    np.savez(trained / "likelihood.npz", nats=bits, bits_per_dim=bits)
+    np.savez(scored / "likelihood.npz", nats=bits, bits_per_dim=bits)
     whole = {"bits_per_dim": 2.15, "bits_per_dim_standard_error": 0.03, "examples": 21, "step": 4}
-    (trained / "likelihood.json").write_text(json.dumps(whole))
-    result = json.loads((trained / "scores_pixels.json").read_text())
-    assert run("--mode=report", f"--workdir={trained}") == 0
-    page = (trained / "report.html").read_text()
+    (scored / "likelihood.json").write_text(json.dumps(whole))
+    result = json.loads((scored / "scores_pixels.json").read_text())
+    assert run("--mode=report", f"--workdir={scored}") == 0
+    page = (scored / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
     names = [f"<th>{name}</th>" for name in result["rows"][0]["scores"]]
     for shown in ("2.1500 +- 0.0300 bits/dim on 21 examples", *names, "step 4", "evaluate, 4"):
@@ -343,7 +352,7 @@ def test_a_report_holds_everything_it_shows(trained, capsys):
     assert "4 by held out loss" in page
     svg = [ElementTree.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
     assert len(svg) >= 4
-    assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={trained}", "--output=x.pdf")
+    assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={scored}", "--output=x.pdf")
 
 
 def test_curves_are_drawn_where_the_numbers_are(tmp_path):
