@@ -21,7 +21,8 @@ def _table() -> np.ndarray:
         return np.loadtxt(file, delimiter=",")
     from sklearn.datasets import load_digits  # it has moved
 
-    return np.column_stack(load_digits(return_X_y=True))
+    x, label = load_digits(return_X_y=True)
+    return np.column_stack([np.asarray(x), np.asarray(label)])
 
 
 class Digits:

@@ -73,8 +73,10 @@ def test_gradients_of_a_network_are_those_of_the_plain_one(remat):
     # Branches start silent, which would hide a wrong gradient.
     params = jax.tree.map(lambda a: a + 0.1 * jax.random.normal(jax.random.key(a.size), a.shape), params)
     want, got = (jax.jit(jax.grad(lambda p, net=net: loss(net, p, x)))(params) for net in (plain, other))
+    # Of the largest gradient: that of a key's bias in an attention is zero but for rounding.
+    atol = 1e-5 * max(float(jnp.abs(b).max()) for b in jax.tree.leaves(want))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * float(jnp.abs(b).max()))
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=atol)
 
 
 def test_an_unknown_policy_is_named():
