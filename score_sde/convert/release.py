@@ -52,7 +52,7 @@ def check_claims(release: Release) -> None:
     """
     config, shapes = release.config or {}, release.shapes
     model, steps = config.get("model", {}), f"at most {_STEPS}"
-    widest = max((size for shape in shapes for size in shape), default=0)
+    widest = max((size for shape in shapes for size in shape), default=1)
     sides = () if release.spec is None else release.spec.shape
     claims = [
         *(("the size of its images", side, 1, _SIDE, f"at most {_SIDE}") for side in sides),
