@@ -195,6 +195,7 @@ def test_another_architecture_in_the_same_workdir_is_refused(trained, capsys):
     assert "down_0_block_0/time/kernel: saved float32[16, 4], config float32[32, 8]" in error
 
 
+@pytest.mark.slow
 def test_conditional_training_and_sampling(tmp_path, capsys):
     train(tmp_path, "--config.training.conditional=True")
     sample = ("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2")
@@ -202,6 +203,7 @@ def test_conditional_training_and_sampling(tmp_path, capsys):
     assert "classes 0 to 9" in message(capsys, *sample, "--label=10")
 
 
+@pytest.mark.slow
 def test_signals_of_any_rank_train_and_sample(tmp_path):
     signals = np.sin(np.linspace(0, 6, 16)[None] + np.random.default_rng(0).uniform(0, 6, (64, 1)))
     np.save(tmp_path / "signals.npy", signals.astype(np.float32))
@@ -396,6 +398,7 @@ def test_a_disk_that_fills_up_keeps_what_was_written(tmp_path):
     assert run("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2", "--step=4") == 0
 
 
+@pytest.mark.slow
 def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, capsys):
     words = ["--mode=sample", f"--workdir={trained}", f"--output={tmp_path}"]
     assert run(*words, "--num_samples=8", "--config.sampling.batch_size=8") == 0

@@ -129,6 +129,7 @@ def test_coverage_and_density_of_equal_laws():
     assert abs(density.mean() - 1) < 4 * density.std() / math.sqrt(rounds)
 
 
+@pytest.mark.slow
 def test_kernel_distance_of_few_samples_has_the_error_of_fresh_samples():
     y = normals(0, 2000, 4)
     scores = [squared_mmd_score(normals(s, 40, 4) * 0.5 + 0.3, y) for s in range(1, 61)]

@@ -112,6 +112,7 @@ def assert_same(a, b, **tolerance):
             np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_five_steps_equal_the_official_training_loop(fixture):
     # float32 on both sides; Adam divides small gradients by small moments, which amplifies their last digits.
     d = fixture("train_trace")
