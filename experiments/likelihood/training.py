@@ -88,8 +88,6 @@ def common(args: argparse.Namespace) -> list[str]:
         "--config.sampling.batch_size=4",
         "--config.likelihood.rtol=1e-3",
         "--config.likelihood.atol=1e-3",
-        f"--config.dequantiser.steps={args.dequantiser_steps}",
-        f"--config.dequantiser.batch_size={args.batch}",
         f"--config.seed={args.seed}",
     ]
     if args.examples:
@@ -172,7 +170,8 @@ def main() -> None:
     best = folder(args, "importance")
     if args.dequantiser_steps and "dequantiser" not in done(args):
         start = time.monotonic()
-        run("--mode=dequantiser", f"--workdir={best}")
+        steps = f"--config.dequantiser.steps={args.dequantiser_steps}"
+        run("--mode=dequantiser", f"--workdir={best}", steps, f"--config.dequantiser.batch_size={args.batch}")
         seconds = time.monotonic() - start
         values = bits(best, "--config.likelihood.dequantiser=learned")
         save(args, "dequantiser", values, {"seconds": seconds})
