@@ -109,7 +109,7 @@ class ADM(nn.Module):
         return self._conv(self.out_channels or x.shape[-1], "out_conv", 0.0)(h).astype(jnp.float32)
 
     def _noise_level(self, c_noise: Array, cond: Mapping[str, Array]) -> Array:
-        """``(B, embedding_mult * nf)``: the augmentation enters before the two layers, the label after them."""
+        """``(B, embedding_mult * nf)``: augmentation enters before the two layers, the label after them."""
         dense = functools.partial(layers.Dense, dtype=self.dtype, law=inward)
         h = layers.positional_embedding(c_noise, self.nf, shift=0.0, cosines_first=True)
         if self.augment_dim:

@@ -79,7 +79,9 @@ def flax_rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
     """
     module: Any = net.module
     if module.normalization not in FLAX_NORMS:
-        raise ValueError(f"normalization={module.normalization!r}: must be one of {tuple(FLAX_NORMS)} for JAX")
+        raise ValueError(
+            f"normalization={module.normalization!r}: must be one of {tuple(FLAX_NORMS)} for JAX"
+        )
     norm = FLAX_NORMS[module.normalization]
     top = len(module.ch_mult) - 1
 
