@@ -39,7 +39,8 @@ class SongUNet(NCSNpp):
         """Features of the noise level, ``(B, noise_mult * nf)``."""
         if self.embedding_type == "fourier":
             waves = (self.noise_mult or 2) * self.nf // 2
-            return layers.FourierEmbedding(waves, self.fourier_scale, name="time_embedding")(c_noise)
+            embedding = layers.FourierEmbedding(waves, self.fourier_scale, True, name="time_embedding")
+            return embedding(c_noise)
         return layers.positional_embedding(c_noise, (self.noise_mult or 1) * self.nf)
 
     def _labelled(self, h: Array, cond: Mapping[str, Array]) -> Array:
