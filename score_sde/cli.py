@@ -1,6 +1,10 @@
 """Run a parsed command line."""
 
+import contextlib
 import os
+import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,31 @@ def run(options: Options) -> int:
     _join(options)
     _use_cores(options.config)
     _keep_programs(options.compile_cache)
+    with _leaving_nobody_waiting():
+        try:
+            return MODES[options.mode](options)
+        except (ValueError, ImportError, FloatingPointError, OSError) as error:
+            fail(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _leaving_nobody_waiting() -> Iterator[None]:
+    """End this process at once where it fails as one of several.
+
+    An orderly exit waits for the others, and they wait in their next exchange for this one.  They notice that
+    it is gone, and end as well.
+    """
     try:
-        return MODES[options.mode](options)
-    except (ValueError, ImportError, FloatingPointError, OSError) as error:
-        fail(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+        yield
+    except BaseException as error:
+        if jax.process_count() == 1:
+            raise
+        status = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
 
 
 def _join(options: Options) -> None:

@@ -227,7 +227,7 @@ def _batch(
 
 
 def _check_finite(batch: np.ndarray, first: int) -> None:
-    bad = ~np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
+    bad = ~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim)))
     if bad.any():
         raise FloatingPointError(
             f"{bad.sum()} of {len(batch)} samples are not finite, the first is number "

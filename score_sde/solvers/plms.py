@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +17,12 @@ class AdamsAfterStart(TableSolver):
     """Weights of equal steps on any grid, like ``IPNDM``, after a start that takes more evaluations.
 
     Of order 2 on a smooth grid, of order 4 only on one with equal steps in sigma / alpha.
+
+    Attributes:
+      start_steps: steps of the start.
     """
+
+    start_steps: ClassVar[int]
 
     @property
     def accuracy(self) -> float:
@@ -25,11 +31,6 @@ class AdamsAfterStart(TableSolver):
     @property
     def evaluations(self) -> int:
         return 1
-
-    @property
-    @abc.abstractmethod
-    def start_steps(self) -> int:
-        """Steps of the start."""
 
     @abc.abstractmethod
     def start(self, sde: SDE, at: Marginals, to: Marginals, rows: Rows) -> None:
@@ -78,9 +79,7 @@ def transfer(
 class PLMS(AdamsAfterStart):
     """Pseudo linear multistep; its first step is the improved Euler method, one evaluation more."""
 
-    @property
-    def start_steps(self) -> int:
-        return 1
+    start_steps = 1
 
     def start(self, sde: SDE, at: Marginals, to: Marginals, rows: Rows) -> None:
         transfer(sde, at, to, ((at, to, (1.0,)), (to, to, (0.5, 0.5))), rows)
@@ -90,9 +89,7 @@ class PLMS(AdamsAfterStart):
 class PNDM(AdamsAfterStart):
     """The same after three steps with the weights of Runge and Kutta, nine evaluations more (eq. 13)."""
 
-    @property
-    def start_steps(self) -> int:
-        return 3
+    start_steps = 3
 
     def start(self, sde: SDE, at: Marginals, to: Marginals, rows: Rows) -> None:
         middle = marginals(sde, np.array([0.5 * (at.t + to.t)])).pick(0)

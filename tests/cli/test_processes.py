@@ -135,15 +135,27 @@ def test_two_processes_draw_the_samples_of_one(tmp_path):
     samples = {}
     for processes, devices, batch in ((1, 1, 7), (2, 2, 4)):
         output = tmp_path / f"{processes}.npz"
-        words = (f"--workdir={tmp_path / 'run'}", "--num_samples=7", f"--output={output}")
+        # Six: of the last batch of 4 on two processes, the second has no share.
+        words = (f"--workdir={tmp_path / 'run'}", "--num_samples=6", f"--output={output}")
         words += ("--config.sampling.solver=sde_dpmpp_2m", "--config.sampling.steps=6")
         words += (f"--config.sampling.batch_size={batch}",)
         finish(launch(["--mode=sample", *words], processes, devices))
         with np.load(output) as file:
             samples[processes] = file["samples"].astype(int)
-    assert len(np.unique(samples[1].reshape(7, -1), axis=0)) == 7
+    assert len(np.unique(samples[1].reshape(6, -1), axis=0)) == 6
     np.testing.assert_allclose(samples[2], samples[1], atol=16)  # one level, by rounding
     assert np.mean(samples[2] == samples[1]) > 0.99
+
+
+def test_a_process_that_fails_alone_ends_the_job(tmp_path):
+    finish(start(tmp_path / "run", 2, 1, 1))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "000000.png").touch()  # only the first process looks
+    words = (f"--workdir={tmp_path / 'run'}", "--num_samples=4", f"--output={tmp_path / 'other'}")
+    job = launch(["--mode=sample", *words], 2, 1)
+    chief, _ = (process.communicate(timeout=150)[0] for process in job)
+    assert "holds files" in chief and "Traceback" not in chief
+    assert all(process.returncode for process in job)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -156,8 +168,10 @@ def test_killed_sampling_goes_on_and_ends_in_the_same_bits(tmp_path, processes):
         sampling = ["--config.sampling.batch_size=8", "--config.sampling.steps=20"]
         return launch(["--mode=sample", *where, *sampling], processes, devices)
 
-    def wait_for_file(directory, suffix, process):
-        while not any(directory.glob(f"*{suffix}")):
+    def wait_for_batch(directory, suffix, process):
+        """Until the first batch is whole: its first row and its last are there."""
+        first, last = ("000000.png", "000007.png") if suffix == ".png" else ("00000000-*", "*-00000008.npz")
+        while not (any(directory.glob(first)) and any(directory.glob(last))):
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
 
@@ -166,7 +180,7 @@ def test_killed_sampling_goes_on_and_ends_in_the_same_bits(tmp_path, processes):
     devices = 2 // processes
     for output, parts, suffix in (("killed", "killed", ".png"), ("killed.npz", "killed.npz.parts", ".npz")):
         job = sample(output, processes, devices)
-        wait_for_file(tmp_path / parts, suffix, job[0])
+        wait_for_batch(tmp_path / parts, suffix, job[0])
         for process in job:  # all at once: sampling needs no other process, and one left would end its share
             process.kill()
         for process in job:
