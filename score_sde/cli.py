@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from score_sde import memory
 from score_sde.flags import Options, fail
 from score_sde.modes import MODES
 
@@ -24,6 +25,7 @@ def run(options: Options) -> int:
     _join(options)
     _use_cores(options.config)
     _keep_programs(options.compile_cache)
+    memory.keep_freed()
     with _leaving_nobody_waiting():
         try:
             return MODES[options.mode](options)

@@ -27,7 +27,7 @@ import peers
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from score_sde import likelihood
+from score_sde import likelihood, memory
 from score_sde.config import load_file
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
@@ -291,6 +291,7 @@ def main() -> None:
     cores = os.cpu_count() or 1
     share = options.batch % cores == 0 and options.batch // cores >= 16  # as the command line has it
     jax.config.update("jax_num_cpu_devices", options.devices or (cores if share else 1))
+    memory.keep_freed()  # so has it; the peers gain by it too
     device = jax.devices()[0]
     print(
         f"{device.platform} {device.device_kind}, {os.cpu_count()} CPU threads, Python "
