@@ -128,7 +128,7 @@ def main() -> None:
                 passes.append(file["bits_per_dim"])
         bits = np.stack(passes).mean(axis=0)
         error = bits.std(ddof=1) / np.sqrt(len(bits))
-        measured["bits/dim"] = f"{bits.mean():.3f} +- {error:.3f} ({len(bits)} images, {len(passes)} passes)"
+        measured["bits/dim"] = f"{bits.mean():.3f} +- {error:.3f} ({len(bits)} images, passes: {len(passes)})"
 
     lines = [f"| {options.official} | " + " | ".join(COLUMNS) + " |", "|---|" + "--:|" * len(COLUMNS)]
     for title, row in (("published", figures), (f"here, {options.num_samples} samples", measured)):

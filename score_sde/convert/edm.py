@@ -73,9 +73,9 @@ def _as(ours: str) -> Callable[[Any], dict[str, Any]]:
 
 
 def _filter(value: Any) -> dict[str, Any]:
-    """Two taps of a box, or another filter of even length."""
+    """Two taps of a box, or another symmetric filter of even length; they turn no filter around."""
     taps = frozen(value)
-    if len(taps) % 2:
+    if len(taps) % 2 or taps != taps[::-1]:
         raise KeyError(taps)
     return {"fir": False} if taps == (1, 1) else {"fir": True, "fir_kernel": taps}
 
@@ -85,7 +85,7 @@ def _only(*allowed: Any) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {known: {} for known in allowed}[value]
 
 
-_SHARED = {"channel_mult_emb": (4, _only(4)), "M": (1000, _only(1000))}
+_SHARED = {"channel_mult_emb": (4, _as("embedding_mult")), "M": (1000, _only(1000))}
 PYRAMIDS = {"standard": "none", "skip": "input_skip", "residual": "residual"}
 MODELS: dict[str, Model] = {
     "SongUNet": Model(
@@ -103,7 +103,7 @@ MODELS: dict[str, Model] = {
                 lambda value: {"progressive": {"standard": "none", "skip": "output_skip"}[value]},
             ),
             "resample_filter": ((1, 1), _filter),
-            "channel_mult_noise": (1, _only(1, 2)),  # one for positional embeddings, two for Fourier ones
+            "channel_mult_noise": (1, _as("noise_mult")),
             **_SHARED,
         },
         from_edm_names,

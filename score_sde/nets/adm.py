@@ -31,6 +31,7 @@ class ADM(nn.Module):
       dropout: probability, before the second convolution of every block.
       num_classes: number of class labels; 0 for none.
       augment_dim: length of ``cond["augment"]``, numbers that say how an image was augmented; 0 for none.
+      embedding_mult: multiple of ``nf`` that the noise embedding has, which every block sees.
       out_channels: channels of the output; 0 for as many as the input has.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
@@ -45,6 +46,7 @@ class ADM(nn.Module):
     dropout: float = 0.1
     num_classes: int = 0
     augment_dim: int = 0
+    embedding_mult: int = 4
     out_channels: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
@@ -107,17 +109,18 @@ class ADM(nn.Module):
         return self._conv(self.out_channels or x.shape[-1], "out_conv", 0.0)(h).astype(jnp.float32)
 
     def _noise_level(self, c_noise: Array, cond: Mapping[str, Array]) -> Array:
-        """``(B, 4 nf)``: the augmentation enters before the two layers, the label after them."""
+        """``(B, embedding_mult * nf)``: augmentation enters before the two layers, the label after them."""
         dense = functools.partial(layers.Dense, dtype=self.dtype, law=inward)
         h = layers.positional_embedding(c_noise, self.nf, shift=0.0, cosines_first=True)
         if self.augment_dim:
             code = cond.get("augment", jnp.zeros((h.shape[0], self.augment_dim), jnp.float32))
             h = h + dense(self.nf, 0.0, bias=False, name="augment")(code)
-        h = jax.nn.swish(dense(4 * self.nf, name="time_dense_0")(h))
-        h = dense(4 * self.nf, name="time_dense_1")(h)
+        width = self.embedding_mult * self.nf
+        h = jax.nn.swish(dense(width, name="time_dense_0")(h))
+        h = dense(width, name="time_dense_1")(h)
         if self.num_classes:
             label = cond.get("label", jnp.full(c_noise.shape, -1))
-            h = h + layers.Label(4 * self.nf, self.num_classes, self.dtype, standard, name="label")(label)
+            h = h + layers.Label(width, self.num_classes, self.dtype, standard, name="label")(label)
         return h
 
     def _conv(self, features: int, name: str, scale: float = 1.0) -> layers.Conv:
@@ -168,6 +171,7 @@ def check(
         [
             *checks.choices(net, {"dtype": ("float32", "bfloat16"), "remat": tuple(POLICIES)}),
             *checks.unet(net),
+            ("embedding_mult", net.embedding_mult, "positive", net.embedding_mult > 0),
             ("out_channels", net.out_channels, "zero or positive", net.out_channels >= 0),
             *checks.arguments(shape, noise_shape, 2 ** (len(net.ch_mult) - 1)),
             *checks.conditions(net, cond, tuple(shape[:1])),

@@ -95,7 +95,7 @@ def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[
     """
     shapes, places = _places(net, shape)
     arrays = {
-        name.removeprefix("model."): np.asarray(array, np.float32)
+        name.removeprefix("model."): array
         for name, array in state_dict.items()
         if not name.endswith("resample_filter")
     }
@@ -106,7 +106,7 @@ def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[
     for path, name in places.items():
         if name not in arrays:
             continue
-        array = arrays[name]
+        array = np.asarray(arrays[name], np.float32)
         if path[-2] in SLOTS:  # query, key and value alternate
             array = array.reshape(-1, 3, *array.shape[1:])[:, SLOTS.index(path[-2])]
         if array.ndim > 1:  # output-first to output-last

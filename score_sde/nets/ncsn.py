@@ -10,6 +10,7 @@ from jax import Array
 from score_sde.nets import checks, layers, refinenet
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "normalization": ("InstanceNorm++", "InstanceNorm", "VarianceNorm"),
     "interpolation": tuple(refinenet.INTERPOLATIONS),
     "nonlinearity": tuple(layers.ACTIVATIONS),
     "dtype": ("float32", "bfloat16"),
@@ -30,7 +31,11 @@ class NCSNv2(nn.Module):
         resolution of the last if its dilation is 1, and the same if it is more.
       refine_mult: multiple of ``nf`` that leaves the refinement at every level; the same as
         ``ch_mult`` at the last.
-      unbiased: whether the variance over C channels in InstanceNorm++ divides by ``C - 1``.
+      normalization: ``InstanceNorm++``, ``InstanceNorm`` (without parameters) or ``VarianceNorm``.
+      unbiased: whether the variance over C channels in InstanceNorm++ divides by ``C - 1``, and that over
+        P pixels in VarianceNorm by ``P - 1``.
+      out_epsilon: added to the variances by the last InstanceNorm.  The PyTorch code hands it the number of
+        levels here, by accident: ``num_scales``.
       interpolation: from coarse to fine; ``align_corners``, ``half_pixel`` or ``nearest``.
       nonlinearity: ``elu``, ``swish``, ``relu`` or ``lrelu`` (slope 0.2).
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
@@ -41,7 +46,9 @@ class NCSNv2(nn.Module):
     ch_mult: tuple[int, ...] = (1, 2, 2, 2)
     dilations: tuple[int, ...] = (1, 1, 2, 4)
     refine_mult: tuple[int, ...] = (1, 1, 2, 2)
+    normalization: str = "InstanceNorm++"
     unbiased: bool = True
+    out_epsilon: float = 1e-5
     interpolation: str = "align_corners"
     nonlinearity: str = "elu"
     input_range: tuple[float, float] = (-1.0, 1.0)
@@ -91,13 +98,19 @@ class NCSNv2(nn.Module):
             units = 1 if i else 3
             refine = refinenet.Refinement(self.nf * self.refine_mult[i], units, style, name=f"refine_{i}")
             coarser = [refine([maps[i], *coarser], level)]
-        h = style.act(style.norm(name="out_norm")(coarser[0], level))
+        out_norm = {"epsilon": self.out_epsilon} if self.normalization == "InstanceNorm" else {}
+        h = style.act(style.norm(name="out_norm", **out_norm)(coarser[0], level))
         h = refinenet.Conv(x.shape[-1], dtype=self.dtype, name="out_conv")(h)
         return h.astype(jnp.float32)
 
     def _style(self) -> refinenet.Style:
+        norms = {
+            "InstanceNorm++": functools.partial(refinenet.InstanceNormPlus, unbiased=self.unbiased),
+            "InstanceNorm": refinenet.InstanceNorm,
+            "VarianceNorm": functools.partial(refinenet.VarianceNorm, self.unbiased),
+        }
         return refinenet.Style(
-            norm=functools.partial(refinenet.InstanceNormPlus, unbiased=self.unbiased),
+            norm=norms[self.normalization],
             refine_norm=None,
             pool=refinenet.max_pool,
             interpolation=self.interpolation,
@@ -154,10 +167,18 @@ def check(net: NCSNv2, shape: tuple[int, ...], noise_shape: tuple[int, ...], con
     levels = len(net.ch_mult)
     divisor = 2 ** sum(dilation == 1 for dilation in net.dilations[1:])
     scales = net.num_scales if isinstance(net, NCSN) else 1
+    norm = net.normalization
     rows = [(field, getattr(net, field)) for field in ("ch_mult", "dilations", "refine_mult")]
     checks.require(
         [
             *checks.choices(net, CHOICES),
+            (
+                "normalization",
+                norm,
+                "InstanceNorm++ in a network that knows the level",
+                norm == "InstanceNorm++" or not isinstance(net, NCSN),
+            ),
+            ("out_epsilon", net.out_epsilon, "positive", net.out_epsilon > 0),
             ("nf", net.nf, "at least 2", net.nf >= 2),
             ("num_scales", scales, "at least 1", scales >= 1),
             *((f, row, "one or more positive integers", min(row, default=0) > 0) for f, row in rows),

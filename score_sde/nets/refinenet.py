@@ -147,6 +147,41 @@ class InstanceNormPlus(nn.Module):
         return table.reshape((-1,) + (1,) * (x.ndim - 2) + x.shape[-1:])
 
 
+class InstanceNorm(nn.Module):
+    """Zero mean and unit variance of every example and channel, in float32; no parameters."""
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array, level: Array) -> Array:
+        """``x``: ``(B, *S, C)``; ``level``: unused."""
+        y = x.astype(jnp.float32)
+        space = tuple(range(1, x.ndim - 1))
+        y = y - jnp.mean(y, axis=space, keepdims=True)
+        variance = jnp.mean(jnp.square(y), axis=space, keepdims=True)
+        return (y * lax.rsqrt(variance + self.epsilon)).astype(x.dtype)
+
+
+class VarianceNorm(nn.Module):
+    """Unit variance of every example and channel, the means kept, times ``alpha``; in float32.
+
+    Attributes:
+      unbiased: whether the variance of P pixels divides by ``P - 1``, not by P.
+    """
+
+    unbiased: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, level: Array) -> Array:
+        """``x``: ``(B, *S, C)``; ``level``: unused."""
+        alpha = self.param("alpha", described("normal", 0.02, 1.0), x.shape[-1:])
+        y = x.astype(jnp.float32)
+        space = tuple(range(1, x.ndim - 1))
+        variance = jnp.var(y, axis=space, keepdims=True, ddof=int(self.unbiased))
+        y = y * lax.rsqrt(variance + 1e-5)
+        return (y * alpha.reshape((1,) * (x.ndim - 1) + alpha.shape)).astype(x.dtype)
+
+
 class ResidualBlock(nn.Module):
     """Norm, activation, convolution, twice.
 

@@ -9,6 +9,7 @@ from jax import Array
 
 from score_sde.nets import checks, layers
 from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.resample import BOX
 
 
 class SongUNet(NCSNpp):
@@ -19,6 +20,9 @@ class SongUNet(NCSNpp):
 
     Attributes:
       augment_dim: length of ``cond["augment"]``, numbers that say how an image was augmented; 0 for none.
+      noise_mult: multiple of ``nf`` that the features of the noise level have; 0 for one, or for Fourier
+        features two.
+      embedding_mult: multiple of ``nf`` that the noise embedding has, which every block sees.
       out_channels: channels of the output; 0 for as many as the input has.
     """
 
@@ -27,13 +31,17 @@ class SongUNet(NCSNpp):
     ch_mult: tuple[int, ...] = (2, 2, 2)
     dropout: float = 0.13
     augment_dim: int = 0
+    noise_mult: int = 0
+    embedding_mult: int = 4
     out_channels: int = 0
 
     def _embedded(self, c_noise: Array) -> Array:
-        """``(B, nf)``, for Fourier features ``(B, 2 nf)``."""
+        """Features of the noise level, ``(B, noise_mult * nf)``."""
         if self.embedding_type == "fourier":
-            return layers.FourierEmbedding(self.nf, self.fourier_scale, name="time_embedding")(c_noise)
-        return layers.positional_embedding(c_noise, self.nf)
+            waves = (self.noise_mult or 2) * self.nf // 2
+            embedding = layers.FourierEmbedding(waves, self.fourier_scale, True, name="time_embedding")
+            return embedding(c_noise)
+        return layers.positional_embedding(c_noise, (self.noise_mult or 1) * self.nf)
 
     def _labelled(self, h: Array, cond: Mapping[str, Array]) -> Array:
         """``h`` plus a linear map of the label; no label is the zero vector, so only the bias acts."""
@@ -52,12 +60,22 @@ class SongUNet(NCSNpp):
 
     def _noise_level(self, c_noise: Array, cond: Mapping[str, Array] | None) -> Array:
         checks.require(
-            [("conditional", self.conditional, "True: EDM's networks see the level", self.conditional)]
+            [
+                ("conditional", self.conditional, "True: EDM's networks see the level", self.conditional),
+                ("noise_mult", self.noise_mult, "zero or positive", self.noise_mult >= 0),
+                ("embedding_mult", self.embedding_mult, "positive", self.embedding_mult > 0),
+            ]
         )
         h = self._augmented(self._labelled(self._embedded(c_noise), cond or {}), cond or {})
-        h = layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_0")(h)
+        width = self.embedding_mult * self.nf
+        h = layers.Dense(width, dtype=self.dtype, name="time_dense_0")(h)
         h = layers.ACTIVATIONS[self.nonlinearity](h)
-        return layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_1")(h)
+        return layers.Dense(width, dtype=self.dtype, name="time_dense_1")(h)
+
+    @property
+    def _kernel(self) -> tuple[float, ...]:
+        """Without FIR a box, also where ``NCSNpp`` convolves with a stride instead."""
+        return self.fir_kernel if self.fir else BOX
 
     def _up(self, h: Array, skips: list[Array], time: Array | None, train: bool, channels: int) -> Array:
         return super()._up(h, skips, time, train, self.out_channels or channels)

@@ -53,6 +53,6 @@ def test_every_part_is_asked_for_once_and_ends_in_the_table(reproduce, monkeypat
     assert len(set(first)) == len(first)
     table = capsys.readouterr().out
     assert "3.00" in table
-    assert "2.500 +- 0.500 (2 images, 2 passes)" in table
+    assert "2.500 +- 0.500 (2 images, passes: 2)" in table
     reproduce.main()
     assert asked == first  # nothing is measured twice

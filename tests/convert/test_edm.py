@@ -87,7 +87,8 @@ MODELS = {
     "SongUNet": (
         SIZES
         | {"embedding_type": "fourier", "encoder_type": "residual", "decoder_type": "standard"}
-        | {"channel_mult_noise": 2, "resample_filter": [1, 3, 3, 1], "augment_dim": 9, "label_dim": 3},
+        | {"channel_mult_noise": 4, "channel_mult_emb": 2, "resample_filter": [1, 3, 3, 1]}
+        | {"augment_dim": 9, "label_dim": 3},
         {
             "name": "songunet",
             "nf": 8,
@@ -95,15 +96,18 @@ MODELS = {
             "num_res_blocks": 1,
             "attn_resolutions": (4,),
             "embedding_type": "fourier",
+            "noise_mult": 4,
+            "embedding_mult": 2,
             "progressive_input": "residual",
             "fir": True,
             "dropout": 0.0,
         },
     ),
     "DhariwalUNet": (
-        SIZES,
+        SIZES | {"channel_mult_emb": 3},
         {
             "name": "adm",
+            "embedding_mult": 3,
             "nf": 8,
             "ch_mult": (1, 2),
             "num_res_blocks": 1,
@@ -183,6 +187,7 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
         ),
         ({"encoder_type": "other"}, "made with encoder_type = 'other'"),
         ({"resample_filter": [1, 2, 1]}, r"made with resample_filter = \[1, 2, 1\]"),
+        ({"resample_filter": [1, 2, 3, 4]}, r"made with resample_filter = \[1, 2, 3, 4\]"),
         ({"width": 3}, "made with width = 3: not ours"),
         (
             {"img_resolution": 10**9, "model_channels": 2},

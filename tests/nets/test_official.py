@@ -244,6 +244,9 @@ def test_the_largest_refinenet_is_named_as_its_levels_were():
         (NETS["ncsn"](), from_flax_names, "NCSN: no such network was released"),
         (NETS["ncsnpp"](nf=8, num_classes=2), from_torch_names, "label: the released network has no such"),
         (CLASSIFIERS["wideresnet"](), from_torch_names, "WideResNet: no such network was released"),
+        (NETS["ncsnv2_64"](nf=8, normalization="InstanceNorm"), from_flax_names, "normalization='InstanceN"),
+        (NETS["ncsnv2_64"](nf=8, normalization="GroupNorm"), from_torch_names, "normalization='GroupNorm'"),
+        (NETS["ncsn"](nf=8, normalization="VarianceNorm"), from_torch_names, "normalization='VarianceNorm'"),
     ],
 )
 def test_refuses_networks_that_were_not_released(net, convert, message):

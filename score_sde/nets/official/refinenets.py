@@ -21,7 +21,9 @@ TORCH_REFINE = {"adapt_0": "adapt_convs.0", "adapt_1": "adapt_convs.1", "output"
 TORCH_CHAINS = {"fuse": "msf", "pool": "crp"}
 TABLE = ("gamma", "alpha", "beta")  # side by side in one array, where the noise level chooses a row
 
-FLAX_TOPS = {"stem": "Conv_0", "out_norm": "InstanceNorm2dPlus_0", "out_conv": "Conv_1"}
+FLAX_TOPS = {"stem": "Conv_0", "out_conv": "Conv_1"}
+# Their InstanceNorm has parameters, and ours, which is that of the PyTorch code, has none.
+FLAX_NORMS = {"InstanceNorm++": "InstanceNorm2dPlus", "VarianceNorm": "VarianceNorm2d"}
 FLAX_REFINE = {"fuse": "MSFBlock_0", "pool": "CRPBlock_0"}
 
 
@@ -70,8 +72,17 @@ def torch_rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
 
 
 def flax_rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
-    """One row for each parameter of NCSNv2; the JAX code of NCSN was released in a state that cannot run."""
+    """One row for each parameter of NCSNv2; the JAX code of NCSN was released in a state that cannot run.
+
+    Raises:
+      ValueError: a normalization that is another there.
+    """
     module: Any = net.module
+    if module.normalization not in FLAX_NORMS:
+        raise ValueError(
+            f"normalization={module.normalization!r}: must be one of {tuple(FLAX_NORMS)} for JAX"
+        )
+    norm = FLAX_NORMS[module.normalization]
     top = len(module.ch_mult) - 1
 
     def layer(path: list[str]) -> str:
@@ -80,7 +91,7 @@ def flax_rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
                 name = f"ResidualBlock_{2 * int(level) + int(block)}"
                 kind, _, i = inner.partition("_")
                 if kind == "norm":
-                    return f"{name}/InstanceNorm2dPlus_{i}"
+                    return f"{name}/{norm}_{i}"
                 number = {"conv_0": 0, "conv_1": 1, "shortcut": 2}[inner]
                 pooled = _pooled(module, int(level), int(block), inner)
                 return f"{name}/ConvMeanPool_{number - 1}/Conv_0" if pooled else f"{name}/Conv_{number}"
@@ -88,6 +99,8 @@ def flax_rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
                 number = {"adapt_0": 0, "adapt_1": 1, "output": 1 if int(level) == top else 2}.get(part)
                 block = FLAX_REFINE[part] if number is None else f"RCUBlock_{number}"
                 return f"RefineBlock_{top - int(level)}/{block}/{inner.replace('conv', 'Conv')}"
+            case [["out", "norm"]]:
+                return f"{norm}_0"
             case _:
                 return FLAX_TOPS[path[0]]
 
@@ -95,5 +108,6 @@ def flax_rows(net: Net, shape: tuple[int, ...]) -> list[Row]:
     for path, leaf in flatten(net.shapes(shape), "/").items():
         *holder, last = path.split("/")
         units = len(shape) if last in TABLE else 0  # their vectors are ready to broadcast
-        rows.append(Row((*holder, last), tuple(leaf.shape), f"{layer(holder)}/{last}", units))
+        theirs = "scale" if module.normalization == "VarianceNorm" and last == "alpha" else last
+        rows.append(Row((*holder, last), tuple(leaf.shape), f"{layer(holder)}/{theirs}", units))
     return rows
