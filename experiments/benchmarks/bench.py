@@ -12,6 +12,7 @@ the least times.
 """
 
 import argparse
+import functools
 import os
 import platform
 import statistics
@@ -37,7 +38,8 @@ from score_sde.mesh import BATCH, batch_sharding, make_mesh, replicated
 from score_sde.nets import parameter_count
 from score_sde.sampling import sample, sample_keys
 from score_sde.schema import complete
-from score_sde.solvers import Plan, StepSolver
+from score_sde.solvers import Plan, Solver, StepSolver
+from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.train import compile_step, init_state, make_step
 
 DEFAULTS = ("configs/vp_digits.py", "configs/vp_cifar.py:reduced")
@@ -129,7 +131,7 @@ def works(
         directions = experiment.divergence.directions(keys, shape)
         return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
-    def log_density(params: Any, x: Any, keys: Any) -> Any:
+    def log_density(params: Any, x: Any, keys: Any, nodes: int = 0) -> Any:
         options = experiment.config.likelihood
         found = likelihood.log_prob(
             keys,
@@ -138,6 +140,7 @@ def works(
             x,
             divergence=experiment.divergence,
             integrator=Adaptive(rtol=options.rtol, atol=options.atol),
+            nodes=nodes,
         )
         return found.nats, found.evaluations
 
@@ -151,17 +154,27 @@ def works(
     times = np.linspace(sde.t_max, experiment.config.sampling.t_end, SOLVER_STEPS + 1)
     plan = jax.device_put(solver.plan(sde, times), replicate)
 
-    def draw(params: Any, plan: Plan, keys: Any) -> Any:
+    def draw(params: Any, plan: Plan, keys: Any, solver: Solver = solver) -> Any:
         return sample(keys, experiment.bind(params), sde, solver.program, plan, shape=shape)
 
     few, flops = f"sampling, {SOLVER_STEPS} steps", SOLVER_STEPS * evaluation.flops
     yield few, lambda: of(draw, params, plan, keys, whole=2).work(few, params, plan, keys, flops=flops)
-    data = jax.device_put(jax.random.uniform(jax.random.key(2), (batch, *shape)), split)
-    whole, unknown = "likelihood, whole", float("nan")
+    unknown = float("nan")
+    tolerance = experiment.config.sampling
+    ode = AdaptiveODE(rtol=tolerance.rtol, atol=tolerance.atol)
+    ends = jax.device_put(ode.plan(sde, np.array([sde.t_max, 1e-3])), replicate)
+    flow = functools.partial(draw, solver=ode)
     yield (
-        whole,
-        lambda: of(log_density, params, data, keys).work(whole, params, data, keys, flops=unknown),
+        "sampling, ODE",
+        lambda: of(flow, params, ends, keys, whole=2).work(
+            "sampling, ODE", params, ends, keys, flops=unknown
+        ),
     )
+    data = jax.device_put(jax.random.uniform(jax.random.key(2), (batch, *shape)), split)
+    for whole, nodes in peers.LIKELIHOODS.items():
+        density = functools.partial(log_density, nodes=nodes)
+        program = functools.partial(of, density, params, data, keys)
+        yield whole, lambda what=whole, make=program: make().work(what, params, data, keys, flops=unknown)
 
 
 def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Work:

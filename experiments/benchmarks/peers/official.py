@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers import LIKELIHOODS
+
 # Their recipe for each of our processes.
 RECIPES = {
     "vp": "configs.vp.cifar10_ddpmpp_continuous",
@@ -80,6 +82,14 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
         denoise=True,
         device=theirs.device,
     )
+    flow = sampling.get_ode_sampler(
+        sde,
+        (batch, shape[2], *shape[:2]),
+        lambda x: x,
+        rtol=config.sampling.rtol,
+        atol=config.sampling.atol,
+        device=theirs.device,
+    )
     bits = likelihood.get_likelihood_fn(
         sde, lambda x: x, rtol=config.likelihood.rtol, atol=config.likelihood.atol
     )
@@ -88,7 +98,8 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
         "network evaluation": evaluate,
         "training step": train,
         f"sampling, {SOLVER_STEPS} steps": lambda: draw(model),
-        "likelihood, whole": lambda: bits(model, images),
+        "sampling, ODE": lambda: flow(model),
+        **dict.fromkeys(LIKELIHOODS, lambda: bits(model, images)),
     }
 
 
