@@ -131,7 +131,7 @@ def works(
         directions = experiment.divergence.directions(keys, shape)
         return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
-    def log_density(params: Any, x: Any, keys: Any, nodes: int = 0) -> Any:
+    def log_density(params: Any, x: Any, keys: Any) -> Any:
         options = experiment.config.likelihood
         found = likelihood.log_prob(
             keys,
@@ -140,7 +140,6 @@ def works(
             x,
             divergence=experiment.divergence,
             integrator=Adaptive(rtol=options.rtol, atol=options.atol),
-            nodes=nodes,
         )
         return found.nats, found.evaluations
 
@@ -163,18 +162,17 @@ def works(
     tolerance = experiment.config.sampling
     ode = AdaptiveODE(rtol=tolerance.rtol, atol=tolerance.atol)
     ends = jax.device_put(ode.plan(sde, np.array([sde.t_max, 1e-3])), replicate)
-    flow = functools.partial(draw, solver=ode)
+    flow, adaptive = functools.partial(draw, solver=ode), "sampling, ODE"
     yield (
-        "sampling, ODE",
-        lambda: of(flow, params, ends, keys, whole=2).work(
-            "sampling, ODE", params, ends, keys, flops=unknown
-        ),
+        adaptive,
+        lambda: of(flow, params, ends, keys, whole=2).work(adaptive, params, ends, keys, flops=unknown),
     )
     data = jax.device_put(jax.random.uniform(jax.random.key(2), (batch, *shape)), split)
-    for whole, nodes in peers.LIKELIHOODS.items():
-        density = functools.partial(log_density, nodes=nodes)
-        program = functools.partial(of, density, params, data, keys)
-        yield whole, lambda what=whole, make=program: make().work(what, params, data, keys, flops=unknown)
+    whole = "likelihood, whole"
+    yield (
+        whole,
+        lambda: of(log_density, params, data, keys).work(whole, params, data, keys, flops=unknown),
+    )
 
 
 def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Work:

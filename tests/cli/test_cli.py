@@ -72,6 +72,7 @@ def test_training_leaves_checkpoint_metrics_and_grid(trained):
     assert json.loads((trained / "config.json").read_text())["config"]["model"]["nf"] == 4
 
 
+@pytest.mark.slow
 def test_training_measures_the_average_the_parameters_and_the_few_samples(trained):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     held_out = next(line for line in lines if "held_out_loss" in line)
@@ -106,6 +107,7 @@ def test_the_best_checkpoint_is_asked_for_where_there_is_one(trained, tmp_path, 
     assert "no best checkpoint" in message(capsys, *sample, f"--workdir={tmp_path / 'run'}")
 
 
+@pytest.mark.slow
 def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
     for output in ("a.npz", "b.npz", "grid.png", "folder"):
         words = ["--config.sampling.batch_size=2"] if output == "b.npz" else []

@@ -134,6 +134,7 @@ def test_an_evaluation_killed_at_any_moment_gives_the_number_of_one_that_was_not
     assert (tmp_path / "run" / "scores_pixels.json").exists()
 
 
+@pytest.mark.slow
 def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(trained, capsys):
     small = ("--config.classifier.steps=200", "--config.classifier.widths=(8,64)")
     words = ("--mode=classifier", f"--workdir={trained}", *small, "--config.classifier.batch_size=64")

@@ -144,6 +144,7 @@ def test_features_depend_on_the_example_alone_and_draws_average(denoiser):
     np.testing.assert_allclose(features(x, "stem", 0), stem(VP().alpha(t) * x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pooling_takes_means_over_parts():
     x = jnp.arange(2 * 4 * 4 * 3, dtype=jnp.float32).reshape(2, 4, 4, 3)
     np.testing.assert_allclose(pooled(x, 1), np.mean(x, axis=(1, 2)), rtol=1e-6)

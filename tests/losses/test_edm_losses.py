@@ -54,6 +54,7 @@ def test_sums_of_the_weighted_square_error(name, fixture):
         assert sums.sum() / 4 == pytest.approx(float(recorded[f"{name}/toy/train_scalar"]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_recipe_has_this_loss():
     """configs/edm_cifar.py draws exp(-1.2 + 1.2 z) and weighs as recorded."""
     config = complete(load_file(str(ROOT / "configs" / "edm_cifar.py")))

@@ -96,6 +96,7 @@ def expected(logits, spoil=1.0, high=13.3, low=-5.0):
     return 0.5 * (high - low) * slope * error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("spoil", [1.0, 0.9])
 def test_the_mean_does_not_depend_on_the_interior_but_the_variance_does(spoil):

@@ -104,6 +104,7 @@ def test_initial_values_are_near_the_identity():
         np.testing.assert_allclose(params[name].std(), std, rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [NCSN, NCSNv2])
 def test_one_axis_is_two_axes_with_nothing_along_the_second(kind):
     """The same weights on a signal and on an image that repeats it; mean pools see the border."""

@@ -132,6 +132,7 @@ def lines_of(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_warned_of_once_and_a_healthy_one_never(tmp_path):
     Run(tmp_path / "a").to(80)
     assert [line for line in lines_of(tmp_path / "a") if "warning" in line] == []

@@ -20,9 +20,6 @@ PEERS = {
     "hackable": "the JAX library hackable_diffusion",
 }
 
-# Rows of the table that are one thing in their codes, and the nodes of our quadrature.
-LIKELIHOODS = {"likelihood, whole": 0, "likelihood, whole, 64 nodes": 64}
-
 
 def calls(peer: str, path: str, config: Any, shape: tuple[int, ...], batch: int) -> Calls:
     """The calls of one peer.
