@@ -5,7 +5,8 @@
 
 Nothing is compiled or allocated: parameters and the arrays that the gradient keeps are counted from their
 shapes, and operations by XLA from the lowered program, a multiply-add as two.  Kept arrays are those of the
-program as written; a compiler that fuses keeps fewer, so they bound the memory from above.  ``--check=B``
+program as written; a compiler that fuses keeps fewer, so they bound the memory from above.  In float32 on a
+CPU they are those of the CPU's program, whose convolutions keep and multiply otherwise.  ``--check=B``
 also compiles the training step for batch B on the device at hand and prints what XLA reserves for it.
 """
 

@@ -2,13 +2,15 @@
 
     python experiments/benchmarks/convolutions.py --config=configs/vp_cifar.py:reduced --batch=16
 
-One device, one thread; milliseconds for all convolutions of a kind in one pass: forward, the gradient for the
-input and that for the kernel, each the least of several calls.  Where PyTorch is installed its convolutions
-follow, channels last.  What a training step takes beyond three passes of these is something else.
+On one core, where the system lets a process choose; milliseconds for all convolutions of a kind in one pass:
+forward, the gradient for the input and that for the kernel, each the least of several calls.  Where PyTorch
+is installed its convolutions follow, channels last.  What a training step takes beyond these is something
+else.
 """
 
 import argparse
 import collections
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -100,6 +102,8 @@ def main() -> None:
     parser.add_argument("--config", default="configs/vp_cifar.py:reduced", metavar="FILE[:VARIANT]")
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     jax.config.update("jax_num_cpu_devices", 1)
     memory.keep_freed()
     codes = {"ours": ours}
