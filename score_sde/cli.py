@@ -1,6 +1,7 @@
 """Run a parsed command line."""
 
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -10,9 +11,8 @@ from typing import Any
 
 import jax
 
-from score_sde import memory
+from score_sde import memory, modes
 from score_sde.flags import Options, fail
-from score_sde.modes import MODES
 
 _SMALLEST_SHARE = 16  # examples that a core must get for it to be a device of its own
 
@@ -28,7 +28,9 @@ def run(options: Options) -> int:
     memory.keep_freed()
     with _leaving_nobody_waiting():
         try:
-            return MODES[options.mode](options)
+            work = modes.find(options.mode)
+            gc.freeze()  # what is imported stays, and looking for garbage there slows the tracing of programs
+            return work(options)
         except (ValueError, ImportError, FloatingPointError, OSError) as error:
             fail(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
@@ -98,7 +100,7 @@ def _keep_programs(where: str | None) -> None:
         where = str(Path(caches) / "score_sde" / "programs")
     jax.config.update("jax_compilation_cache_dir", where)
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cores() -> int:

@@ -12,29 +12,30 @@ from ml_collections import ConfigDict, config_flags
 
 from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
 
-MODES = (
-    "train",
-    "sample",
-    "likelihood",
-    "evaluate",
-    "stats",
-    "classifier",
-    "dequantiser",
-    "report",
-    "encode",
-    "decode",
-    "interpolate",
-    "search",
-    "outliers",
-    "import",
-    "export",
-)
+# Where each is, ``MODULE.FUNCTION`` in ``score_sde.modes``: imported when it is asked for.
+MODES = {
+    "train": "train.train",
+    "sample": "sample.sample",
+    "likelihood": "likelihood.likelihood",
+    "evaluate": "evaluate.evaluate",
+    "stats": "stats.stats",
+    "classifier": "classifier.classifier",
+    "dequantiser": "dequantiser.dequantiser",
+    "report": "report.report",
+    "encode": "encode.encode",
+    "decode": "decode.decode",
+    "interpolate": "interpolate.interpolate",
+    "search": "search.search",
+    "outliers": "outliers.outliers",
+    "import": "exchange.import_checkpoint",
+    "export": "exchange.export_checkpoint",
+}
 
 
 def _define() -> flags.FlagValues:
     """The flags besides ``--config``, in a set of their own: parsing twice leaves nothing behind."""
     own = flags.FlagValues()
-    flags.DEFINE_enum("mode", None, MODES, "What to do.", flag_values=own)
+    flags.DEFINE_enum("mode", None, list(MODES), "What to do.", flag_values=own)
     flags.DEFINE_string(
         "workdir", None, "Where the run lives; default: runs/<config>[-<variant>].", flag_values=own
     )

@@ -10,7 +10,6 @@ step size for the batch.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import diffrax
 import jax
 import jax.numpy as jnp
 from jax import Array, core
@@ -23,18 +22,18 @@ Field = Callable[[Array, State], State]
 
 
 class Method(NamedTuple):
-    """An embedded explicit Runge-Kutta method, and the field evaluations of one of its steps."""
+    """An embedded explicit Runge-Kutta method: its name in diffrax, and field evaluations of one step."""
 
-    solver: Callable[..., diffrax.AbstractERK]
+    solver: str
     evaluations: int
 
 
 METHODS = {
-    "dopri5": Method(diffrax.Dopri5, 6),  # the last slope is the next step's first, as in all but Heun's
-    "tsit5": Method(diffrax.Tsit5, 6),
-    "bosh3": Method(diffrax.Bosh3, 3),
-    "dopri8": Method(diffrax.Dopri8, 13),
-    "heun": Method(diffrax.Heun, 2),
+    "dopri5": Method("Dopri5", 6),  # the last slope is the next step's first, as in all but Heun's
+    "tsit5": Method("Tsit5", 6),
+    "bosh3": Method("Bosh3", 3),
+    "dopri8": Method("Dopri8", 13),
+    "heun": Method("Heun", 2),
 }
 
 
@@ -160,10 +159,13 @@ def _solve(
     times: Array | None,
 ) -> Solution:
     """One solve with one step size."""
+    import diffrax  # only now: most runs start without, and it takes a while
+
     method = METHODS[accuracy.method]
+    solver: Any = getattr(diffrax, method.solver)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(field),
-        method.solver(scan_kind="lax"),  # one copy of the field in the program, not one a stage
+        solver(scan_kind="lax"),  # one copy of the field in the program, not one a stage
         t0,
         t1,
         dt0=None,

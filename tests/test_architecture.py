@@ -175,14 +175,17 @@ def test_flags_are_parsed_before_anything_heavy_is_imported():
     assert modules_after("import score_sde.flags").isdisjoint({"flax", "grain", "jax", "orbax"})
 
 
+ALL_MODES = "from score_sde import cli, flags, modes; [modes.find(mode) for mode in flags.MODES]"
+
+
 def test_the_command_line_needs_neither_tensorflow_nor_torch():
-    seen = modules_after("import score_sde.cli")
+    seen = modules_after(ALL_MODES)
     assert {"jax", "orbax"} <= seen  # the watcher watches
     assert seen.isdisjoint({"tensorflow", "torch"})
 
 
-def test_optional_libraries_wait_until_they_are_used():
-    assert modules_after("import score_sde.cli").isdisjoint({"sklearn", "tensorflow_datasets"})
+def test_libraries_wait_until_they_are_used():
+    assert modules_after(ALL_MODES).isdisjoint({"diffrax", "sklearn", "tensorflow_datasets"})
 
 
 # --- each check can fail ---------------------------------------------------------------------------

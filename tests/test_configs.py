@@ -40,7 +40,15 @@ OFFICIAL = {f"{ROOT}/configs/{name}" for name in TABLE.values()}  # built in tes
 OWN = [case for case in CASES if case.removesuffix(":") not in OFFICIAL]
 
 
-@pytest.mark.parametrize("case", OWN, ids=lambda c: c.rsplit("/", 1)[1])
+# Networks of full size take seconds to build; these differ from one that is built in a field or two.
+LARGE = ("edm_cifar.py:cond", "edm_cifar.py:ncsnpp_cond", "flow_cifar.py:cond", "_cifar.py:ml_deep")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow if c.endswith(LARGE) else []) for c in OWN],
+    ids=[c.rsplit("/", 1)[1] for c in OWN],
+)
 def test_every_config_of_our_own_builds(case):
     config = complete(load_file(case))
     assert assemble(config, spec_of(case)).spec == spec_of(case)

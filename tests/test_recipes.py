@@ -100,7 +100,20 @@ def test_numbers_are_the_official_ones(name):
         assert ours.model.dropout == model["dropout"]
 
 
-@pytest.mark.parametrize("name", sorted(OFFICIAL))
+# One of each family by default; the others differ in sizes.
+FAMILIES = (
+    "subvp/cifar10_ddpm_continuous",
+    "vp/cifar10_ddpmpp_deep_continuous",
+    "ve/cifar10_ncsnpp_continuous",
+    "ve/ffhq_ncsnpp_continuous",
+    "ve/ncsn/celeba",
+    "ve/ncsnv2/celeba",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in FAMILIES else pytest.mark.slow) for n in sorted(OFFICIAL)]
+)
 def test_networks_have_the_official_size(name):
     size = OFFICIAL[name]["config"]["data"]["image_size"]
     experiment = assemble(load(name), Spec((size, size, 3), 256, 0))

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from score_sde.train.ema import Decay
@@ -155,7 +154,7 @@ def slow_average(decay: Decay, steps: int) -> str | None:
     if steps <= first:
         return None
     with np.errstate(divide="ignore"):  # a decay of 0 forgets everything
-        logs = np.log(np.asarray(jax.vmap(decay)(jnp.arange(first, steps)), np.float64))
+        logs = np.log(np.asarray(jax.jit(jax.vmap(decay))(np.arange(first, steps)), np.float64))
     weight = math.exp(logs.sum())
     if weight <= _OLD_WEIGHT:
         return None

@@ -54,7 +54,9 @@ def test_network_and_denoiser(name):
     ("kind", "fields", "side", "count"),
     [
         ("songunet", {"augment_dim": 9}, 32, 55_733_891),
-        ("songunet", {"augment_dim": 9, "num_classes": 10}, 32, 55_735_299),
+        pytest.param(
+            "songunet", {"augment_dim": 9, "num_classes": 10}, 32, 55_735_299, marks=pytest.mark.slow
+        ),
         # The frequencies are parameters here that are not trained.
         ("songunet", {"augment_dim": 9, **NCSNPP}, 32, 56_397_827 + 128),
         pytest.param("adm", {"num_classes": 1000}, 64, 295_899_267, marks=pytest.mark.slow),

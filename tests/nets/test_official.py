@@ -160,7 +160,21 @@ def sizes(net, shape, structure):
     return parameter_count(params)
 
 
-@pytest.mark.parametrize("name", RELEASED["recipes"])
+# One of each family by default; the others differ in sizes.
+FAMILIES = (
+    "vp/cifar10_ddpmpp_continuous",
+    "vp/ddpm/church",
+    "ve/cifar10_ncsnpp_deep_continuous",
+    "ve/ffhq_ncsnpp_continuous",
+    "ve/ncsn/cifar10",
+    "ve/ncsnv2/celeba",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in FAMILIES else pytest.mark.slow) for n in RELEASED["recipes"]],
+)
 def test_released_configurations(name):
     """At full size: the number of parameters, every tensor's name and shape, every layer's class."""
     recipe = RELEASED["recipes"][name]
