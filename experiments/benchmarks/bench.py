@@ -4,11 +4,11 @@
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py --batch=128
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py:reduced --peer=official=DIR
 
-Every call is timed alone, from dispatch until its result is there, after one or two calls to warm up.  All devices
-share the batch.  Operations are counted by XLA before optimization, a multiply-add as two; bytes moved and
-memory are of the optimized program.  ``--peer`` names a code of others and its checkout (``peers``); what it
-has a counterpart for at the same sizes alternates with ours in the same process.  On a busy machine trust
-the least times.
+Every call is timed alone, from dispatch until its result is there, after one or two calls to warm up.  All
+devices share the batch.  Operations are counted by XLA before optimization, a multiply-add as two; bytes
+moved and memory are of the optimized program.  ``--peer`` names a code of others and its checkout
+(``peers``); what it has a counterpart for at the same sizes alternates with ours in the same process.  On a
+busy machine trust the least times.
 """
 
 import argparse

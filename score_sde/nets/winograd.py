@@ -67,6 +67,7 @@ def pays(x: Array, kernel: Array) -> bool:
     )
 
 
+@jax.jit  # traced once for all layers of a size, for it is many operations
 def convolve(x: Array, kernel: Array) -> Array:
     """``(B, H, W, I)`` with ``(3, 3, I, O)``, padded by one zero at each side: ``(B, H, W, O)``, float32."""
     inputs, taps = _segments(x), [kernel[:, i] for i in range(TAPS)]
