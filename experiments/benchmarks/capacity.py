@@ -63,7 +63,7 @@ def operations(experiment: Experiment, batch: int) -> float:
     params = experiment.net.shapes(experiment.spec.shape)
 
     def gradient(params: Any, raw: Any) -> Any:
-        return jax.value_and_grad(experiment.objective)(params, raw, jax.random.key(0))
+        return jax.value_and_grad(experiment.objective, has_aux=True)(params, raw, jax.random.key(0))
 
     lowered = jax.jit(gradient).lower(params, abstract_batch(experiment, batch))
     return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
