@@ -62,12 +62,21 @@ class Net:
         Raises:
           ValueError: the network cannot work with the shape.
         """
-        return initial.draw(key, _described(self, shape))
+        return initial.draw(key, self._described(shape))
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
-        unboxed: dict[str, Any] = meta.unbox(_described(self, shape))
+        unboxed: dict[str, Any] = meta.unbox(self._described(shape))
         return unboxed
+
+    def _described(self, shape: tuple[int, ...]) -> Any:
+        """Parameters as ``initial.Initial``, before their values are drawn."""
+
+        def describe() -> Any:
+            x = jnp.zeros((1, *shape), jnp.float32)
+            return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
+
+        return jax.eval_shape(describe)["params"]
 
     def __call__(
         self,
@@ -138,17 +147,6 @@ class Net:
 def _per_example(c_noise: Array | float, x: Array) -> Array:
     c_noise = jnp.asarray(c_noise, jnp.float32)
     return jnp.full(x.shape[:1], c_noise) if c_noise.ndim == 0 else c_noise
-
-
-@functools.lru_cache(maxsize=64)
-def _described(net: Net, shape: tuple[int, ...]) -> Any:
-    """Parameters as ``initial.Initial``, before their values are drawn; remembered, not to be changed."""
-
-    def describe() -> Any:
-        x = jnp.zeros((1, *shape), jnp.float32)
-        return net.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
-
-    return jax.eval_shape(describe)["params"]
 
 
 @functools.lru_cache(maxsize=64)
