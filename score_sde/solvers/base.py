@@ -206,7 +206,7 @@ class StepSolver(Solver):
 def on_host(function: Callable[[Array], Array], times: np.ndarray) -> np.ndarray:
     """Evaluate a function of time in float64 on the CPU: ``(n,)`` to ``(n,)``."""
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return np.asarray(jax.jit(function)(jnp.asarray(np.asarray(times, np.float64))))
+        return np.asarray(function(jnp.asarray(np.asarray(times, np.float64))))
 
 
 # Coefficients that turn out infinite are refused by ``coefficients``, with a message instead of warnings.
