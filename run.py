@@ -38,6 +38,7 @@ only training, and importing what does not say which model it is, need --config.
 # Kept short on purpose: the work is in score_sde, which can be imported and tested.
 # Nothing heavy is imported before the flags are known, so that --help is immediate.
 
+import gc
 import sys
 
 from score_sde.flags import parse
@@ -46,5 +47,7 @@ if __name__ == "__main__":
     options = parse(sys.argv, __doc__ or "")
 
     from score_sde.cli import run
+
+    gc.freeze()  # what is imported stays, and looking for garbage there slows the tracing of programs
 
     sys.exit(run(options))

@@ -1,7 +1,6 @@
 """Run a parsed command line."""
 
 import contextlib
-import gc
 import os
 import sys
 import traceback
@@ -28,9 +27,7 @@ def run(options: Options) -> int:
     memory.keep_freed()
     with _leaving_nobody_waiting():
         try:
-            work = modes.find(options.mode)
-            gc.freeze()  # what is imported stays, and looking for garbage there slows the tracing of programs
-            return work(options)
+            return modes.find(options.mode)(options)
         except (ValueError, ImportError, FloatingPointError, OSError) as error:
             fail(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
