@@ -4,7 +4,7 @@
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py --batch=128
     python experiments/benchmarks/bench.py --config=configs/vp_cifar.py:reduced --peer=official=DIR
 
-Every call is timed alone, from dispatch until its result is there, after one or two calls to warm up.  All
+Every call is timed alone, from dispatch until its result is there, after calls to warm up.  All
 devices share the batch.  Operations are counted by XLA before optimization, a multiply-add as two; bytes
 moved and memory are of the optimized program.  ``--peer`` names a code of others and its checkout
 (``peers``); what it has a counterpart for at the same sizes alternates with ours in the same process.  On a
@@ -44,7 +44,7 @@ from score_sde.train import compile_step, init_state, make_step
 
 DEFAULTS = ("configs/vp_digits.py", "configs/vp_cifar.py:reduced")
 SOLVER_STEPS = 10
-LONG = 20.0  # seconds; of such a call the first is warm enough
+LONG, WARM_UPS = 30.0, 5  # seconds: of such a call the first is warm enough; of others five at most
 # One network evaluation a step, in every code that samples by an SDE.
 SAMPLER = {"solver": "pc", "predictor": "euler_maruyama", "corrector": "none", "denoise": False}
 
@@ -206,11 +206,20 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def warm_up(call: Callable[[], Any]) -> None:
+    """Call until it gets no faster: the first calls compile, or get their memory from the system."""
+    before = seconds(call)
+    if before < LONG:
+        for _ in range(WARM_UPS - 1):
+            before, last = seconds(call), before
+            if before > 0.9 * last:
+                return
+
+
 def measure(calls: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
     """Times of each, taken in turn so that a busy machine slows all."""
     for one in calls:
-        if seconds(one) < LONG:  # what compiles now, or takes its memory now
-            one()
+        warm_up(one)
     times = [[seconds(one) for one in calls] for _ in range(repeats)]
     return [[row[i] for row in times] for i in range(len(calls))]
 

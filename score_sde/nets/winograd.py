@@ -1,131 +1,86 @@
-"""Convolution with 3x3 kernels by half the multiplications, for CPUs.
+"""Convolution with 3x3 kernels by a quarter of the multiplications, for CPUs.
 
 The product of polynomials of degrees 3 and 2 is determined by its values at six points, and read backwards
 this gives four outputs of a filter of three taps for six multiplications in place of twelve (Winograd 1980;
-Lavin and Gray, arXiv:1509.09308, F(4, 3) in their notation, at the points 0, 1, -1, 2, -2 and infinity).
-Here that is done along the width: six convolutions with columns of three, of images a quarter as wide.  Along
-both axes it would save a factor of four, for six times as many small operations and thrice the rounding.
+Lavin and Gray, arXiv:1509.09308, F(4, 3) in their notation).  Along both axes a square of 4x4 pixels takes 36
+products a pair of channels in place of 144: ``y = FROM_PRODUCTS ((OF_KERNEL g) * (OF_INPUT d))`` of all squares
+is four matrix products, to which XLA's library gives the full rate of the multipliers.
 
-XLA's own convolution runs on CPUs at close to the rate of their multipliers, so that half the multiplications
-are nearly half the time; accelerators' libraries do such things themselves.
+The points are 0, 3/4, -3/4, 3/2, -3/2 and infinity: with 0, 1, -1, 2 and -2 rounding errors are thrice as
+large.  Accelerators' libraries do such things themselves.
 """
 
-import functools
-import math
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
 
 OUTPUTS, TAPS = 4, 3
-# Below, the transforms cost more than they save, and compiling them too.
-_FEWEST_CHANNELS, _NARROWEST, _LEAST_PRODUCTS = 32, 8, 2**22
+INPUTS = OUTPUTS + TAPS - 1
+POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
-# Outputs are FROM_PRODUCTS @ ((OF_KERNEL @ taps) * (OF_INPUT @ inputs)).
-OF_INPUT = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-OF_KERNEL = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
-)
-FROM_PRODUCTS = np.array(
-    [
-        [1, 1, 1, 1, 1, 0],
-        [0, 1, -1, 2, -2, 0],
-        [0, 1, 1, 4, 4, 0],
-        [0, 1, -1, 8, -8, 1],
-    ]
-)
+# Below, the transforms cost more than they save.
+_FEWEST_CHANNELS, _FEWEST_TILES, _LEAST_USE = 32, 8, 0.75
+
+
+def matrices(points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``a, g, b`` with ``a @ ((g @ taps) * (b @ inputs))`` the filter's outputs, by five points and infinity.
+
+    Returns:
+      ``(4, 6)``, ``(6, 3)`` and ``(6, 6)``, float64: values of the taps' polynomial at the points, each over
+      its Lagrange denominator, and the transposes of evaluation and of interpolation.
+    """
+    others = [[q for q in points if q != p] for p in points]
+    powers = np.vander(points, increasing=True)
+    at_infinity = np.eye(INPUTS)[-1:]
+    denominators = np.array([np.prod(np.subtract(p, rest)) for p, rest in zip(points, others, strict=True)])
+    of_kernel = np.vstack([powers[:, :TAPS] / denominators[:, None], at_infinity[:, -TAPS:]])
+    from_products = np.vstack([powers[:, :OUTPUTS], at_infinity[:, -OUTPUTS:]]).T
+    rows = [np.append(np.poly(rest)[::-1], 0.0) for rest in others]
+    return from_products, of_kernel, np.vstack([*rows, np.poly(points)[::-1]])
+
+
+# Of both axes at once.
+FROM_PRODUCTS, OF_KERNEL, OF_INPUT = (np.kron(one, one).astype(np.float32) for one in matrices(POINTS))
 
 
 def pays(x: Array, kernel: Array) -> bool:
     """Whether ``convolve`` takes these and is faster than XLA's convolution, by measurement."""
+    if x.ndim != 4 or kernel.shape[:2] != (TAPS, TAPS) or not x.dtype == kernel.dtype == np.float32:
+        return False
+    batch, height, width, _ = x.shape
+    tiles = -(-height // OUTPUTS) * -(-width // OUTPUTS)
     return (
-        x.ndim == 4
-        and kernel.shape[:2] == (TAPS, TAPS)
-        and x.dtype == kernel.dtype == jnp.float32
-        and min(kernel.shape[2:]) >= _FEWEST_CHANNELS
-        and x.shape[2] >= _NARROWEST
-        and math.prod((*x.shape[1:3], *kernel.shape[2:])) >= _LEAST_PRODUCTS
+        min(kernel.shape[2:]) >= _FEWEST_CHANNELS
+        and batch * tiles >= _FEWEST_TILES
+        and height * width >= _LEAST_USE * OUTPUTS**2 * tiles
     )
 
 
-@jax.jit  # traced once for all layers of a size, for it is many operations
+@jax.jit  # traced once for all layers of a size
 def convolve(x: Array, kernel: Array) -> Array:
     """``(B, H, W, I)`` with ``(3, 3, I, O)``, padded by one zero at each side: ``(B, H, W, O)``, float32."""
-    inputs, taps = _segments(x), [kernel[:, i] for i in range(TAPS)]
-    products = [
-        _columns(_combined(of_input, inputs), _combined(of_kernel, taps))
-        for of_input, of_kernel in zip(OF_INPUT, OF_KERNEL, strict=True)
-    ]
-    outputs = [_combined(weights, products) for weights in FROM_PRODUCTS]
-    batch, height, _, channels = outputs[0].shape
-    return jnp.stack(outputs, axis=3).reshape(batch, height, -1, channels)[:, :, : x.shape[2]]
+    batch, height, width, fewer = x.shape
+    rows, columns, more = -(-height // OUTPUTS), -(-width // OUTPUTS), kernel.shape[-1]
+    inputs = _times(OF_INPUT, _tiles(x, rows, columns))
+    taps = _times(OF_KERNEL, kernel.reshape(TAPS**2, fewer, more))
+    y = _times(FROM_PRODUCTS, inputs @ taps)  # (16, tiles, O)
+    y = y.reshape(OUTPUTS, OUTPUTS, batch, rows, columns, more).transpose(2, 3, 0, 4, 1, 5)
+    return y.reshape(batch, OUTPUTS * rows, OUTPUTS * columns, more)[:, :height, :width]
 
 
-def _segments(x: Array) -> list[Array]:
-    """Elements 0 to 5 of the overlapping segments that every fourth column begins: ``(B, H, W / 4, I)`` each.
-
-    By one split of each array, so that the gradient of all of them is one concatenation.
-    """
+def _tiles(x: Array, rows: int, columns: int) -> Array:
+    """``(36, B * rows * columns, I)``: the pixels of overlapping squares of 6x6, of which one begins at
+    every fourth row and column of the padded image."""
     batch, height, width, channels = x.shape
-    count = -(-width // OUTPUTS)
-    right = OUTPUTS * (count + 1) - width - 1
-    x = lax.pad(x, x.dtype.type(0), [(0, 0, 0), (0, 0, 0), (1, right, 0), (0, 0, 0)])
-    x = x.reshape(batch, height, count + 1, OUTPUTS, channels)
-    own = lax.split(x[:, :, :count], (1,) * OUTPUTS, axis=3)
-    of_next = lax.split(x[:, :, 1:, : TAPS - 1], (1,) * (TAPS - 1), axis=3)
-    return [element.squeeze(3) for element in (*own, *of_next)]
+    below, right = (OUTPUTS * (n + 1) - size - 1 for n, size in ((rows, height), (columns, width)))
+    x = lax.pad(x, x.dtype.type(0), [(0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
+    x = x.reshape(batch, rows + 1, OUTPUTS, columns + 1, OUTPUTS, channels).transpose(2, 4, 0, 1, 3, 5)
+    shared = INPUTS - OUTPUTS
+    x = lax.concatenate([x[:, :, :, :rows], x[:shared, :, :, 1:]], 0)
+    x = lax.concatenate([x[:, :, :, :, :columns], x[:, :shared, :, :, 1:]], 1)
+    return x.reshape(INPUTS**2, -1, channels)
 
 
-def _combined(weights: np.ndarray, arrays: list[Array]) -> Array:
-    """The sum of some arrays, each times a number that is mostly 0, 1 or -1."""
-    terms = [
-        array if weight == 1 else np.float32(weight) * array
-        for weight, array in zip(weights, arrays, strict=True)
-        if weight
-    ]
-    return functools.reduce(jnp.add, terms)
-
-
-@jax.custom_jvp
-def _columns(x: Array, taps: Array) -> Array:
-    """``(B, H, W, I)`` along the height with ``(3, I, O)``.
-
-    XLA computes the gradient of the taps as a convolution whose window is the whole image, at half the rate
-    of matrix products; written as a sum over the taps it is these.
-    """
-    return lax.conv_general_dilated(
-        x, taps[:, None], (1, 1), ((1, 1), (0, 0)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-@functools.partial(_columns.defjvp, symbolic_zeros=True)
-def _tangent(primals: Any, tangents: Any) -> tuple[Array, Any]:
-    (x, taps), (dx, dtaps) = primals, tangents
-    terms = []
-    if not isinstance(dx, SymbolicZero):
-        terms.append(_columns(dx, taps))
-    if not isinstance(dtaps, SymbolicZero):
-        height = x.shape[1]
-        padded = lax.pad(x, x.dtype.type(0), [(0, 0, 0), (1, 1, 0), (0, 0, 0), (0, 0, 0)])
-        terms += [padded[:, i : i + height] @ dtaps[i] for i in range(TAPS)]
-    out = _columns(x, taps)
-    return out, functools.reduce(jnp.add, terms) if terms else SymbolicZero.from_primal_value(out)
+def _times(matrix: np.ndarray, x: Array) -> Array:
+    """``matrix @ x`` along the first axis of ``x``."""
+    return (matrix @ x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
