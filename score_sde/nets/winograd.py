@@ -3,11 +3,13 @@
 The product of polynomials of degrees 3 and 2 is determined by its values at six points, and read backwards
 this gives four outputs of a filter of three taps for six multiplications in place of twelve (Winograd 1980;
 Lavin and Gray, arXiv:1509.09308, F(4, 3) in their notation).  Along both axes a square of 4x4 pixels takes 36
-products a pair of channels in place of 144: ``y = FROM_PRODUCTS ((OF_KERNEL g) * (OF_INPUT d))`` of all squares
-is four matrix products, to which XLA's library gives the full rate of the multipliers.
+products for each pair of channels in place of 144:
 
-The points are 0, 3/4, -3/4, 3/2, -3/2 and infinity: with 0, 1, -1, 2 and -2 rounding errors are thrice as
-large.  Accelerators' libraries do such things themselves.
+    y = FROM_PRODUCTS ((OF_KERNEL g) * (OF_INPUT d))
+
+which for all squares and channels is four matrix products.  The points are 0, 3/4, -3/4, 3/2, -3/2 and
+infinity: with 0, 1, -1, 2 and -2 rounding errors are thrice as large.  Accelerators' libraries do such things
+themselves.
 """
 
 import jax
@@ -82,5 +84,5 @@ def _tiles(x: Array, rows: int, columns: int) -> Array:
 
 
 def _times(matrix: np.ndarray, x: Array) -> Array:
-    """``matrix @ x`` along the first axis of ``x``."""
+    """``matrix @ x`` along the first axis of ``x``; flat, so that XLA need not transpose its gradient."""
     return (matrix @ x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
