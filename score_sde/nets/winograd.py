@@ -85,4 +85,4 @@ def _tiles(x: Array, rows: int, columns: int) -> Array:
 
 def _times(matrix: np.ndarray, x: Array) -> Array:
     """``matrix @ x`` along the first axis of ``x``; flat, so that XLA need not transpose its gradient."""
-    return (matrix @ x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
+    return lax.dot(matrix, x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
