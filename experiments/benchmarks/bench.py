@@ -208,12 +208,12 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def warm_up(call: Callable[[], Any]) -> None:
     """Call until it gets no faster: the first calls compile, or get their memory from the system."""
-    before = seconds(call)
-    if before < LONG:
-        for _ in range(WARM_UPS - 1):
-            before, last = seconds(call), before
-            if before > 0.9 * last:
-                return
+    last = seconds(call)
+    for _ in range(WARM_UPS - 1):
+        now = seconds(call) if last < LONG else last
+        if now > 0.9 * last:
+            return
+        last = now
 
 
 def measure(calls: list[Callable[[], Any]], repeats: int) -> list[list[float]]:

@@ -9,8 +9,8 @@ from score_sde.nets import winograd
 def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:
     """``(B, *S, I)`` with a kernel ``(*K, I, O)``, every spatial axis alike, padded with zeros.
 
-    On a CPU those of 32 channels or more in float32 are computed by ``winograd``, which rounds to about 3e-6
-    of the largest value (XLA's own convolution to 1e-6).
+    On a CPU those that ``winograd.pays`` names, in float32, are computed by it, which rounds to about 3e-6 of
+    the largest value (XLA's own convolution to 1e-6).
     """
     fits = stride == dilation == 1 and padding == (1, 1)
     if fits and jax.default_backend() == "cpu" and winograd.pays(x, kernel):

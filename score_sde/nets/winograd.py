@@ -20,8 +20,9 @@ OUTPUTS, TAPS = 4, 3
 INPUTS = OUTPUTS + TAPS - 1
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
-# Below, the transforms cost more than they save.
-_FEWEST_CHANNELS, _FEWEST_TILES, _LEAST_USE = 32, 8, 0.75
+# Below, the transforms cost more than they save.  Tiles of one image: by those of the batch an example's
+# rounding would depend on what it is computed with.
+_FEWEST_CHANNELS, _FEWEST_TILES, _LEAST_USE = 32, 4, 0.75
 
 
 def matrices(points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,11 +50,11 @@ def pays(x: Array, kernel: Array) -> bool:
     """Whether ``convolve`` takes these and is faster than XLA's convolution, by measurement."""
     if x.ndim != 4 or kernel.shape[:2] != (TAPS, TAPS) or not x.dtype == kernel.dtype == np.float32:
         return False
-    batch, height, width, _ = x.shape
+    height, width = x.shape[1:3]
     tiles = -(-height // OUTPUTS) * -(-width // OUTPUTS)
     return (
         min(kernel.shape[2:]) >= _FEWEST_CHANNELS
-        and batch * tiles >= _FEWEST_TILES
+        and tiles >= _FEWEST_TILES
         and height * width >= _LEAST_USE * OUTPUTS**2 * tiles
     )
 
