@@ -12,8 +12,8 @@ def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dil
     On a CPU those that ``winograd.pays`` names, in float32, are computed by it, which rounds to about 3e-6 of
     the largest value (XLA's own convolution to 1e-6).
     """
-    fits = stride == dilation == 1 and padding == (1, 1)
-    if fits and jax.default_backend() == "cpu" and winograd.pays(x, kernel):
+    fits = stride == dilation == 1 and padding == (1, 1) and winograd.pays(x, kernel)
+    if fits and jax.default_backend() == "cpu" and winograd.understands(x, kernel):
         return winograd.convolve(x, kernel)
     return plain(x, kernel, stride, padding, dilation)
 

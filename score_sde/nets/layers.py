@@ -52,9 +52,8 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         initial, initial_bias = self.law(self.scale, shape)
         kernel = self.param("kernel", initial, shape)
-        y = lax.dot_general(
-            x.astype(self.dtype), kernel.astype(self.dtype), (((x.ndim - 1,), (0,)), ((), ()))
-        )
+        flat = x.astype(self.dtype).reshape(-1, x.shape[-1])  # one contracted axis in its gradients
+        y = (flat @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
         if not self.bias:
             return y
         bias = self.param("bias", initial_bias, (self.features,))

@@ -12,7 +12,9 @@ import flax.linen as nn
 import jax
 from jax import lax
 
-_PRODUCTS = {lax.dot_general_p, lax.conv_general_dilated_p}
+from score_sde.nets import winograd
+
+_PRODUCTS = {lax.dot_general_p, lax.conv_general_dilated_p, winograd.CONVOLUTION}
 
 
 def _products(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -12,9 +12,15 @@ infinity: with 0, 1, -1, 2 and -2 rounding errors are thrice as large.  Accelera
 themselves.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 OUTPUTS, TAPS = 4, 3
 INPUTS = OUTPUTS + TAPS - 1
@@ -51,7 +57,7 @@ def pays(x: Array, kernel: Array) -> bool:
     if x.ndim != 4 or kernel.shape[:2] != (TAPS, TAPS) or not x.dtype == kernel.dtype == np.float32:
         return False
     height, width = x.shape[1:3]
-    tiles = -(-height // OUTPUTS) * -(-width // OUTPUTS)
+    tiles = _count(height) * _count(width)
     return (
         min(kernel.shape[2:]) >= _FEWEST_CHANNELS
         and tiles >= _FEWEST_TILES
@@ -59,16 +65,92 @@ def pays(x: Array, kernel: Array) -> bool:
     )
 
 
-@jax.jit  # traced once for all layers of a size
+def understands(x: Array, kernel: Array) -> bool:
+    """Whether their types, as JAX prints them, are shapes alone.
+
+    Others say how a value is split over a mesh or along which of its axes it varies (inside a ``shard_map``
+    that checks this), from which JAX concludes where gradients are summed; ``convolve`` would drop that.
+    """
+    return all(str(jax.typeof(a)) == f"{a.dtype}[{','.join(map(str, a.shape))}]" for a in (x, kernel))
+
+
 def convolve(x: Array, kernel: Array) -> Array:
     """``(B, H, W, I)`` with ``(3, 3, I, O)``, padded by one zero at each side: ``(B, H, W, O)``, float32."""
+    return CONVOLUTION.bind(x, kernel)
+
+
+@jax.jit  # traced once for all layers of a size
+def _convolve(x: Array, kernel: Array) -> Array:
     batch, height, width, fewer = x.shape
-    rows, columns, more = -(-height // OUTPUTS), -(-width // OUTPUTS), kernel.shape[-1]
+    rows, columns, more = _count(height), _count(width), kernel.shape[-1]
     inputs = _times(OF_INPUT, _tiles(x, rows, columns))
     taps = _times(OF_KERNEL, kernel.reshape(TAPS**2, fewer, more))
     y = _times(FROM_PRODUCTS, inputs @ taps)  # (16, tiles, O)
     y = y.reshape(OUTPUTS, OUTPUTS, batch, rows, columns, more).transpose(2, 3, 0, 4, 1, 5)
     return y.reshape(batch, OUTPUTS * rows, OUTPUTS * columns, more)[:, :height, :width]
+
+
+@jax.jit
+def _correlate(x: Array, y: Array) -> Array:
+    """What ``y``, a cotangent of the outputs, says of the kernel: the transposes of the three matrices."""
+    rows, columns = _count(x.shape[1]), _count(x.shape[2])
+    inputs = _times(OF_INPUT, _tiles(x, rows, columns))
+    outputs = _times(FROM_PRODUCTS.T, _squares(y, rows, columns))
+    taps = _times(OF_KERNEL.T, inputs.transpose(0, 2, 1) @ outputs)  # (9, I, O)
+    return taps.reshape(TAPS, TAPS, *taps.shape[1:])
+
+
+def _turned(kernel: Array) -> Array:
+    """The kernel that takes cotangents of the outputs to those of the inputs."""
+    return lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2)
+
+
+def _bilinear(name: str, function: Callable[[Array, Array], Array]) -> Primitive:
+    """``function`` as one step of a program, whose derivatives are those that are given for it."""
+    primitive = Primitive(name)
+    primitive.def_impl(function)
+
+    def shape(a: Any, b: Any) -> ShapedArray:
+        result = jax.eval_shape(function, a, b)
+        return ShapedArray(result.shape, result.dtype)
+
+    def batched(args: Any, axes: Any) -> tuple[Array, int]:
+        return jax.vmap(function, axes)(*args), 0
+
+    primitive.def_abstract_eval(shape)
+    batching.primitive_batchers[primitive] = batched
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    return primitive
+
+
+# The gradients of a convolution are a convolution and a correlation, whose gradients are such again.  JAX's
+# own, transposes of the products, are the same sums in orders that take a CPU longer, and keep what is
+# transformed, which is larger than what it is of.
+CONVOLUTION, CORRELATION = _bilinear("winograd", _convolve), _bilinear("winograd_correlation", _correlate)
+ad.defbilinear(
+    CONVOLUTION,
+    lambda out, x, kernel: CONVOLUTION.bind(out, _turned(kernel)),
+    lambda out, x, kernel: CORRELATION.bind(x, out),
+)
+ad.defbilinear(
+    CORRELATION,
+    lambda out, x, y: CONVOLUTION.bind(y, _turned(out)),
+    lambda out, x, y: CONVOLUTION.bind(x, out),
+)
+
+
+def _count(size: int) -> int:
+    """Tiles along an axis."""
+    return -(-size // OUTPUTS)
+
+
+def _squares(y: Array, rows: int, columns: int) -> Array:
+    """``(16, B * rows * columns, O)``: the pixels of squares of 4x4 side by side."""
+    batch, height, width, channels = y.shape
+    below, right = OUTPUTS * rows - height, OUTPUTS * columns - width
+    y = lax.pad(y, y.dtype.type(0), [(0, 0, 0), (0, below, 0), (0, right, 0), (0, 0, 0)])
+    y = y.reshape(batch, rows, OUTPUTS, columns, OUTPUTS, channels).transpose(2, 4, 0, 1, 3, 5)
+    return y.reshape(OUTPUTS**2, -1, channels)
 
 
 def _tiles(x: Array, rows: int, columns: int) -> Array:

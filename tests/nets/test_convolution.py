@@ -39,11 +39,49 @@ def tangents_of_input(f):
     )(jnp.arange(3.0))
 
 
+def of_each_example(f):
+    """Gradients of each example by itself, for kernels of their own too."""
+
+    def both(primals, tangents):
+        x, kernel = primals
+        loss = lambda x, kernel: jnp.sum(jnp.sin(f(x[None], kernel)))  # noqa: E731
+        kernels = jnp.stack([kernel, -2.0 * kernel])
+        alone = jax.vmap(jax.grad(loss, (0, 1)), (0, None))(x, kernel)
+        return alone, jax.vmap(jax.grad(loss, (0, 1)))(x, kernels)
+
+    return both
+
+
+def of_many_kernels(f):
+    """The gradient through a map over kernels."""
+    return lambda primals, tangents: jax.grad(
+        lambda kernels: jnp.sum(jnp.sin(jax.vmap(lambda k: f(primals[0], k))(kernels)))
+    )(jnp.stack([primals[1], tangents[1]]))
+
+
 def second(f):
     return lambda primals, tangents: jax.jvp(gradient(f), (primals, tangents), (tangents, tangents))
 
 
-CASES = [(value, 8), (value, 13), (gradient, 13), (tangent, 13), (tangents_of_input, 8), (second, 13)]
+def second_in_reverse(f):
+    def slope(primals):
+        first = gradient(f)(primals, None)
+        return sum(jnp.sum(a**2) for a in jax.tree.leaves(first))
+
+    return lambda primals, tangents: jax.grad(slope)(primals)
+
+
+CASES = [
+    (value, 8),
+    (value, 13),
+    (gradient, 13),
+    (tangent, 13),
+    (tangents_of_input, 8),
+    (of_each_example, 13),
+    (of_many_kernels, 8),
+    (second, 13),
+    (second_in_reverse, 13),
+]
 
 
 @pytest.mark.parametrize(("derivative", "width"), CASES)
@@ -110,3 +148,23 @@ def test_the_choice_does_not_depend_on_the_batch(side):
     kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), "float32")
     chosen = {winograd.pays(jax.ShapeDtypeStruct((n, side, side, 64), "float32"), kernel) for n in (1, 2, 64)}
     assert len(chosen) == 1
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_gradients_are_summed_over_the_devices_where_jax_would(check):
+    """A checked ``shard_map`` sums the gradient of what all devices share; an unchecked one leaves that."""
+    mesh = jax.sharding.Mesh(jax.devices()[:2], "data")
+    x, kernel = (jax.random.normal(jax.random.key(0), s) for s in ((4, 8, 8, 32), (3, 3, 32, 32)))
+
+    def by(convolve):
+        def slope(x, kernel):
+            g = jax.grad(lambda k: jnp.sum(jnp.sin(convolve(x, k, 1, (1, 1)))))(kernel)
+            return g if check else jax.lax.psum(g, "data")
+
+        data, every = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+        whole = jax.shard_map(slope, mesh=mesh, in_specs=(data, every), out_specs=every, check_vma=check)
+        return jax.jit(whole)(x, kernel), str(jax.make_jaxpr(whole)(x, kernel))
+
+    (ours, program), (theirs, _) = by(convolution.convolve), by(convolution.plain)
+    assert ("winograd" in program) == (not check)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
