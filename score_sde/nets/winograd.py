@@ -95,7 +95,8 @@ def _correlate(x: Array, y: Array) -> Array:
     """What ``y``, a cotangent of the outputs, says of the kernel: the transposes of the three matrices."""
     rows, columns = _count(x.shape[1]), _count(x.shape[2])
     inputs = _times(OF_INPUT, _tiles(x, rows, columns))
-    outputs = _times(FROM_PRODUCTS.T, _squares(y, rows, columns))
+    squares = _squares(y, rows, columns).reshape(OUTPUTS**2, -1, y.shape[-1])
+    outputs = _times(FROM_PRODUCTS.T, squares)
     taps = _times(OF_KERNEL.T, inputs.transpose(0, 2, 1) @ outputs)  # (9, I, O)
     return taps.reshape(TAPS, TAPS, *taps.shape[1:])
 
@@ -144,28 +145,24 @@ def _count(size: int) -> int:
     return -(-size // OUTPUTS)
 
 
-def _squares(y: Array, rows: int, columns: int) -> Array:
-    """``(16, B * rows * columns, O)``: the pixels of squares of 4x4 side by side."""
-    batch, height, width, channels = y.shape
-    below, right = OUTPUTS * rows - height, OUTPUTS * columns - width
-    y = lax.pad(y, y.dtype.type(0), [(0, 0, 0), (0, below, 0), (0, right, 0), (0, 0, 0)])
-    y = y.reshape(batch, rows, OUTPUTS, columns, OUTPUTS, channels).transpose(2, 4, 0, 1, 3, 5)
-    return y.reshape(OUTPUTS**2, -1, channels)
+def _squares(x: Array, rows: int, columns: int, before: int = 0) -> Array:
+    """``(4, 4, B, rows, columns, C)``: the pixels of squares side by side, after ``before`` zeros."""
+    batch, height, width, channels = x.shape
+    below, right = (OUTPUTS * n - before - size for n, size in ((rows, height), (columns, width)))
+    x = lax.pad(x, x.dtype.type(0), [(0, 0, 0), (before, below, 0), (before, right, 0), (0, 0, 0)])
+    return x.reshape(batch, rows, OUTPUTS, columns, OUTPUTS, channels).transpose(2, 4, 0, 1, 3, 5)
 
 
 def _tiles(x: Array, rows: int, columns: int) -> Array:
     """``(36, B * rows * columns, I)``: the pixels of overlapping squares of 6x6, of which one begins at
     every fourth row and column of the padded image."""
-    batch, height, width, channels = x.shape
-    below, right = (OUTPUTS * (n + 1) - size - 1 for n, size in ((rows, height), (columns, width)))
-    x = lax.pad(x, x.dtype.type(0), [(0, 0, 0), (1, below, 0), (1, right, 0), (0, 0, 0)])
-    x = x.reshape(batch, rows + 1, OUTPUTS, columns + 1, OUTPUTS, channels).transpose(2, 4, 0, 1, 3, 5)
+    x = _squares(x, rows + 1, columns + 1, before=1)
     shared = INPUTS - OUTPUTS
     x = lax.concatenate([x[:, :, :, :rows], x[:shared, :, :, 1:]], 0)
     x = lax.concatenate([x[:, :, :, :, :columns], x[:, :shared, :, :, 1:]], 1)
-    return x.reshape(INPUTS**2, -1, channels)
+    return x.reshape(INPUTS**2, -1, x.shape[-1])
 
 
 def _times(matrix: np.ndarray, x: Array) -> Array:
-    """``matrix @ x`` along the first axis of ``x``; flat, so that XLA need not transpose its gradient."""
+    """``matrix @ x`` along the first axis of ``x``."""
     return lax.dot(matrix, x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
