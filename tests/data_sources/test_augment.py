@@ -39,7 +39,7 @@ def test_resampling_is_exact_where_pixels_meet_pixels(smooth, inverse, shift, ex
 
 
 def test_without_probability_only_flips_and_labels_that_say_so(smooth):
-    x = jnp.stack([smooth] * 64)
+    x = jnp.broadcast_to(smooth, (64, *smooth.shape))
     images, labels = augment(x, jax.random.key(0), 0.0)
     assert labels.shape == (64, AUGMENT_DIM)
     flipped = np.asarray(labels[:, 0]).astype(bool)
@@ -51,7 +51,7 @@ def test_without_probability_only_flips_and_labels_that_say_so(smooth):
 
 def test_each_transformation_acts_with_its_probability(smooth):
     labels_alone = jax.jit(lambda x, key: augment(x, key, 0.12)[1])  # the images would take a minute
-    labels = labels_alone(jnp.stack([smooth[:4, :4]] * 4000), jax.random.key(1))
+    labels = labels_alone(jnp.broadcast_to(smooth[:4, :4], (4000, 4, 4, 2)), jax.random.key(1))
     groups = [[2], [3, 4], [5, 6], [7, 8]]
     share = [np.mean(np.any(np.asarray(labels)[:, g] != 0, axis=1)) for g in groups]
     np.testing.assert_allclose(share, 0.12, atol=5 * np.sqrt(0.12 * 0.88 / 4000))
