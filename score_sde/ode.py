@@ -17,10 +17,6 @@ from jax.custom_batching import custom_vmap
 
 from score_sde.tableaus import FIXED
 
-# The next step size over that at which the error would be just allowed: with the customary 0.9 more steps are
-# rejected than are saved (experiments/benchmarks/README.md).
-SAFETY = 0.8
-
 State = Any
 Field = Callable[[Array, State], State]
 
@@ -175,7 +171,7 @@ def _solve(
         dt0=None,
         y0=y0,
         args=args,
-        stepsize_controller=diffrax.PIDController(rtol=accuracy.rtol, atol=accuracy.atol, safety=SAFETY),
+        stepsize_controller=diffrax.PIDController(rtol=accuracy.rtol, atol=accuracy.atol),
         max_steps=accuracy.max_steps,
         saveat=diffrax.SaveAt(t1=True, ts=times),
         adjoint=diffrax.ForwardMode(),

@@ -111,7 +111,7 @@ def make_step(
             (loss, scalars), grads = jax.value_and_grad(objective, has_aux=True)(state.params, batch, key)
         else:
             (loss, scalars), grads = objective.in_shares(state.params, batch, key, accumulate)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         keep = ema_decay(state.step)

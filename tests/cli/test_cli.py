@@ -14,6 +14,7 @@ from PIL import Image
 
 from score_sde import cli
 from score_sde.data import Digits, batch_indices
+from score_sde.experiment import open_source
 from score_sde.flags import parse
 from tests.conftest import ROOT
 
@@ -296,7 +297,9 @@ def test_a_corrupt_image_names_its_file(tmp_path, capsys):
         "--config.data.held_out=0.3",
     ]
     assert "broken.png" in message(capsys, *words)
-    assert run(*words, "--config.data.on_error=skip", f"--workdir={tmp_path / 'v'}") == 0
+    config = parse(["run.py", *words, "--config.data.on_error=skip"], "usage").config
+    with pytest.warns(UserWarning, match="skipped 1 of .*broken.png"):
+        assert sum(len(open_source(config, split)) for split in ("train", "test")) == 20
 
 
 def test_help_shows_every_mode_at_once_and_imports_nothing_heavy():
