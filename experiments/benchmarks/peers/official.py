@@ -92,13 +92,14 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
         sde, lambda x: x, rtol=config.likelihood.rtol, atol=config.likelihood.atol
     )
 
-    flow_of = sde.reverse(models.get_score_fn(sde, model, train=False, continuous=True), probability_flow=True)
-    divergence = likelihood.get_div_fn(lambda x, t: flow_of.sde(x, t)[0])
+    score = models.get_score_fn(sde, model, train=False, continuous=True)
+    flowing = sde.reverse(score, probability_flow=True)
+    divergence = likelihood.get_div_fn(lambda x, t: flowing.sde(x, t)[0])
     signs = 2.0 * torch.randint_like(images, 0, 2) - 1.0
 
     def slope_and_divergence() -> None:
         with torch.no_grad():  # as their integration calls it: the divergence asks for gradients by itself
-            flow_of.sde(images, times)
+            flowing.sde(images, times)
             divergence(images, times, signs)
         _wait(torch)
 
