@@ -115,16 +115,6 @@ def test_probes_share_one_evaluation_of_the_network():
     assert operations(7) == pytest.approx(8 * once, rel=0.1)  # and not 14
 
 
-def test_one_probe_is_the_first_of_several():
-    divergence, weight = Hutchinson(probes=2), jax.random.normal(jax.random.key(0), (5, 5))
-    x, directions = jax.random.normal(jax.random.key(1), (3, 5)), divergence.directions(keys(3), (5,))
-    function = lambda x: jnp.sin(x @ weight)  # noqa: E731
-    value, both = divergence(function, x, directions)
-    alone, first = Hutchinson()(function, x, directions[:1])
-    np.testing.assert_allclose(alone, value, rtol=1e-6)
-    np.testing.assert_allclose(first, both[:, :1], rtol=1e-5)
-
-
 @pytest.mark.parametrize(("name", "nodes"), [("vp", 0), ("subvp", 0), ("ve", 0), ("ve", 64)])
 def test_equals_the_recorded_bits_and_latents_of_the_official_code(name, nodes, fixture):
     d, sde = fixture("likelihood_analytic"), SDES[name]
