@@ -41,9 +41,13 @@ only training, and importing what does not say which model it is, need --config.
 import gc
 import sys
 
-from score_sde.flags import parse
+from score_sde import memory
 
 if __name__ == "__main__":
+    memory.settle()
+
+    from score_sde.flags import parse
+
     options = parse(sys.argv, __doc__ or "")
 
     from score_sde.cli import run

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from score_sde import memory, modes
+from score_sde import modes
 from score_sde.flags import Options, fail
 
 _SMALLEST_SHARE = 16  # examples that a core must get for it to be a device of its own
@@ -24,7 +24,6 @@ def run(options: Options) -> int:
     _join(options)
     _use_cores(options.config)
     _keep_programs(options.compile_cache)
-    memory.keep_freed()
     with _leaving_nobody_waiting():
         try:
             return modes.find(options.mode)(options)

@@ -1,20 +1,49 @@
-"""Memory of the CPU backend, kept between executions."""
+"""Memory for XLA's CPU backend, which asks the C library for the temporaries of a program at each execution.
 
-import ctypes
+A training step takes memory thousands of times, from several threads at once.  By default glibc gives large
+blocks back to the system, which clears them again 4 KB at a time.  Its settings are read once, when a process
+starts, so that a program sets them by starting itself again.
+"""
+
+import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h; a threshold of -1 is none
+SETTINGS = {
+    "glibc.malloc.hugetlb": 1,  # pages of 2 MB, of which there are 512 times fewer to hand out and to look up
+    "glibc.malloc.mmap_max": 0,  # from the heaps of the threads, that need not wait for each other,
+    "glibc.malloc.trim_threshold": 2**64 - 1,  # and which keep what is freed
+}
+"""glibc's names and values, as ``GLIBC_TUNABLES`` has them; versions that do not know one ignore it."""
 
 
-def keep_freed() -> bool:
-    """Let the C library keep what is freed, to give it out again; returns whether it does (only glibc's can).
+def tunables(given: str = "") -> str:
+    """``GLIBC_TUNABLES`` with ``SETTINGS`` added to those ``given``, which take precedence."""
+    named = {setting.partition("=")[0] for setting in given.split(":")}
+    added = [f"{name}={value}" for name, value in SETTINGS.items() if name not in named]
+    return ":".join(filter(None, [given, *added]))
 
-    XLA's CPU backend allocates the temporaries of a program anew at each execution.  Blocks of that size come
-    from the system and go back to it, which clears them page by page: a fifth of the time of a training step.
-    What is kept is the process's largest use, so far.
+
+def settle() -> None:
+    """Start this program again with ``SETTINGS``, in the same process, unless it has them; returns if so.
+
+    It returns too where that is not for this program to decide, in a notebook or another program that runs it
+    and under a debugger, and where the C library is not glibc.  To be called before anything else is done.
     """
-    if not sys.platform.startswith("linux"):
+    given = os.environ.get("GLIBC_TUNABLES", "")
+    wanted = tunables(given)
+    if wanted == given or not _is_ours() or not _has_glibc():
+        return
+    os.environ["GLIBC_TUNABLES"] = wanted
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_ours() -> bool:
+    """Whether the process was started as ``python [...] FILE ARGUMENTS``, with the arguments of now."""
+    return sys.orig_argv[-len(sys.argv) :] == sys.argv and bool(sys.executable) and sys.gettrace() is None
+
+
+def _has_glibc() -> bool:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, ValueError):  # no such function, no such name
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1))
-    return mallopt is not None and all(mallopt(*setting) for setting in settings)

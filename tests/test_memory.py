@@ -1,17 +1,30 @@
-"""Memory that is given out again."""
+"""Memory that is given out again, in large pages."""
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-PROGRAM = """
-import resource, sys
-import jax, jax.numpy as jnp
 from score_sde import memory
-if sys.argv[1] == "keep":
-    assert memory.keep_freed()
+
+SHOW = """
+import os, sys
+from score_sde import memory
+print("started", *sys.argv[1:])
+sys.stdout.flush()
+memory.settle()
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"))
+"""
+
+FAULTS = """
+import resource, sys
+from score_sde import memory
+if sys.argv[1] == "settle":
+    memory.settle()
+import jax, jax.numpy as jnp
 double = jax.jit(lambda x: 2 * x)
 x = jnp.ones(2**23)  # results of 8192 pages, too many to be kept by default
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -23,12 +36,63 @@ for _ in range(40):
 print((faults() - before) / 40)
 """
 
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc")
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_results_are_written_to_pages_that_were_there_before():
-    pages = {}
-    for way in ("give back", "keep"):
-        command = [sys.executable, "-c", PROGRAM, way]
-        pages[way] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert pages["give back"] > 5000
-    assert pages["keep"] < 0.5 * pages["give back"]
+
+def run(*command: str, **variables: str) -> tuple[int, list[str]]:
+    """The id of a process and the lines that it printed."""
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    with subprocess.Popen(
+        [sys.executable, *command], env=environment | variables, stdout=subprocess.PIPE, text=True
+    ) as process:
+        said = process.communicate()[0].splitlines()
+    assert process.returncode == 0
+    return process.pid, said
+
+
+@pytest.fixture
+def show(tmp_path: Path) -> str:
+    (tmp_path / "show.py").write_text(SHOW)
+    return str(tmp_path / "show.py")
+
+
+def test_settings_are_added_to_those_of_the_user():
+    assert memory.tunables().split(":") == [f"{name}={value}" for name, value in memory.SETTINGS.items()]
+    given = "glibc.malloc.hugetlb=0:glibc.malloc.check=1"
+    assert memory.tunables(given).startswith(given + ":glibc.malloc.mmap_max=0:")
+    assert memory.tunables(given).count("hugetlb") == 1
+    assert memory.tunables(memory.tunables()) == memory.tunables()
+
+
+@glibc
+def test_a_program_starts_again_once_in_the_same_process_with_its_arguments(show):
+    pid, said = run("-X", "utf8", show, "a", "b c")
+    assert said == ["started a b c", "started a b c", f"{pid} {memory.tunables()}"]
+    pid, said = run(show, GLIBC_TUNABLES="glibc.malloc.mmap_max=7")
+    assert said[2:] == [f"{pid} {memory.tunables('glibc.malloc.mmap_max=7')}"]
+    pid, said = run(show, GLIBC_TUNABLES=memory.tunables())
+    assert len(said) == 2
+
+
+def test_another_program_that_runs_this_one_is_not_started_again(show):
+    runs = f"import runpy, sys; sys.argv = [{show!r}, 'a']; runpy.run_path({show!r}, run_name='__main__')"
+    pid, said = run("-c", runs)
+    assert said == ["started a", f"{pid} None"]
+    traced = "import sys; sys.settrace(lambda *a: None)\n" + SHOW
+    Path(show).write_text(traced)
+    pid, said = run(show, "a")
+    assert said == ["started a", f"{pid} None"]
+
+
+@glibc
+@pytest.mark.skipif(
+    "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    if Path("/sys/kernel/mm/transparent_hugepage/enabled").exists()
+    else True,
+    reason="a system without large pages",
+)
+def test_results_are_written_to_few_pages(tmp_path):
+    (tmp_path / "faults.py").write_text(FAULTS)
+    pages = {way: float(run(str(tmp_path / "faults.py"), way)[1][-1]) for way in ("leave", "settle")}
+    assert pages["leave"] > 5000
+    assert pages["settle"] < 0.1 * pages["leave"]

@@ -313,7 +313,6 @@ def main() -> None:
     cores = os.cpu_count() or 1
     share = options.batch % cores == 0 and options.batch // cores >= 16  # as the command line has it
     jax.config.update("jax_num_cpu_devices", options.devices or (cores if share else 1))
-    memory.keep_freed()  # so has it; the peers gain by it too
     device = jax.devices()[0]
     print(
         f"{device.platform} {device.device_kind}, {os.cpu_count()} CPU threads, Python "
@@ -325,4 +324,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    memory.settle()  # as run.py does; the peers gain by it too
     main()

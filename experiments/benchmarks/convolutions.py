@@ -105,7 +105,6 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     jax.config.update("jax_num_cpu_devices", 1)
-    memory.keep_freed()
     codes = {"ours": ours}
     try:
         import torch
@@ -134,4 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    memory.settle()
     main()
