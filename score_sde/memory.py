@@ -1,8 +1,7 @@
 """Memory for XLA's CPU backend, which asks the C library for the temporaries of a program at each execution.
 
-A training step takes memory thousands of times, from several threads at once.  By default glibc gives large
-blocks back to the system, which clears them again 4 KB at a time.  Its settings are read once, when a process
-starts, so that a program sets them by starting itself again.
+By default glibc gives large blocks back to the system, which clears them again 4 KB at a time.  Its settings
+are read once, when a process starts, so that a program sets them by starting itself again.
 """
 
 import os
@@ -10,10 +9,18 @@ import sys
 
 SETTINGS = {
     "glibc.malloc.hugetlb": 1,  # pages of 2 MB, of which there are 512 times fewer to hand out and to look up
-    "glibc.malloc.mmap_max": 0,  # from the heaps of the threads, that need not wait for each other,
-    "glibc.malloc.trim_threshold": 2**64 - 1,  # and which keep what is freed
+    "glibc.malloc.arena_max": 1,  # one heap, since those of threads end at 64 MB,
+    "glibc.malloc.mmap_max": 0,  # for blocks of all sizes,
+    "glibc.malloc.trim_threshold": 2**64 - 1,  # that keeps what is freed
 }
 """glibc's names and values, as ``GLIBC_TUNABLES`` has them; versions that do not know one ignore it."""
+
+PRODUCTS = "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL"
+"""Where "0", Eigen multiplies the blocks of a convolution itself.
+
+By default oneDNN does, no faster, and takes memory for each of them, thousands of times a step: there the
+threads of two devices wait for each other.
+"""
 
 
 def tunables(given: str = "") -> str:
@@ -29,6 +36,7 @@ def settle() -> None:
     It returns too where that is not for this program to decide, in a notebook or another program that runs it
     and under a debugger, and where the C library is not glibc.  To be called before anything else is done.
     """
+    os.environ.setdefault(PRODUCTS, "0")
     given = os.environ.get("GLIBC_TUNABLES", "")
     wanted = tunables(given)
     if wanted == given or not _is_ours() or not _has_glibc():

@@ -59,7 +59,7 @@ def show(tmp_path: Path) -> str:
 def test_settings_are_added_to_those_of_the_user():
     assert memory.tunables().split(":") == [f"{name}={value}" for name, value in memory.SETTINGS.items()]
     given = "glibc.malloc.hugetlb=0:glibc.malloc.check=1"
-    assert memory.tunables(given).startswith(given + ":glibc.malloc.mmap_max=0:")
+    assert memory.tunables(given).startswith(given + ":glibc.malloc.arena_max=1:")
     assert memory.tunables(given).count("hugetlb") == 1
     assert memory.tunables(memory.tunables()) == memory.tunables()
 

@@ -95,10 +95,10 @@ def _correlate(x: Array, y: Array) -> Array:
     """What ``y``, a cotangent of the outputs, says of the kernel: the transposes of the three matrices."""
     rows, columns = _count(x.shape[1]), _count(x.shape[2])
     inputs = _times(OF_INPUT, _tiles(x, rows, columns))
-    squares = _squares(y, rows, columns).reshape(OUTPUTS**2, -1, y.shape[-1])
+    squares = _squares(y, rows, columns).transpose(0, 1, 5, 2, 3, 4).reshape(OUTPUTS**2, y.shape[-1], -1)
     outputs = _times(FROM_PRODUCTS.T, squares)
-    taps = _times(OF_KERNEL.T, inputs.transpose(0, 2, 1) @ outputs)  # (9, I, O)
-    return taps.reshape(TAPS, TAPS, *taps.shape[1:])
+    taps = _times(OF_KERNEL.T, outputs @ inputs)  # (9, O, I)
+    return taps.transpose(0, 2, 1).reshape(TAPS, TAPS, x.shape[-1], y.shape[-1])
 
 
 def _turned(kernel: Array) -> Array:
