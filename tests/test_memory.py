@@ -13,10 +13,11 @@ from score_sde import memory
 SHOW = """
 import os, sys
 from score_sde import memory
-print("started", *sys.argv[1:])
+print("started", *sys._xoptions, *sys.argv[1:])
 sys.stdout.flush()
 memory.settle()
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"))
+print(os.environ[memory.PRODUCTS])
 """
 
 FAULTS = """
@@ -41,7 +42,8 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings o
 
 def run(*command: str, **variables: str) -> tuple[int, list[str]]:
     """The id of a process and the lines that it printed."""
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    ours = ("GLIBC_TUNABLES", memory.PRODUCTS)
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     with subprocess.Popen(
         [sys.executable, *command], env=environment | variables, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -67,21 +69,21 @@ def test_settings_are_added_to_those_of_the_user():
 @glibc
 def test_a_program_starts_again_once_in_the_same_process_with_its_arguments(show):
     pid, said = run("-X", "utf8", show, "a", "b c")
-    assert said == ["started a b c", "started a b c", f"{pid} {memory.tunables()}"]
+    assert said == ["started utf8 a b c", "started utf8 a b c", f"{pid} {memory.tunables()}", "0"]
     pid, said = run(show, GLIBC_TUNABLES="glibc.malloc.mmap_max=7")
-    assert said[2:] == [f"{pid} {memory.tunables('glibc.malloc.mmap_max=7')}"]
-    pid, said = run(show, GLIBC_TUNABLES=memory.tunables())
-    assert len(said) == 2
+    assert said[2:] == [f"{pid} {memory.tunables('glibc.malloc.mmap_max=7')}", "0"]
+    pid, said = run(show, GLIBC_TUNABLES=memory.tunables(), **{memory.PRODUCTS: "1"})
+    assert said == ["started", f"{pid} {memory.tunables()}", "1"]
 
 
 def test_another_program_that_runs_this_one_is_not_started_again(show):
     runs = f"import runpy, sys; sys.argv = [{show!r}, 'a']; runpy.run_path({show!r}, run_name='__main__')"
     pid, said = run("-c", runs)
-    assert said == ["started a", f"{pid} None"]
+    assert said == ["started a", f"{pid} None", "0"]
     traced = "import sys; sys.settrace(lambda *a: None)\n" + SHOW
     Path(show).write_text(traced)
     pid, said = run(show, "a")
-    assert said == ["started a", f"{pid} None"]
+    assert said == ["started a", f"{pid} None", "0"]
 
 
 @glibc
