@@ -15,12 +15,14 @@ SETTINGS = {
 }
 """glibc's names and values, as ``GLIBC_TUNABLES`` has them; versions that do not know one ignore it."""
 
-PRODUCTS = "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL"
+CONTRACTION_KERNEL = "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL"
 """Where "0", Eigen multiplies the blocks of a convolution itself.
 
 By default oneDNN does, no faster, and takes memory for each of them, thousands of times a step: there the
 threads of two devices wait for each other.
 """
+
+_STARTED_AGAIN = "SCORE_SDE_STARTED_AGAIN"  # the process that was: a system may take ``GLIBC_TUNABLES`` away
 
 
 def tunables(given: str = "") -> str:
@@ -36,12 +38,12 @@ def settle() -> None:
     It returns too where that is not for this program to decide, in a notebook or another program that runs it
     and under a debugger, and where the C library is not glibc.  To be called before anything else is done.
     """
-    os.environ.setdefault(PRODUCTS, "0")
+    os.environ.setdefault(CONTRACTION_KERNEL, "0")
     given = os.environ.get("GLIBC_TUNABLES", "")
-    wanted = tunables(given)
-    if wanted == given or not _is_ours() or not _has_glibc():
+    wanted, process = tunables(given), str(os.getpid())
+    if wanted == given or os.environ.get(_STARTED_AGAIN) == process or not _is_ours() or not _has_glibc():
         return
-    os.environ["GLIBC_TUNABLES"] = wanted
+    os.environ |= {"GLIBC_TUNABLES": wanted, _STARTED_AGAIN: process}
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -1,4 +1,4 @@
-"""Memory that is given out again, in large pages."""
+"""Settings of memory that a program starts itself again with."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ print("started", *sys._xoptions, *sys.argv[1:])
 sys.stdout.flush()
 memory.settle()
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"))
-print(os.environ[memory.PRODUCTS])
+print(os.environ[memory.CONTRACTION_KERNEL])
 """
 
 FAULTS = """
@@ -42,12 +42,15 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings o
 
 def run(*command: str, **variables: str) -> tuple[int, list[str]]:
     """The id of a process and the lines that it printed."""
-    ours = ("GLIBC_TUNABLES", memory.PRODUCTS)
+    ours = ("GLIBC_TUNABLES", memory.CONTRACTION_KERNEL)
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     with subprocess.Popen(
         [sys.executable, *command], env=environment | variables, stdout=subprocess.PIPE, text=True
     ) as process:
-        said = process.communicate()[0].splitlines()
+        try:
+            said = process.communicate(timeout=120)[0].splitlines()
+        finally:
+            process.kill()
     assert process.returncode == 0
     return process.pid, said
 
@@ -72,7 +75,7 @@ def test_a_program_starts_again_once_in_the_same_process_with_its_arguments(show
     assert said == ["started utf8 a b c", "started utf8 a b c", f"{pid} {memory.tunables()}", "0"]
     pid, said = run(show, GLIBC_TUNABLES="glibc.malloc.mmap_max=7")
     assert said[2:] == [f"{pid} {memory.tunables('glibc.malloc.mmap_max=7')}", "0"]
-    pid, said = run(show, GLIBC_TUNABLES=memory.tunables(), **{memory.PRODUCTS: "1"})
+    pid, said = run(show, GLIBC_TUNABLES=memory.tunables(), **{memory.CONTRACTION_KERNEL: "1"})
     assert said == ["started", f"{pid} {memory.tunables()}", "1"]
 
 
@@ -87,13 +90,17 @@ def test_another_program_that_runs_this_one_is_not_started_again(show):
 
 
 @glibc
-@pytest.mark.skipif(
-    "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
-    if Path("/sys/kernel/mm/transparent_hugepage/enabled").exists()
-    else True,
-    reason="a system without large pages",
-)
-def test_results_are_written_to_few_pages(tmp_path):
+def test_a_program_goes_on_where_the_system_takes_the_settings_away(show, tmp_path):
+    wrapper = tmp_path / "python"
+    wrapper.write_text(f'#!/bin/sh\nunset GLIBC_TUNABLES\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    Path(show).write_text(f"import sys; sys.executable = {str(wrapper)!r}\n" + SHOW)
+    pid, said = run(show)
+    assert said == ["started", "started", f"{pid} None", "0"]
+
+
+@glibc
+def test_results_are_written_to_pages_that_were_there_before(tmp_path):
     (tmp_path / "faults.py").write_text(FAULTS)
     pages = {way: float(run(str(tmp_path / "faults.py"), way)[1][-1]) for way in ("leave", "settle")}
     assert pages["leave"] > 5000
