@@ -161,6 +161,8 @@ def _solve(
     """One solve with one step size."""
     import diffrax  # only now: most runs start without, and it takes a while
 
+    from score_sde.step_sizes import StepSizes
+
     method = METHODS[accuracy.method]
     solver: Any = getattr(diffrax, method.solver)
     solution = diffrax.diffeqsolve(
@@ -171,7 +173,7 @@ def _solve(
         dt0=None,
         y0=y0,
         args=args,
-        stepsize_controller=diffrax.PIDController(rtol=accuracy.rtol, atol=accuracy.atol),
+        stepsize_controller=StepSizes(accuracy.rtol, accuracy.atol),
         max_steps=accuracy.max_steps,
         saveat=diffrax.SaveAt(t1=True, ts=times),
         adjoint=diffrax.ForwardMode(),

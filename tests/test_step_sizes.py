@@ -1,0 +1,88 @@
+"""Step sizes against the formula, and against diffrax's own on an equation that gets harder along the way."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from score_sde.step_sizes import StepSizes
+
+CONTROL = StepSizes(rtol=1e-3, atol=1e-2)
+
+
+def after(error, was_accepted=True, order=5):
+    """Accepted, next start, next size and the state, of a step from 2 to 3 whose error is ``error``."""
+    y0, y1 = jnp.array([1.0, -2.0, 0.0]), jnp.array([1.5, 1.0, -3.0])
+    tolerated = 1e-2 + 1e-3 * jnp.array([1.5, 2.0, 3.0])
+    estimate = error * tolerated * jnp.array([1.0, -1.0, 1.0])
+    out = CONTROL.adapt_step_size(2.0, 3.0, y0, y1, None, estimate, order, jnp.asarray(was_accepted))
+    return bool(out[0]), float(out[1]), float(out[2] - out[1]), bool(out[4])
+
+
+@pytest.mark.parametrize("order", [2, 5])
+@pytest.mark.parametrize("error", [0.3, 0.95])
+def test_an_accepted_step_moves_on_and_may_shrink(error, order):
+    accepted, start, size, state = after(error, order=order)
+    assert accepted and state and start == 3.0
+    np.testing.assert_allclose(size, 0.9 * error ** (-1 / order), rtol=1e-5)
+
+
+@pytest.mark.parametrize("error", [1.01, 8.0])
+def test_a_rejected_step_is_tried_again(error):
+    accepted, start, size, state = after(error)
+    assert not accepted and not state and start == 2.0
+    np.testing.assert_allclose(size, 0.9 * error**-0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("was_accepted", "most"), [(True, 10.0), (False, 1.0)])
+def test_a_step_grows_tenfold_at_most_and_not_after_a_rejected_one(was_accepted, most):
+    for error in (0.0, 1e-7):
+        assert after(error, was_accepted) == (True, 3.0, most, True)
+
+
+@pytest.mark.parametrize("error", [np.nan, np.inf, 1e30])
+def test_what_is_not_finite_is_rejected_and_tried_at_a_fifth(error):
+    accepted, start, size, _ = after(error)
+    assert not accepted and start == 2.0
+    np.testing.assert_allclose(size, 0.2, rtol=1e-6)
+
+
+def solve(controller, rate):
+    """``y' = -rate(t) y`` from 1 at 0 to 1, in float64: the solution and steps by kind."""
+    with jax.enable_x64(True):
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, _: -rate(t) * y),
+            diffrax.Dopri5(),
+            0.0,
+            1.0,
+            0.01,
+            jnp.ones(3),
+            stepsize_controller=controller,
+            max_steps=512,
+        )
+        return np.asarray(solution.ys[-1]), {name: int(n) for name, n in solution.stats.items()}
+
+
+def noising(t):
+    """The linear schedule's, from data to noise."""
+    return 0.5 * (0.1 + 19.9 * t)
+
+
+def test_the_steps_are_those_of_scipy_with_fewer_in_vain_than_diffrax():
+    scipy = solve_ivp(
+        lambda t, y: -noising(t) * y, (0.0, 1.0), np.ones(3), "RK45", rtol=1e-5, atol=1e-5, first_step=0.01
+    )
+    same = 2e-5 / 3  # diffrax's estimate for dopri5 is two thirds of the usual one
+    ours, stats = solve(StepSizes(same, same), noising)
+    _, counted = solve(diffrax.PIDController(same, same), noising)
+    np.testing.assert_allclose(ours, scipy.y[:, -1], rtol=1e-9)
+    assert (stats["num_accepted_steps"], 1 + 6 * stats["num_steps"]) == (len(scipy.t) - 1, scipy.nfev)
+    assert stats["num_rejected_steps"] < counted["num_rejected_steps"]
+
+
+def test_the_error_falls_with_the_tolerance():
+    solved = [solve(StepSizes(10.0**-k, 10.0**-k), lambda t: 4.0 * jnp.cos(9.0 * t))[0] for k in (3, 5, 7)]
+    errors = [np.max(np.abs(y - np.exp(-4.0 * np.sin(9.0) / 9.0))) for y in solved]
+    assert errors[0] > 10.0 * errors[1] > 100.0 * errors[2] and errors[2] < 1e-6
