@@ -80,6 +80,12 @@ class _Pending:
     metrics: list[Metrics] = field(default_factory=list)
 
     def add(self, first: int, metrics: Metrics) -> None:
+        """Metrics of a dispatch from step ``first`` on; returns once the one before it is done.
+
+        The devices compute one while one waits for them.  With more, the progress shown would be the host's,
+        and a signal to stop would be followed after all of them.
+        """
+        jax.block_until_ready(self.metrics[-1:])
         self.steps.append(first)
         self.metrics.append(metrics)
 

@@ -32,6 +32,27 @@ def test_waiting_for_a_batch_counts_only_while_the_devices_have_nothing_to_do(mo
     assert source.idle_seconds == pytest.approx(4.0)
 
 
+class Later:
+    """Metrics that are there once somebody waits for them or for later ones."""
+
+    done = -1
+
+    def __init__(self, step):
+        self._step = step
+
+    def block_until_ready(self):
+        Later.done = max(Later.done, self._step)
+        return self
+
+
+def test_one_dispatch_waits_while_another_is_computed(monkeypatch):
+    monkeypatch.setattr(Later, "done", -1)
+    pending = loop._Pending()
+    for step in range(4):
+        pending.add(step, {"finite": Later(step)})
+        assert Later.done == step - 1  # neither more of them nor fewer
+
+
 def test_seconds_of_what_shows_no_progress_are_counted(capsys):
     with progress.Progress(10, "train", every_seconds=0.0) as bar, bar.ticking("compiling"):
         pass
