@@ -70,7 +70,8 @@ class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
         most = jnp.where(accepted & controller_state, MOST, 1.0)
         factor = jnp.clip(SAFETY * error ** (-1.0 / error_order), LEAST, most)
         start = jnp.where(accepted, t1, t0)
-        return accepted, start, start + factor * (t1 - t0), False, accepted, diffrax.RESULTS.successful
+        end = start + factor.astype(jnp.result_type(t1)) * (t1 - t0)  # times may be of another precision
+        return accepted, start, end, False, accepted, diffrax.RESULTS.successful
 
     def _relative(self, before: Array, after: Array, error: Array) -> Array:
         return error / (self.atol + self.rtol * jnp.maximum(jnp.abs(before), jnp.abs(after)))

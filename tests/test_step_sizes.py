@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+from score_sde import ode
 from score_sde.step_sizes import StepSizes
 
 CONTROL = StepSizes(rtol=1e-3, atol=1e-2)
@@ -86,3 +87,20 @@ def test_the_error_falls_with_the_tolerance():
     solved = [solve(StepSizes(10.0**-k, 10.0**-k), lambda t: 4.0 * jnp.cos(9.0 * t))[0] for k in (3, 5, 7)]
     errors = [np.max(np.abs(y - np.exp(-4.0 * np.sin(9.0) / 9.0))) for y in solved]
     assert errors[0] > 10.0 * errors[1] > 100.0 * errors[2] and errors[2] < 1e-6
+
+
+def decay(y, end=1.0):
+    """``y' = -y`` from 0 to ``end``."""
+    return ode.integrate_each(lambda t, y: -y, y, jnp.zeros_like(end), end, ode.Accuracy()).y
+
+
+@pytest.mark.parametrize("times", [jnp.float32, jnp.float64])
+def test_times_may_be_of_another_precision(times, x64):
+    y = decay(jnp.ones((2, 3), jnp.float64), jnp.asarray(1.0, times))
+    np.testing.assert_allclose(y, np.exp(-1.0), rtol=1e-4)
+    assert y.dtype == jnp.float64
+
+
+def test_the_derivative_is_that_of_the_flow_also_where_there_is_no_error():
+    _, tangent = jax.jvp(decay, (jnp.zeros((2, 3)),), (jnp.ones((2, 3)),))
+    np.testing.assert_allclose(tangent, np.exp(-1.0), rtol=1e-3)
