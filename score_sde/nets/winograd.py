@@ -12,10 +12,12 @@ infinity: with 0, 1, -1, 2 and -2 rounding errors are thrice as large.  Accelera
 themselves.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.core import ShapedArray
@@ -90,15 +92,23 @@ def _convolve(x: Array, kernel: Array) -> Array:
     return y.reshape(batch, OUTPUTS * rows, OUTPUTS * columns, more)[:, :height, :width]
 
 
-@jax.jit
-def _correlate(x: Array, y: Array) -> Array:
-    """What ``y``, a cotangent of the outputs, says of the kernel: the transposes of the three matrices."""
+@functools.partial(jax.jit, static_argnames="groups")
+def _correlate(x: Array, y: Array, groups: int = 1) -> Array:
+    """What ``y``, a cotangent of the outputs, says of the kernel: the transposes of the three matrices.
+
+    Args:
+      groups: of examples, whose products are summed last.  Where the examples are split over so many devices
+        these then sum 9 numbers for a pair of channels and not the 36 products.
+    """
+    groups = groups if x.shape[0] % groups == 0 else 1
     rows, columns = _count(x.shape[1]), _count(x.shape[2])
     inputs = _times(OF_INPUT, _tiles(x, rows, columns))
     # Tiles last: with a first factor contracted elsewhere XLA leaves the product to Eigen, half as fast.
     squares = _squares(y, rows, columns).transpose(0, 1, 5, 2, 3, 4).reshape(OUTPUTS**2, y.shape[-1], -1)
     outputs = _times(FROM_PRODUCTS.T, squares)
-    taps = _times(OF_KERNEL.T, outputs @ inputs)  # (9, O, I)
+    outputs = outputs.reshape(*outputs.shape[:2], groups, -1).transpose(0, 2, 1, 3)
+    inputs = inputs.reshape(INPUTS**2, groups, -1, inputs.shape[-1])
+    taps = jnp.sum(_times(OF_KERNEL.T, outputs @ inputs), 1)  # (9, O, I)
     return taps.transpose(0, 2, 1).reshape(TAPS, TAPS, x.shape[-1], y.shape[-1])
 
 
@@ -107,8 +117,12 @@ def _turned(kernel: Array) -> Array:
     return lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2)
 
 
-def _bilinear(name: str, function: Callable[[Array, Array], Array]) -> Primitive:
-    """``function`` as one step of a program, whose derivatives are those that are given for it."""
+def _bilinear(name: str, function: Callable[..., Array], in_groups: bool = False) -> Primitive:
+    """``function`` as one step of a program, whose derivatives are those that are given for it.
+
+    Args:
+      in_groups: a program for several devices calls it with ``groups`` of their number.
+    """
     primitive = Primitive(name)
     primitive.def_impl(function)
 
@@ -119,16 +133,23 @@ def _bilinear(name: str, function: Callable[[Array, Array], Array]) -> Primitive
     def batched(args: Any, axes: Any) -> tuple[Array, int]:
         return jax.vmap(function, axes)(*args), 0
 
+    def lower(context: Any, *args: Any) -> Any:
+        over = context.module_context.axis_context  # another inside a ``shard_map``, where a device is alone
+        several = in_groups and isinstance(over, mlir.ShardingContext) and over.num_devices > 1
+        one = functools.partial(function, groups=over.num_devices) if several else function
+        return mlir.lower_fun(one, multiple_results=False)(context, *args)
+
     primitive.def_abstract_eval(shape)
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    mlir.register_lowering(primitive, lower)
     return primitive
 
 
 # The gradients of a convolution are a convolution and a correlation, whose gradients are such again.  JAX's
 # own, transposes of the products, are the same sums in orders that take a CPU longer, and keep what is
 # transformed, which is larger than what it is of.
-CONVOLUTION, CORRELATION = _bilinear("winograd", _convolve), _bilinear("winograd_correlation", _correlate)
+CONVOLUTION = _bilinear("winograd", _convolve)
+CORRELATION = _bilinear("winograd_correlation", _correlate, in_groups=True)
 ad.defbilinear(
     CONVOLUTION,
     lambda out, x, kernel: CONVOLUTION.bind(out, _turned(kernel)),
@@ -166,4 +187,4 @@ def _tiles(x: Array, rows: int, columns: int) -> Array:
 
 def _times(matrix: np.ndarray, x: Array) -> Array:
     """``matrix @ x`` along the first axis of ``x``."""
-    return lax.dot(matrix, x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
+    return lax.dot_general(matrix, x, (((1,), (0,)), ((), ())))

@@ -1,5 +1,7 @@
 """The convolution for CPUs against XLA's own, in value and in every kind of derivative."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,3 +170,36 @@ def test_gradients_are_summed_over_the_devices_where_jax_would(check):
     (ours, program), (theirs, _) = by(convolution.convolve), by(convolution.plain)
     assert ("winograd" in program) == (not check)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
+
+
+def test_over_devices_only_the_gradient_itself_is_summed():
+    """No device is given what others have of the examples, or their 36 products in place of nine taps."""
+    mesh = jax.sharding.Mesh(jax.devices()[:4], "data")
+    split, every = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (["data"], [])
+    )
+    x, kernel = (jax.random.normal(jax.random.key(0), s) for s in ((8, 8, 8, 32), (3, 3, 32, 48)))
+
+    def slope(x, kernel):
+        return jax.grad(lambda k: jnp.sum(jnp.sin(convolution.convolve(x, k, 1, (1, 1)))))(kernel)
+
+    program = jax.jit(slope, in_shardings=(split, every), out_shardings=every).lower(x, kernel).compile()
+    exchanged = re.findall(r" = (\S+) (all-\w+|collective-permute|reduce-scatter)\(", program.as_text())
+    assert {kind for _, kind in exchanged} == {"all-reduce"}
+    sizes = [
+        np.prod([int(n) for n in re.findall(r"\d+", shape.split("[")[1].split("]")[0])])
+        for shape, _ in exchanged
+    ]
+    assert sum(sizes) == kernel.size
+    alone = slope(x, kernel)
+    np.testing.assert_allclose(program(x, kernel), alone, rtol=0, atol=2e-5 * np.abs(alone).max())
+
+
+def test_examples_that_devices_cannot_share_evenly():
+    """Three on four devices, whose tiles are no multiple of four: the gradient is that of one device."""
+    mesh = jax.sharding.Mesh(jax.devices()[:4], "data")
+    every = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    x, y = (jax.random.normal(jax.random.key(i), (3, 12, 12, 32)) for i in range(2))
+    over = jax.jit(winograd.CORRELATION.bind, in_shardings=(every, every))
+    alone = winograd.CORRELATION.bind(x, y)
+    np.testing.assert_allclose(over(x, y), alone, rtol=0, atol=2e-5 * np.abs(alone).max())
