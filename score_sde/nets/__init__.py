@@ -62,21 +62,16 @@ class Net:
         Raises:
           ValueError: the network cannot work with the shape.
         """
-        return initial.draw(key, self._described(shape))
+        return initial.draw(key, _described(self, shape))
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
-        unboxed: dict[str, Any] = meta.unbox(self._described(shape))
+        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array.
+
+        Raises:
+          ValueError: the network cannot work with the shape.
+        """
+        unboxed: dict[str, Any] = meta.unbox(_described(self, shape))
         return unboxed
-
-    def _described(self, shape: tuple[int, ...]) -> Any:
-        """Parameters as ``initial.Initial``, before their values are drawn."""
-
-        def describe() -> Any:
-            x = jnp.zeros((1, *shape), jnp.float32)
-            return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
-
-        return jax.eval_shape(describe)["params"]
 
     def __call__(
         self,
@@ -149,14 +144,15 @@ def _per_example(c_noise: Array | float, x: Array) -> Array:
     return jnp.full(x.shape[:1], c_noise) if c_noise.ndim == 0 else c_noise
 
 
-@functools.lru_cache(maxsize=64)
-def shapes(net: Net, shape: tuple[int, ...]) -> Any:
-    """``net.shapes(shape)``, remembered; not to be changed.
+@functools.lru_cache(maxsize=64)  # the network is traced for it
+def _described(net: Net, shape: tuple[int, ...]) -> Any:
+    """Parameters as ``initial.Initial``, before their values are drawn; not to be changed."""
 
-    Raises:
-      ValueError: the network cannot work with the shape.
-    """
-    return net.shapes(shape)
+    def describe() -> Any:
+        x = jnp.zeros((1, *shape), jnp.float32)
+        return net.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
+
+    return jax.eval_shape(describe)["params"]
 
 
 def parameter_count(params: Any) -> int:

@@ -60,11 +60,25 @@ def adam(
             raise ValueError(f"decay_steps = {decay_steps}: must exceed warmup_steps = {warmup_steps}")
         rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, decay_steps)
     return optax.chain(
-        optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+        _clip(clip_norm) if clip_norm else optax.identity(),
         optax.adamw(rate, beta1, beta2, epsilon, weight_decay=weight_decay)
         if weight_decay
         else optax.adam(rate, beta1, beta2, epsilon),
     )
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+    """Scale gradients down to a global norm, as ``optax.clip_by_global_norm``, by one factor for all.
+
+    That one chooses for each array between what it was and what it would be, so that a pass over all of them
+    is made and kept before the optimizer's own.
+    """
+
+    def scaled(updates: Any, params: Any) -> Any:
+        factor = jnp.minimum(1.0, norm / optax.tree.norm(updates))
+        return jax.tree.map(lambda update: factor * update, updates)
+
+    return optax.stateless(scaled)
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam}

@@ -307,6 +307,17 @@ def test_learning_rate_warms_up_from_zero_and_gradients_are_clipped():
     assert float(jnp.linalg.norm(moments)) <= 1.0 + 1e-5
 
 
+@pytest.mark.parametrize("size", [0.0, 0.5, 50.0, float("nan")])
+def test_gradients_are_scaled_to_the_norm_as_by_optax(size):
+    gradients = {"a": size * jnp.array([0.6, 0.0]), "b": size * jnp.array([[0.8]])}
+    want, _ = optax.clip_by_global_norm(1.0).update(gradients, optax.EmptyState())
+    optimizer = OPTIMIZERS["adam"](clip_norm=1.0, beta1=0.0)
+    _, state = optimizer.update(gradients, optimizer.init(gradients), gradients)
+    got = optax.tree_utils.tree_get(state, "mu")  # what Adam is given, without a moving average
+    tolerance = 0.0 if size < 1 else 1e-6
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance), got, want)
+
+
 def test_keeps_the_newest_and_every_kth(tmp_path):
     run = Run(tmp_path)
     with Checkpoints(tmp_path / "c", keep_last=1, keep_every_steps=4) as checkpoints:
