@@ -65,13 +65,18 @@ class Net:
         return initial.draw(key, _described(self, shape))
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array.
-
-        Raises:
-          ValueError: the network cannot work with the shape.
-        """
-        unboxed: dict[str, Any] = meta.unbox(_described(self, shape))
+        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
+        unboxed: dict[str, Any] = meta.unbox(self.describe(shape))
         return unboxed
+
+    def describe(self, shape: tuple[int, ...]) -> Any:
+        """Parameters as ``initial.Initial``, before their values are drawn; traces the network."""
+
+        def describe() -> Any:
+            x = jnp.zeros((1, *shape), jnp.float32)
+            return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
+
+        return jax.eval_shape(describe)["params"]
 
     def __call__(
         self,
@@ -144,15 +149,19 @@ def _per_example(c_noise: Array | float, x: Array) -> Array:
     return jnp.full(x.shape[:1], c_noise) if c_noise.ndim == 0 else c_noise
 
 
-@functools.lru_cache(maxsize=64)  # the network is traced for it
+@functools.lru_cache(maxsize=64)
 def _described(net: Net, shape: tuple[int, ...]) -> Any:
-    """Parameters as ``initial.Initial``, before their values are drawn; not to be changed."""
+    """``net.describe(shape)``, remembered; not to be changed."""
+    return net.describe(shape)
 
-    def describe() -> Any:
-        x = jnp.zeros((1, *shape), jnp.float32)
-        return net.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
 
-    return jax.eval_shape(describe)["params"]
+def shapes(net: Net, shape: tuple[int, ...]) -> Any:
+    """``net.shapes(shape)``, remembered as for ``init``.
+
+    Raises:
+      ValueError: the network cannot work with the shape.
+    """
+    return meta.unbox(_described(net, shape))
 
 
 def parameter_count(params: Any) -> int:
