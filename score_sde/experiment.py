@@ -185,7 +185,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         model["augment_dim"] = AUGMENT_DIM if config.data.augment_probability else 0
     net = nets.Net(build(_member(config, "model"), model, "model"))
     try:
-        nets.shapes(net, spec.shape)
+        net.shapes(spec.shape)
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
     labels = build(find(LABELS, config.denoiser.label, "denoiser.label"), config.denoiser, "denoiser")

@@ -14,7 +14,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.core import meta
 from jax import Array
 
 from score_sde.nets import initial
@@ -65,18 +64,21 @@ class Net:
         return initial.draw(key, _described(self, shape))
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array."""
-        unboxed: dict[str, Any] = meta.unbox(self.describe(shape))
-        return unboxed
+        """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array; raises as it does."""
+        return initial.shapes(_described(self, shape))
 
-    def describe(self, shape: tuple[int, ...]) -> Any:
-        """Parameters as ``initial.Initial``, before their values are drawn; traces the network."""
+    def describe(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The tree of ``init`` with an ``initial.Initial`` in place of each array; raises as ``init`` does.
+
+        Traces the network each time; ``init`` and ``shapes`` remember what they have asked for.
+        """
 
         def describe() -> Any:
             x = jnp.zeros((1, *shape), jnp.float32)
             return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
 
-        return jax.eval_shape(describe)["params"]
+        described: dict[str, Any] = jax.eval_shape(describe)["params"]
+        return described
 
     def __call__(
         self,
@@ -150,18 +152,9 @@ def _per_example(c_noise: Array | float, x: Array) -> Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _described(net: Net, shape: tuple[int, ...]) -> Any:
+def _described(net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
     """``net.describe(shape)``, remembered; not to be changed."""
     return net.describe(shape)
-
-
-def shapes(net: Net, shape: tuple[int, ...]) -> Any:
-    """``net.shapes(shape)``, remembered as for ``init``.
-
-    Raises:
-      ValueError: the network cannot work with the shape.
-    """
-    return meta.unbox(_described(net, shape))
 
 
 def parameter_count(params: Any) -> int:

@@ -85,6 +85,12 @@ def inward(scale: float, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Ca
     return initializer, initializer
 
 
+def shapes(tree: Any) -> dict[str, Any]:
+    """What the boxes of a described tree hold, in a new tree."""
+    held: dict[str, Any] = meta.unbox(tree)
+    return held
+
+
 def draw(key: Array, tree: Any) -> Any:
     """Replace every ``Initial`` of a tree by its float32 values, deterministically in ``key``."""
     boxes, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Initial))

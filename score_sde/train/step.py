@@ -114,8 +114,8 @@ def make_step(
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        renewed = 1.0 - ema_decay(state.step)
-        ema = jax.tree.map(lambda e, p: e + renewed * (p - e), state.ema, params)
+        weight = 1.0 - ema_decay(state.step)  # of the new parameters
+        ema = jax.tree.map(lambda e, p: e + weight * (p - e), state.ema, params)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         metrics = {"loss": loss, **scalars, "grad_norm": norm, "finite": finite}
         return TrainState(state.step + 1, params, ema, opt_state), metrics

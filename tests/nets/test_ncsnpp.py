@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +58,25 @@ def lifted(leaf):
     if leaf.ndim != 3:
         return leaf
     return jnp.zeros((3, 3, *leaf.shape[1:])).at[:, 1].set(leaf)
+
+
+def test_shapes_and_values_of_parameters_come_from_one_trace():
+    net, calls = tiny(nf=12), []  # a width that no other test has asked for
+
+    def watch(call, args, kwargs, context):
+        calls.append(not context.module.path and context.method_name == "__call__")
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        params = net.init(KEY, (8, 8, 3))
+        shapes = net.shapes((8, 8, 3))
+        jax.eval_shape(lambda: net.init(KEY, (8, 8, 3)))
+        assert sum(calls) == 1
+        net.shapes((4, 4, 3))
+        assert sum(calls) == 2
+    check_spec(params, shapes)
+    shapes.clear()  # is the caller's own
+    check_spec(params, net.shapes((8, 8, 3)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from score_sde.nets import Net, layers
+from score_sde.nets import Net, initial, layers
 from score_sde.nets.ddpm import DDPM
 from score_sde.nets.official.rows import Row, flatten
 
@@ -71,7 +71,7 @@ def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Mo
         return next_call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
-        shapes = net.shapes(shape)
+        shapes = initial.shapes(net.describe(shape))
     order = [(name, kind) for name, kind in visited if name != "label"]
     if _idle_embedding(net):
         order.insert(0, ("", layers.FourierEmbedding))
