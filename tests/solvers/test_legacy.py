@@ -1,5 +1,7 @@
 """The official samplers, step for step, against recordings with the recorded noise."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,11 +111,18 @@ def test_discrete_models_are_sampled_from_their_table():
         (lambda: LegacyPC().plan(EDM(), np.linspace(80, 0.002, 11)), "exists for VP, DDPM"),
         (lambda: LegacyPC(predictor="ancestral").plan(SubVP(), times("subvp", 50)), "never defined"),
         (lambda: LegacyPC(predictor="ancestral").plan(VP(), times("vp", 20)), "more steps"),
+        (lambda: LegacyPC(predictor="ancestral").plan(VP(), times("vp", 12)), "more steps"),
     ],
 )
 def test_what_was_never_defined_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_the_ode_plans_a_short_grid_without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LegacyODE().plan(VP(), times("vp", 12))
 
 
 def test_smld_equals_ve():
