@@ -30,13 +30,30 @@ from score_sde import ode
 from score_sde.arrays import expand, fold_in_each, sum_dims
 from score_sde.config import nearest
 from score_sde.denoiser import Denoise, velocity_from
+from score_sde.fixed_steps import METHODS
 from score_sde.sde import SDE
-from score_sde.tableaus import FIXED
 
 Function = Callable[[Array], Array]
+State = tuple[Array, ...]
+Field = Callable[[Array, State], State]
 
 # Where the nodes are dense in lam, for data on about [-1, 1]: a choice of cost, not of result.
 CENTRE, SCALE = 1.0, 2.0
+
+
+def _u(sde: SDE, t: Array) -> Array:
+    return jnp.arcsinh((0.5 * sde.log_snr(t) - CENTRE) / SCALE)
+
+
+def _time(sde: SDE, u: Array, first: Array | float) -> Array:
+    """Of ``u``, elementwise; not before ``first``."""
+    return sde.time_of(2.0 * (CENTRE + SCALE * jnp.sinh(u)), first)  # type: ignore[arg-type]
+
+
+def _slope(sde: SDE, u: Array, t: Array) -> Array:
+    """``dt / du`` at a time and its ``u``."""
+    _, by_time = jax.jvp(sde.log_snr, (t,), (jnp.ones_like(t),))
+    return 2.0 * SCALE * jnp.cosh(u) / by_time
 
 
 def _check_member(name: str, value: str, table: dict) -> None:
@@ -112,9 +129,9 @@ Divergence = Hutchinson | Exact
 
 
 class Integrator(Protocol):
-    """How the trajectory is followed."""
+    """How the trajectory is followed.  A state is its point and then what is summed along its way."""
 
-    def solve(self, field: ode.Field, y0: ode.State, sde: SDE, times: Array) -> ode.Solution:
+    def solve(self, field: Field, y0: State, sde: SDE, times: Array) -> ode.Solution:
         """From the first to the last of ``times: (T,)``, rising, with the path at all of them."""
         ...
 
@@ -145,7 +162,7 @@ class Adaptive:
                 f"need rtol, atol > 0 and max_steps >= 1, got {self.rtol}, {self.atol} and {self.max_steps}"
             )
 
-    def solve(self, field: ode.Field, y0: ode.State, sde: SDE, times: Array) -> ode.Solution:
+    def solve(self, field: Field, y0: State, sde: SDE, times: Array) -> ode.Solution:
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
         return ode.CONTROLS[self.error_control](field, y0, times[0], times[-1], accuracy, times)
 
@@ -154,27 +171,53 @@ class Adaptive:
 class Fixed:
     """Steps on a grid: the same work for every example, and no error estimate.
 
+    The grid is even in ``u``, the variable of the quadrature above, and slopes are taken by it.  The point is
+    followed in units of ``sqrt(alpha^2 + sigma^2)``, 1 for VP, so that it does not grow with the noise.
+
     Attributes:
-      method: ``euler``, ``heun``, ``midpoint`` or ``rk4``.
-      steps: in all, evenly shared between the times at which the path is wanted and rounded up there;
-        equal in the log signal-to-noise ratio between two of them.
+      method: ``adams``, of order 4 by one evaluation a step (Adams-Bashforth), or the Runge-Kutta methods
+        ``euler``, ``heun``, ``midpoint`` and ``rk4`` by one, two, two and four.
+      steps: in all, evenly shared between the times at which the path is wanted and rounded up there.
     """
 
-    method: str = "rk4"
+    method: str = "adams"
     steps: int = 128
 
     def __post_init__(self) -> None:
-        _check_member("method", self.method, FIXED)
+        _check_member("method", self.method, METHODS)
         if self.steps < 1:
             raise ValueError(f"steps = {self.steps}: must be at least 1")
 
-    def solve(self, field: ode.Field, y0: ode.State, sde: SDE, times: Array) -> ode.Solution:
-        every = -(-self.steps // (times.shape[0] - 1))
-        log_snr, share = sde.log_snr(times), jnp.arange(every) / every
-        inner = log_snr[:-1, None] + share[None] * jnp.diff(log_snr)[:, None]
-        grid = sde.time_of(inner, times[0])  # type: ignore[arg-type]
-        grid = jnp.append(grid.at[:, 0].set(times[:-1]).ravel(), times[-1])
-        return ode.integrate_on(field, y0, grid, method=self.method, every=every)
+    def solve(self, field: Field, y0: State, sde: SDE, times: Array) -> ode.Solution:
+        intervals = times.shape[0] - 1
+        every = -(-self.steps // intervals)
+        ends = _u(sde, times)
+        share = jnp.arange(every, dtype=times.dtype) / every
+        grid = jnp.append((ends[:-1, None] + jnp.outer(jnp.diff(ends), share)).ravel(), ends[-1])
+        by_u = METHODS[self.method](grid)
+        t = _time(sde, by_u.points, times[0])
+        weights = by_u.weights * _newest_first(_slope(sde, by_u.points, t), by_u.weights.shape[1])
+        how = by_u._replace(points=t, weights=weights, interval=by_u.interval // every)
+
+        def unit(t: Array) -> Array:
+            return jnp.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2)
+
+        def scaled(t: Array, state: State) -> State:
+            point, *rest = state
+            size, growth = (expand(a, point) for a in jax.jvp(unit, (t,), (jnp.ones_like(t),)))
+            velocity, *others = field(t, (size * point, *rest))
+            return ((velocity - growth * point) / size, *others)
+
+        point, *rest = y0
+        found = ode.integrate_on(scaled, (point / unit(times[0]), *rest), how, intervals)
+        (last, *sums), (path, *along) = found.y, found.path
+        path = expand(unit(times), path) * path
+        return found._replace(y=(unit(times[-1]) * last, *sums), path=(path, *along))
+
+
+def _newest_first(values: Array, count: int) -> Array:
+    """Each of ``(E,)`` and the ``count - 1`` before it, ``(E, count)``; before the first, that again."""
+    return values[jnp.maximum(jnp.subtract.outer(jnp.arange(values.size), jnp.arange(count)), 0)]
 
 
 INTEGRATORS = {"adaptive": Adaptive, "fixed": Fixed}
@@ -245,7 +288,7 @@ def _together(
 ) -> tuple[Array, Array, ode.Solution, Array]:
     """Trajectory and divergence as one ODE: the integral, its known error, the solution, its end."""
 
-    def field(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def field(t: Array, state: State) -> State:
         x, _ = state
         return divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
@@ -268,17 +311,17 @@ def _with_nodes(
 ) -> tuple[Array, Array, ode.Solution, Array]:
     """The trajectory, and then the divergence along it; returns what ``_together`` does."""
 
-    def field(t: Array, x: Array) -> Array:
-        return velocity_from(sde, denoise(x, t), x, t)
+    def field(t: Array, state: State) -> State:
+        (x,) = state
+        return (velocity_from(sde, denoise(x, t), x, t),)
 
     ends = jnp.array([start, sde.t_max], x.dtype)
-    high, low = 0.5 * sde.log_snr(ends)
     points, weights, coarse = (jnp.asarray(a, x.dtype) for a in clenshaw_curtis(nodes))
-    first, last = jnp.arcsinh((high - CENTRE) / SCALE), jnp.arcsinh((low - CENTRE) / SCALE)
+    first, last = _u(sde, ends)
     u = first + (last - first) * points
-    inner = sde.time_of(2.0 * (CENTRE + SCALE * jnp.sinh(u[1:-1])), start)
-    times = jnp.concatenate([ends[:1], inner, ends[1:]])
-    solution = integrator.solve(field, x, sde, times)
+    times = jnp.concatenate([ends[:1], _time(sde, u[1:-1], start), ends[1:]])
+    solution = integrator.solve(field, (x,), sde, times)
+    (latent,), (path,) = solution.y, solution.path
 
     def at(node: tuple[Array, Array]) -> Array:
         t, x = node
@@ -286,11 +329,11 @@ def _with_nodes(
         _, trace = divergence(lambda x: expand(sde.alpha(t), x) * denoise(x, t), x, directions)
         return trace
 
-    traces = jax.lax.map(at, (times, solution.path))  # (nodes + 1, B, probes)
+    traces = jax.lax.map(at, (times, path))  # (nodes + 1, B, probes)
     measure = (first - last) * SCALE * jnp.cosh(u)  # d lam over d point
     fine, rough = (jnp.sum(expand(w * measure, traces) * traces, axis=0) for w in (weights, coarse))
     spread = math.prod(x.shape[1:]) * jnp.log(sde.sigma(ends[1]) / sde.sigma(ends[0]))
-    return spread - fine, jnp.abs(fine - rough), solution, solution.y
+    return spread - fine, jnp.abs(fine - rough), solution, latent
 
 
 def clenshaw_curtis(intervals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

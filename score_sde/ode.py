@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, core
 from jax.custom_batching import custom_vmap
 
-from score_sde.tableaus import FIXED
+from score_sde.fixed_steps import Evaluations
 
 State = Any
 Field = Callable[[Array, State], State]
@@ -113,40 +113,31 @@ def integrate_together(
 CONTROLS = {"sample": integrate_each, "batch": integrate_together}
 
 
-def integrate_on(field: Field, y0: State, times: Array, *, method: str, every: int = 1) -> Solution:
-    """Fixed steps from each time to the next, with the path at every ``every``-th of them.
+def integrate_on(field: Field, y0: State, how: Evaluations, intervals: int) -> Solution:
+    """By a method on a grid: the state, and the path at the ends of all intervals.
 
     Args:
       field, y0: as of ``integrate_each``.
-      times: ``(N * every + 1,)``, rising or falling.
-      method: ``euler``, ``heun``, ``midpoint`` or ``rk4``.
+      how: the method; its points are times, and its weights in units of time.
+      intervals: N of its grid; the path has N + 1 states.
     """
-    size, tableau = jax.tree.leaves(y0)[0].shape[0], FIXED[method]
+    size, back = jax.tree.leaves(y0)[0].shape[0], how.weights.shape[1]
 
-    def step(y: State, ends: tuple[Array, Array]) -> tuple[State, None]:
-        t, h = ends[0], ends[1] - ends[0]
-        slopes: list[State] = []
-        for c, a in zip(tableau.c, tableau.a, strict=True):
-            slopes.append(field(jnp.broadcast_to(t + c * h, (size,)), _moved(y, h, a, slopes)))
-        return _moved(y, h, tableau.b, slopes), None
+    def evaluate(carry: tuple[State, State, State, State], row: Evaluations) -> tuple[Any, None]:
+        start, point, slopes, path = carry
+        slope = field(jnp.broadcast_to(row.points, (size,)), point)
+        slopes = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old[:-1]]), slope, slopes)
+        point = jax.tree.map(lambda y, k: y + jnp.tensordot(row.weights, k, 1), start, slopes)
+        start = jax.tree.map(lambda new, old: jnp.where(row.lands, new, old), point, start)
+        # What is written last into an interval's place is its end.
+        path = jax.tree.map(lambda states, y: states.at[row.interval].set(y), path, point)
+        return (start, point, slopes, path), None
 
-    def stretch(y: State, ends: tuple[Array, Array]) -> tuple[State, State]:
-        y, _ = jax.lax.scan(step, y, ends)
-        return y, y
-
-    ends = times[:-1].reshape(-1, every), times[1:].reshape(-1, every)
-    y, path = jax.lax.scan(stretch, y0, ends)
+    slopes = jax.tree.map(lambda a: jnp.zeros((back, *a.shape), a.dtype), y0)
+    path = jax.tree.map(lambda a: jnp.zeros((intervals, *a.shape), a.dtype), y0)
+    (y, _, _, path), _ = jax.lax.scan(evaluate, (y0, y0, slopes, path), how)
     path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), y0, path)
-    evaluations = len(tableau.c) * (times.shape[0] - 1)
-    return Solution(y, jnp.full(size, evaluations), path)
-
-
-def _moved(y: State, h: Array, weights: tuple[float, ...], slopes: list[State]) -> State:
-    """``y + h sum_j weights_j slopes_j``."""
-    for weight, slope in zip(weights, slopes, strict=True):
-        if weight:
-            y = jax.tree.map(lambda a, b, w=weight: a + (h * w) * b, y, slope)
-    return y
+    return Solution(y, jnp.full(size, how.points.size), path)
 
 
 def _solve(

@@ -22,6 +22,3 @@ CLASSICAL = Tableau(
 def second_order(alpha: float) -> Tableau:
     """The two-stage methods of order 2 (arXiv:2206.00364, appendix D.2): 1 is Heun, 1/2 the midpoint rule."""
     return Tableau((0.0, alpha), ((), (alpha,)), (1.0 - 0.5 / alpha, 0.5 / alpha))
-
-
-FIXED = {"euler": EULER, "heun": second_order(1.0), "midpoint": second_order(0.5), "rk4": CLASSICAL}

@@ -1,17 +1,22 @@
-"""How long likelihoods take, against a host-driven SciPy loop: prints a Markdown table.
+"""How long likelihoods take and how far off they are: prints a Markdown table.
 
     python experiments/likelihood/speed.py --workdir=runs/digits --batch=32
 
-Both measure the same held-out examples under the same network, probes and tolerances.  The loop is the way of
-the official code (arXiv:2011.13456, appendix D.2): SciPy's RK45 on the host, one flat float64 state for the
-whole batch, and for each evaluation two compiled calls, the velocity and Hutchinson's divergence by reverse
-mode.  Runs alternate in one process, so that a busy machine slows both; compilation is not counted.
+All rows measure the same held-out examples under the same network and probes.  The error is the root mean
+square over the examples, in bits/dim, against tolerances of a tenth.
+
+The loop is the way of the official code (arXiv:2011.13456, appendix D.2): SciPy's RK45 on the host, one flat
+float64 state for the whole batch, and for each evaluation two compiled calls, the velocity and Hutchinson's
+divergence by reverse mode.  With ``--official=DIR``, a checkout of score_sde_pytorch, that code itself
+follows, with these weights.  Runs alternate in one process, so that a busy machine slows all; compilation is
+not counted.
 """
 
 import argparse
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +28,15 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from scipy.integrate import solve_ivp
 
+from score_sde import memory
 from score_sde.arrays import sum_dims
 from score_sde.config import load_saved
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment import Experiment, assemble, open_source
-from score_sde.likelihood import Adaptive, Hutchinson, log_prob
+from score_sde.likelihood import Adaptive, Fixed, Hutchinson, Integrator, log_prob
 from score_sde.mesh import BATCH, batch_sharding, make_mesh, replicated
+from score_sde.nets.official import to_torch_names
 from score_sde.sampling import sample_keys
 from score_sde.schema import complete
 from score_sde.train import Checkpoints
@@ -70,8 +77,46 @@ def host_loop(experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array
     return run
 
 
+def official(
+    path: str, experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, tolerance: float
+) -> Run:
+    """The official PyTorch code, with our weights and probes; see ``peers.official``."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from peers import official as peer
+
+    shape, size = experiment.spec.shape, math.prod(experiment.spec.shape)
+    _, sde, model = peer.network(path, experiment.config, shape)
+    import torch
+    from likelihood import get_likelihood_fn  # type: ignore[import-not-found]  # theirs
+
+    arrays = to_torch_names(params, experiment.net, shape)
+    state = model.state_dict()
+    for name in state:
+        ours = name.removeprefix("module.")
+        if ours in arrays:
+            state[name] = torch.from_numpy(np.array(arrays[ours]))
+    model.load_state_dict(state)
+    images, probe = (
+        torch.from_numpy(np.array(a).transpose(0, 3, 1, 2).copy())
+        for a in (x, Hutchinson().directions(keys, shape)[0])
+    )
+    measure = get_likelihood_fn(sde, lambda x: x, rtol=tolerance, atol=tolerance, eps=experiment.sde.t_min)
+
+    def run() -> tuple[np.ndarray, float]:
+        draw = torch.randint_like
+        torch.randint_like = lambda *_, **__: (probe + 1) / 2  # they make signs of zeros and ones
+        try:
+            bits, _, evaluations = measure(model, images)
+        finally:
+            torch.randint_like = draw
+        # They add 7 for bytes on [-1, 1] and what their unscaling, here none, makes of -1.
+        return -(bits.numpy() - 8.0) * math.log(2.0) * size, evaluations
+
+    return run
+
+
 def on_device(
-    experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, integrator: Adaptive, nodes: int
+    experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, integrator: Integrator, nodes: int
 ) -> Run:
     """This package's way: one compiled program, and the batch shared by all devices."""
 
@@ -120,6 +165,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="examples (default 16)")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="rtol and atol (default 1e-5)")
     parser.add_argument("--nodes", type=int, default=0, help="see likelihood.nodes; 0 for none (default)")
+    parser.add_argument("--steps", type=int, nargs="*", default=[32, 64, 128], help="of Adams' method")
+    parser.add_argument("--official", metavar="DIR", help="a checkout of score_sde_pytorch; needs PyTorch")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (default 3)")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -135,16 +182,23 @@ def main() -> None:
     size = math.prod(experiment.spec.shape)
     tolerance, nodes = options.tolerance, options.nodes
     each = Adaptive(rtol=tolerance, atol=tolerance)
-    shared = Adaptive(rtol=tolerance, atol=tolerance, error_control="batch")
-    runs = {
-        "SciPy loop": host_loop(experiment, params, x, keys, tolerance),
-        "this package": on_device(experiment, params, x, keys, each, 0),
-        "this package, steps shared by the batch of a device": on_device(
-            experiment, params, x, keys, shared, 0
+    ours: dict[str, tuple[Integrator, int]] = {
+        "`adaptive`": (each, 0),
+        "the same, `error_control=batch`": (
+            Adaptive(rtol=tolerance, atol=tolerance, error_control="batch"),
+            0,
         ),
+        "`fixed`, `rk4`, 64 steps": (Fixed(method="rk4", steps=64), 0),
+        **{f"`fixed`, `adams`, {n} steps": (Fixed(method="adams", steps=n), 0) for n in options.steps},
     }
     if nodes:
-        runs[f"this package, {nodes} nodes"] = on_device(experiment, params, x, keys, each, nodes)
+        ours[f"`adaptive`, {nodes} nodes"] = (each, nodes)
+    runs = {"SciPy loop": host_loop(experiment, params, x, keys, tolerance)}
+    if options.official:
+        runs["official code"] = official(options.official, experiment, params, x, keys, tolerance)
+    runs |= {name: on_device(experiment, params, x, keys, *how) for name, how in ours.items()}
+    fine = Adaptive(rtol=tolerance / 10, atol=tolerance / 10)
+    reference, _ = on_device(experiment, params, x, keys, fine, 0)()
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -159,17 +213,18 @@ def main() -> None:
         f"examples of shape {experiment.spec.shape}, batch {options.batch}, rtol = atol = {tolerance:g}; "
         f"{jax.devices()[0].device_kind}, {cores} cores, jax {jax.__version__}; {options.repeats} runs\n"
     )
-    print("| | seconds, median | least to most | evaluations | SciPy / this | least to most | bits/dim |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    base = times["SciPy loop"]
+    base = "official code" if options.official else "SciPy loop"
+    head = ["", "seconds, median", "least to most", "evaluations", f"{base} / this", "least to most", "error"]
+    print(f"| {' | '.join(head)} | bits/dim |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, taken in times.items():
         nats, evaluations = results[name]
-        ratios = [b / a for a, b in zip(taken, base, strict=True)]
-        bits = -(np.mean(nats) / size + scaling_volume(scaling)) / math.log(2.0)
+        ratios = [b / a for a, b in zip(taken, times[base], strict=True)]
+        bits, right = (-(n / size + scaling_volume(scaling)) / math.log(2.0) for n in (nats, reference))
         print(
             f"| {name} | {statistics.median(taken):.3g} | {min(taken):.3g} to {max(taken):.3g} | "
             f"{evaluations:.0f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | "
-            f"{bits:.5f} |",
+            f"{np.sqrt(np.mean((bits - right) ** 2)):.1e} | {np.mean(bits):.5f} |",
             flush=True,
         )
 
@@ -180,4 +235,5 @@ def scaling_volume(scaling: Any) -> float:
 
 
 if __name__ == "__main__":
+    memory.settle()  # as run.py does
     main()

@@ -17,8 +17,13 @@ SOLVER_STEPS = 10
 SIZES = ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout")
 
 
-def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[str, Callable[[], Any]]:
-    """Their calls by the names of ours, in float32; see ``peers.calls``."""
+def network(path: str, config: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Their recipe with our sizes, its process and its network, as initialised.
+
+    Raises:
+      ImportError: PyTorch, or what they need, is not installed.
+      ValueError: the config has no counterpart there.
+    """
     if config.sde.name not in RECIPES or config.model.name != "ncsnpp":
         raise ValueError(f"it has no recipe for {config.sde.name} with {config.model.name}")
     if config.model.dtype != "float32":
@@ -29,18 +34,25 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
 
     sys.path.insert(0, str(Path(path).resolve()))
     _stub_filters(config.model.fir)
-    losses, sde_lib = importlib.import_module("losses"), importlib.import_module("sde_lib")
+    sde_lib = importlib.import_module("sde_lib")
     importlib.import_module("models.ncsnpp")  # enters itself in their table
-    models, averages = importlib.import_module("models.utils"), importlib.import_module("models.ema")
-
     theirs = importlib.import_module(RECIPES[config.sde.name]).get_config()
     for name in SIZES:
         setattr(theirs.model, name, config.model[name])
     theirs.data.image_size, theirs.data.num_channels = shape[0], shape[2]
     kind = {"vp": sde_lib.VPSDE, "subvp": sde_lib.subVPSDE, "ve": sde_lib.VESDE}[config.sde.name]
-    sde = kind(*_constants(config), 1000)
     torch.manual_seed(0)
-    model = models.create_model(theirs)
+    model = importlib.import_module("models.utils").create_model(theirs)
+    return theirs, kind(*_constants(config), 1000), model
+
+
+def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[str, Callable[[], Any]]:
+    """Their calls by the names of ours, in float32; see ``peers.calls``."""
+    theirs, sde, model = network(path, config, shape)
+    import torch
+
+    losses = importlib.import_module("losses")
+    models, averages = importlib.import_module("models.utils"), importlib.import_module("models.ema")
     state = {
         "model": model,
         "optimizer": losses.get_optimizer(theirs, model.parameters()),
