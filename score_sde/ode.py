@@ -114,12 +114,12 @@ CONTROLS = {"sample": integrate_each, "batch": integrate_together}
 
 
 def integrate_on(field: Field, y0: State, how: Evaluations, intervals: int) -> Solution:
-    """By a method on a grid: the state, and the path at the ends of all intervals.
+    """By a method on a grid: the state at its end, and the path at the ends of intervals.
 
     Args:
       field, y0: as of ``integrate_each``.
       how: the method; its points are times, and its weights in units of time.
-      intervals: N of its grid; the path has N + 1 states.
+      intervals: that ``how.interval`` counts, of one step or more; the path has a state more.
     """
     size, back = jax.tree.leaves(y0)[0].shape[0], how.weights.shape[1]
 

@@ -192,11 +192,11 @@ def test_fixed_steps_have_the_order_of_their_method(method, order, evaluations, 
 @pytest.mark.parametrize("name", SDES)
 @pytest.mark.parametrize("method", ["rk4", "adams"])
 def test_fixed_steps_follow_every_process(method, name):
-    # In units that grow with the noise the errors of VE and EDM were a thousand times as large.
+    # With x as it is, growing with the noise, the errors of VE and EDM are hundreds of times as large.
     sde, data = SDES[name], Gaussian(np.array([0.5, -0.3]), np.array([0.2, 0.6]))
     x = data.sample(jax.random.key(0), 4)
     out = measure(data, sde, x, Exact(), integrator=Fixed(method=method, steps=128))
-    np.testing.assert_allclose(out.nats, exact_nats(data, sde, x), atol=1e-3)
+    np.testing.assert_allclose(out.nats, exact_nats(data, sde, x), atol=2e-4)
 
 
 @pytest.mark.parametrize("method", ["rk4", "adams"])

@@ -89,13 +89,11 @@ def official(
     import torch
     from likelihood import get_likelihood_fn  # type: ignore[import-not-found]  # theirs
 
-    arrays = to_torch_names(params, experiment.net, shape)
-    state = model.state_dict()
-    for name in state:
-        ours = name.removeprefix("module.")
-        if ours in arrays:
-            state[name] = torch.from_numpy(np.array(arrays[ours]))
-    model.load_state_dict(state)
+    ours = {
+        f"module.{name}": torch.from_numpy(np.array(a))
+        for name, a in to_torch_names(params, experiment.net, shape).items()
+    }
+    model.load_state_dict(model.state_dict() | ours)  # which refuses names that it does not have
     images, probe = (
         torch.from_numpy(np.array(a).transpose(0, 3, 1, 2).copy())
         for a in (x, Hutchinson().directions(keys, shape)[0])
