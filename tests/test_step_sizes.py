@@ -104,3 +104,33 @@ def test_times_may_be_of_another_precision(times, x64):
 def test_the_derivative_is_that_of_the_flow_also_where_there_is_no_error():
     _, tangent = jax.jvp(decay, (jnp.zeros((2, 3)),), (jnp.ones((2, 3)),))
     np.testing.assert_allclose(tangent, np.exp(-1.0), rtol=1e-3)
+
+
+def test_the_first_step_sees_how_steep_the_equation_is():
+    # As a likelihood at the least noise: one of many entries is a log density that changes as log t.
+    def field(t, y):
+        return jnp.zeros_like(y).at[:, 0].set(2000.0 / t)
+
+    found = ode.integrate_each(field, jnp.ones((2, 3000)), 1e-5, 1.0, ode.Accuracy(rtol=1e-4, atol=1e-4))
+    want = 1.0 + 2000.0 * np.log(1e5)
+    np.testing.assert_allclose(found.y[:, 0], want, rtol=2e-3)  # 21 % off after a first step of 0.01
+
+
+def test_the_first_step_is_scipys():
+    def field(t, y):
+        return -y + 0.1 * jnp.sin(3.0 * t)
+
+    start, tolerance = np.array([1.0, -0.3, 2.0]), 1e-4
+    sizes = StepSizes(tolerance, tolerance)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, _: field(t, y)),
+        diffrax.Dopri5(),
+        0.0,
+        1.0,
+        dt0=None,
+        y0=jnp.asarray(start, jnp.float32),
+        stepsize_controller=sizes,
+        saveat=diffrax.SaveAt(steps=True),
+    )
+    want = solve_ivp(lambda t, y: np.asarray(field(t, y)), (0, 1), start, rtol=tolerance, atol=tolerance)
+    assert float(solution.ts[0]) == pytest.approx(want.t[1], rel=1e-3)
