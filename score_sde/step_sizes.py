@@ -61,7 +61,8 @@ class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
             slope = func(terms, *point, args)
             steep = relative(slope)
             small = (size < 1e-5) | (steep < 1e-5)
-            h = jnp.where(small, 1e-6, 0.01 * size / jnp.where(small, 1.0, steep))
+            # No further than the end: where slopes are tiny, as at the prior, this would leave the process.
+            h = jnp.where(small, 1e-6, jnp.minimum(0.01 * size / jnp.where(small, 1.0, steep), t1 - t0))
             moved = jax.tree.map(lambda y, k: y + h.astype(y.dtype) * k, y0, slope)
             return (t0 + h.astype(jnp.result_type(t0)), moved), (slope, h)
 
