@@ -45,6 +45,7 @@ from score_sde import memory
 
 if __name__ == "__main__":
     memory.settle()
+    gc.set_threshold(100_000)  # importing and tracing programs make objects by the million and hardly garbage
 
     from score_sde.flags import parse
 

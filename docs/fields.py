@@ -161,7 +161,7 @@ MEANING = {
         "atol": "adaptive: absolute tolerance",
         "t_min": "where the data are taken to lie; none: the `t_min` of the process",
         "method": "adaptive: `dopri5`, `tsit5`, `bosh3`, `dopri8` or `heun`; fixed: `adams`, `euler`, "
-        "`heun`, `midpoint` or `rk4`",
+        "`heun`, `midpoint` or `rk4`; none: the first",
         "error_control": "adaptive: steps for each `sample`, or one for the `batch`, as in the official code",
         "max_steps": "adaptive: after so many steps an example is given up, which is an error",
         "steps": "fixed: steps in all",

@@ -208,7 +208,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
     )
     integrator = build(
         find(likelihood.INTEGRATORS, config.likelihood.integrator, "likelihood.integrator"),
-        config.likelihood,
+        _only_set(config.likelihood),
         "likelihood",
     )
     if config.likelihood.nodes:

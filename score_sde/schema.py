@@ -155,7 +155,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "rtol": 1e-5,
         "atol": 1e-5,
         "t_min": float,
-        "method": "dopri5",
+        "method": str,
         "error_control": "sample",
         "max_steps": 4096,
         "steps": 128,

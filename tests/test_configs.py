@@ -127,3 +127,15 @@ def test_an_unknown_section_is_refused():
     config.modle = 3
     with pytest.raises(ConfigError, match="no field 'modle'; did you mean 'model'"):
         complete(config)
+
+
+@pytest.mark.parametrize(
+    ("integrator", "default", "named"), [("adaptive", "dopri5", "tsit5"), ("fixed", "adams", "rk4")]
+)
+def test_an_integrator_has_a_method_of_its_own_and_takes_another(integrator, default, named):
+    config = complete(load_file(f"{ROOT}/configs/vp_digits.py"))
+    config.likelihood.integrator = integrator
+    assert assemble(config, Spec((8, 8, 1), 17, 10)).integrator.method == default
+    with config.unlocked():
+        config.likelihood.method = named
+    assert assemble(config, Spec((8, 8, 1), 17, 10)).integrator.method == named

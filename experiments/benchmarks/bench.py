@@ -307,6 +307,9 @@ def main() -> None:
     parser.add_argument("--only", metavar="WORDS", help="only rows whose name contains this")
     parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="peak of the device")
     options = parser.parse_args()
+    for name in ("batch", "repeats"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}={getattr(options, name)}: must be at least 1")
     for given in options.peer or []:
         if given.partition("=")[0] not in peers.PEERS:
             parser.error(f"--peer={given}: must be one of {', '.join(peers.PEERS)}, then =DIR")

@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="of both (default 1)")
     parser.add_argument("words", nargs="*", help="for the command, after --")
     options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error(f"--repeats={options.repeats}: must be at least 1")
     cold, warm = [], []
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as place:

@@ -168,8 +168,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each (default 3)")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if options.batch % cores:
+    if options.batch < 1 or options.batch % cores:
         parser.error(f"--batch={options.batch}: must be a multiple of the {cores} cores")
+    if options.repeats < 1:
+        parser.error(f"--repeats={options.repeats}: must be at least 1")
     jax.config.update("jax_num_cpu_devices", cores)  # as on the command line, a device a core
     experiment, params = load(options.workdir)
     raw = open_source(experiment.config, "test").read(np.arange(options.batch))["x"]
