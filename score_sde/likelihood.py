@@ -131,8 +131,14 @@ Divergence = Hutchinson | Exact
 class Integrator(Protocol):
     """How the trajectory is followed.  A state is its point and then what is summed along its way."""
 
-    def solve(self, field: Field, y0: State, sde: SDE, times: Array) -> ode.Solution:
-        """From the first to the last of ``times: (T,)``, rising, with the path at all of them."""
+    def solve(
+        self, field: Field, y0: State, sde: SDE, times: Array, light: Field | None = None
+    ) -> ode.Solution:
+        """From the first to the last of ``times: (T,)``, rising, with the path at all of them.
+
+        Args:
+          light: ``field`` with zeros for what is summed, for slopes of which only the path is made.
+        """
         ...
 
 
@@ -162,9 +168,11 @@ class Adaptive:
                 f"need rtol, atol > 0 and max_steps >= 1, got {self.rtol}, {self.atol} and {self.max_steps}"
             )
 
-    def solve(self, field: Field, y0: State, sde: SDE, times: Array) -> ode.Solution:
+    def solve(
+        self, field: Field, y0: State, sde: SDE, times: Array, light: Field | None = None
+    ) -> ode.Solution:
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
-        return ode.CONTROLS[self.error_control](field, y0, times[0], times[-1], accuracy, times)
+        return ode.CONTROLS[self.error_control](field, y0, times[0], times[-1], accuracy, times, light)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +196,9 @@ class Fixed:
         if self.steps < 1:
             raise ValueError(f"steps = {self.steps}: must be at least 1")
 
-    def solve(self, field: Field, y0: State, sde: SDE, times: Array) -> ode.Solution:
+    def solve(
+        self, field: Field, y0: State, sde: SDE, times: Array, light: Field | None = None
+    ) -> ode.Solution:
         intervals = times.shape[0] - 1
         every = -(-self.steps // intervals)
         ends = _u(sde, times)
@@ -292,9 +302,13 @@ def _together(
         x, _ = state
         return divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
 
+    def light(t: Array, state: State) -> State:
+        x, expansion = state
+        return velocity_from(sde, denoise(x, t), x, t), jnp.zeros_like(expansion)
+
     probes = max(directions.shape[0], 1)
     y0 = (x, jnp.zeros((x.shape[0], probes), x.dtype))
-    solution = integrator.solve(field, y0, sde, jnp.array([start, sde.t_max], x.dtype))
+    solution = integrator.solve(field, y0, sde, jnp.array([start, sde.t_max], x.dtype), light)
     latent, expansion = solution.y
     return expansion, jnp.zeros_like(expansion), solution, latent
 

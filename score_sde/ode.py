@@ -74,6 +74,7 @@ def integrate_each(
     t1: Array | float,
     accuracy: Accuracy,
     times: Array | None = None,
+    light: Field | None = None,
 ) -> Solution:
     """Integrate ``dy/dt = field(t, y)`` from ``t0`` to ``t1``, forwards or back, each at its own pace.
 
@@ -81,12 +82,19 @@ def integrate_each(
       field: ``(t: (B,), y) -> dy/dt`` with the structure of ``y``; examples must not interact.
       y0: pytree of arrays with a leading axis ``B``.
       times: from ``t0`` to ``t1``, ``(T,)``: where the path is wanted, by the method's own interpolation.
+      light: ``field`` but for zeros in place of what it does not depend on itself, such as a sum's slope,
+        to be evaluated where that is of no account.
     """
     size = jax.tree.leaves(y0)[0].shape[0]
-    single, captured = _per_example(field, jnp.zeros(size), y0)
+    parts = [_per_example(part, jnp.zeros(size), y0) for part in (field, light) if part]
+    captured = [values for _, values in parts]
 
-    def solve(y: State, captured: list[Array]) -> Solution:
-        return _solve(single, y, t0, t1, captured, accuracy, times)
+    def with_captured(i: int) -> Callable:
+        return lambda t, y, captured: parts[i][0](t, y, captured[i])
+
+    def solve(y: State, captured: list[list[Array]]) -> Solution:
+        lighter = with_captured(1) if light else None
+        return _solve(with_captured(0), y, t0, t1, captured, accuracy, times, lighter)
 
     out_axes = Solution(0, 0, None if times is None else 1)  # type: ignore[arg-type]
     return jax.vmap(solve, in_axes=(0, None), out_axes=out_axes)(y0, captured)
@@ -99,14 +107,15 @@ def integrate_together(
     t1: Array | float,
     accuracy: Accuracy,
     times: Array | None = None,
+    light: Field | None = None,
 ) -> Solution:
     """The same with one step size for the whole batch, as the official code has it."""
     size = jax.tree.leaves(y0)[0].shape[0]
 
-    def whole(t: Array, y: State, args: None) -> State:
-        return field(jnp.broadcast_to(t, (size,)), y)
+    def of_all(field: Field) -> Callable[[Array, State, None], State]:
+        return lambda t, y, args: field(jnp.broadcast_to(t, (size,)), y)
 
-    solution = _solve(whole, y0, t0, t1, None, accuracy, times)
+    solution = _solve(of_all(field), y0, t0, t1, None, accuracy, times, of_all(light) if light else None)
     return solution._replace(evaluations=jnp.broadcast_to(solution.evaluations, (size,)))
 
 
@@ -148,34 +157,55 @@ def _solve(
     args: Any,
     accuracy: Accuracy,
     times: Array | None,
+    light: Callable | None,
 ) -> Solution:
     """One solve with one step size."""
     import diffrax  # only now: most runs start without, and it takes a while
 
-    from score_sde.step_sizes import StepSizes
+    from score_sde.embedded import Embedded
+    from score_sde.step_sizes import StepSizes, first_step
+
+    sign = jnp.where(jnp.asarray(t0) <= t1, 1.0, -1.0)
+
+    def rising(t: Array | float) -> Array:
+        return sign.astype(jnp.result_type(t)) * t
+
+    def forwards(field: Callable) -> Callable:
+        def slope(t: Array, y: State, args: Any) -> State:
+            return jax.tree.map(lambda k: sign.astype(k.dtype) * k, field(rising(t), y, args))
+
+        return slope
 
     method = METHODS[accuracy.method]
-    solver: Any = getattr(diffrax, method.solver)
+    t0, t1 = rising(t0), rising(t1)
+    times = None if times is None else rising(times)
+    term = diffrax.ODETerm(forwards(field))
+    solver = Embedded(getattr(diffrax, method.solver)(), light and forwards(light))
+    sizes = StepSizes(accuracy.rtol, accuracy.atol)
+    first, slope = first_step(
+        lambda t, y: term.vf(t, y, args), t0, t1, y0, sizes, error_order=solver.error_order(term)
+    )
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        solver(scan_kind="lax"),  # one copy of the field in the program, not one a stage
+        term,
+        solver,
         t0,
         t1,
-        dt0=None,
+        dt0=first,
         y0=y0,
         args=args,
-        stepsize_controller=StepSizes(accuracy.rtol, accuracy.atol),
+        stepsize_controller=sizes,
         max_steps=accuracy.max_steps,
         saveat=diffrax.SaveAt(t1=True, ts=times),
         adjoint=diffrax.ForwardMode(),
         throw=False,
+        solver_state=slope,
     )
     assert solution.ys is not None
     ok = solution.result == diffrax.RESULTS.successful
     saved = jax.tree.map(lambda a: jnp.where(ok, a, jnp.nan), solution.ys)
     return Solution(
         jax.tree.map(lambda a: a[-1], saved),
-        2 + method.evaluations * solution.stats["num_steps"],  # two for the first step size
+        2 + method.evaluations * solution.stats["num_steps"],  # two for the first step's size
         None if times is None else jax.tree.map(lambda a: a[:-1], saved),
     )
 

@@ -25,6 +25,46 @@ def root_mean_square(tree: Any) -> Array:
     return jnp.sqrt(sum(jnp.sum(a * a) for a in leaves) / sum(a.size for a in leaves))
 
 
+def first_step(
+    field: Callable[[Any, Any], Any],
+    t0: Array | float,
+    t1: Array | float,
+    y0: Any,
+    sizes: "StepSizes",
+    error_order: int,
+) -> tuple[Array, Any]:
+    """Size of the first step, by two slopes a little apart (the same section), and the slope at ``t0``.
+
+    diffrax's own controllers do this for a term by itself, but within a solve, where it is wrapped, begin
+    with 0.01: far too long where a slope is of the size of ``1 / t`` and ``t0`` is small.
+    """
+
+    def relative(tree: Any) -> Array:
+        return sizes.norm(jax.lax.stop_gradient(jax.tree.map(jnp.divide, tree, scale)))
+
+    scale = jax.tree.map(lambda y: sizes.atol + sizes.rtol * jnp.abs(y), y0)
+    size = relative(y0)
+
+    def probe(point: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Any, Array]]:
+        slope = field(*point)
+        steep = relative(slope)
+        small = (size < 1e-5) | (steep < 1e-5)
+        # No further than the end: where slopes are tiny, as at the prior, this would leave the process.
+        h = jnp.where(small, 1e-6, jnp.minimum(0.01 * size / jnp.where(small, 1.0, steep), t1 - t0))
+        moved = jax.tree.map(lambda y, k: y + h.astype(y.dtype) * k, y0, slope)
+        return (t0 + h.astype(jnp.result_type(t0)), moved), (slope, h)
+
+    # One copy of the field in the program for both.
+    _, (slopes, tried) = jax.lax.scan(probe, (t0, y0), length=2)
+    h, slope = tried[0], jax.tree.map(lambda k: k[0], slopes)
+    first = relative(slope)
+    bend = relative(jax.tree.map(lambda k: (k[1] - k[0]) / h.astype(k.dtype), slopes))
+    most = jnp.maximum(first, bend)
+    flat = most <= 1e-15
+    longer = (0.01 / jnp.where(flat, 1.0, most)) ** (1.0 / error_order)
+    return jnp.minimum(100.0 * h, jnp.where(flat, jnp.maximum(1e-6, 1e-3 * h), longer)), slope
+
+
 class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
     """Steps are accepted whose norm of ``error / (atol + rtol |y|)`` is below 1.
 
@@ -43,44 +83,10 @@ class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
     ) -> tuple[Any, Array]:
-        """The end of the first step, of size ``dt0`` or by two slopes, a little apart (the same section).
-
-        diffrax's own controllers do this for a term by itself, but within a solve, where it is wrapped, begin
-        with 0.01: far too long where a slope is of the size of ``1 / t`` and ``t0`` is small.
-        """
-        if dt0 is not None:
-            return t0 + dt0, jnp.asarray(True)
-        scale = jax.tree.map(lambda y: self.atol + self.rtol * jnp.abs(y), y0)
-
-        def relative(tree: Any) -> Array:
-            return self.norm(jax.lax.stop_gradient(jax.tree.map(jnp.divide, tree, scale)))
-
-        size = relative(y0)
-
-        def probe(point: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Any, Array]]:
-            slope = func(terms, *point, args)
-            steep = relative(slope)
-            small = (size < 1e-5) | (steep < 1e-5)
-            # No further than the end: where slopes are tiny, as at the prior, this would leave the process.
-            h = jnp.where(small, 1e-6, jnp.minimum(0.01 * size / jnp.where(small, 1.0, steep), t1 - t0))
-            moved = jax.tree.map(lambda y, k: y + h.astype(y.dtype) * k, y0, slope)
-            return (t0 + h.astype(jnp.result_type(t0)), moved), (slope, h)
-
-        # One copy of the field in the program for both.
-        _, (slopes, tried) = jax.lax.scan(probe, (t0, y0), length=2)
-        h = tried[0]
-        first, bend = (
-            relative(tree)
-            for tree in (
-                jax.tree.map(lambda k: k[0], slopes),
-                jax.tree.map(lambda k: (k[1] - k[0]) / h.astype(k.dtype), slopes),
-            )
-        )
-        most = jnp.maximum(first, bend)
-        flat = most <= 1e-15
-        longer = (0.01 / jnp.where(flat, 1.0, most)) ** (1.0 / error_order)
-        h = jnp.minimum(100.0 * h, jnp.where(flat, jnp.maximum(1e-6, 1e-3 * h), longer))
-        return t0 + h.astype(jnp.result_type(t0)), jnp.asarray(True)
+        """The end of the first step, whose size ``dt0`` must be given: see ``first_step``."""
+        if dt0 is None:
+            raise ValueError("the first step's size is not given")
+        return t0 + dt0, jnp.asarray(True)
 
     def adapt_step_size(
         self,

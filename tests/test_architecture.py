@@ -16,7 +16,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 # A file or package directly in score_sde imports only from lines above its own.
 LAYERS = [
     {"arrays", "charts", "config", "data", "memory", "mesh", "pictures", "progress", "tableaus"},
-    {"fixed_steps", "step_sizes"},
+    {"embedded", "fixed_steps", "step_sizes"},
     {"ode", "sde"},
     {"denoiser"},
     {"bounds", "likelihood", "losses", "nets", "solvers"},
@@ -32,7 +32,7 @@ LAYERS = [
 
 # Libraries that few files may know: the rest is not touched when one of them changes.
 OWNERS = {
-    "diffrax": {"ode.py", "step_sizes.py"},
+    "diffrax": {"embedded.py", "ode.py", "step_sizes.py"},
     "flax": {"nets/"},
     "grain": {"data/"},
     "msgpack": {"convert/flax_files.py"},
