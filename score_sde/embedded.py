@@ -69,7 +69,9 @@ class Embedded(diffrax.AbstractAdaptiveSolver):
             def stage(slopes: Any, row: tuple[Array, Array, Array]) -> tuple[Any, None]:
                 i, node, weights = row
                 y = jax.tree.map(jnp.add, y0, after(weights, slopes))
-                slope = field(t0 + node.astype(size.dtype) * size, y, args)
+                # Not beyond the end by rounding: a process may not be defined there.
+                t = jnp.where(node == 1.0, t1, t0 + node.astype(size.dtype) * size)
+                slope = field(t, y, args)
                 return jax.tree.map(lambda ks, k: ks.at[i].set(k), slopes, slope), None
 
             nodes, weights = _rows(tableau)
