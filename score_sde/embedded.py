@@ -18,6 +18,8 @@ from jax import Array
 class Embedded(diffrax.AbstractAdaptiveSolver):
     """An explicit method for times that rise, with one copy of the field in the program and not one a stage.
 
+    Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections II.1 and II.4.
+
     Its state is the slope at the start of a step, which is the last of the step before where the method has
     that ("first same as last"); elsewhere it is not used.
 

@@ -165,6 +165,7 @@ def _solve(
     from score_sde.embedded import Embedded
     from score_sde.step_sizes import StepSizes, first_step
 
+    # diffrax would turn the time of a way back itself, but the first step is chosen before.
     sign = jnp.where(jnp.asarray(t0) <= t1, 1.0, -1.0)
 
     def rising(t: Array | float) -> Array:

@@ -37,6 +37,15 @@ def first_step(
 
     diffrax's own controllers do this for a term by itself, but within a solve, where it is wrapped, begin
     with 0.01: far too long where a slope is of the size of ``1 / t`` and ``t0`` is small.
+
+    Args:
+      field: ``(t: (), y) -> dy/dt`` with the structure of ``y0``.
+      t0, t1: where the integration begins and, later, ends, ``()``.
+      sizes: the tolerances.
+      error_order: of the method's error estimate.
+
+    Returns:
+      The size, in units of time, ``()``, and the slope.
     """
 
     def relative(tree: Any) -> Array:
@@ -83,7 +92,11 @@ class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
     ) -> tuple[Any, Array]:
-        """The end of the first step, whose size ``dt0`` must be given: see ``first_step``."""
+        """The end of the first step, whose size ``dt0`` must be given: see ``first_step``.
+
+        Raises:
+          ValueError: it is not.
+        """
         if dt0 is None:
             raise ValueError("the first step's size is not given")
         return t0 + dt0, jnp.asarray(True)

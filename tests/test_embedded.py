@@ -96,3 +96,19 @@ def test_a_solution_leads_back():
     for path, first, last in zip(back.path, there.y, begin((2,)), strict=True):
         np.testing.assert_allclose(path[0], first, atol=1e-9)
         np.testing.assert_allclose(path[2], last, atol=1e-7)
+
+
+# In float32 the start and what lies between are more than the end.
+@pytest.mark.parametrize(("start", "end"), [(0.0751327, 0.78836435), (0.15229496, 0.7348098)])
+def test_no_stage_is_beyond_the_end_of_its_step(start, end):
+    seen = []
+
+    def field(t, y, args):
+        jax.debug.callback(lambda t: seen.append(t), t)
+        return -y
+
+    start, end, y = jnp.float32(start), jnp.float32(end), jnp.ones(2)
+    assert start + (end - start) > end
+    Embedded(diffrax.Dopri5()).step(diffrax.ODETerm(field), start, end, y, None, -y, False)
+    jax.effects_barrier()
+    assert len(seen) == 6 and np.max(seen) == end
