@@ -5,12 +5,11 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from score_sde import modes
+from score_sde import modes, programs
 from score_sde.flags import Options, fail
 
 _SMALLEST_SHARE = 16  # examples that a core must get for it to be a device of its own
@@ -23,7 +22,7 @@ def run(options: Options) -> int:
     """
     _join(options)
     _use_cores(options.config)
-    _keep_programs(options.compile_cache)
+    programs.keep(options.compile_cache)
     with _leaving_nobody_waiting():
         try:
             return modes.find(options.mode)(options)
@@ -78,25 +77,6 @@ def _use_cores(config: Any) -> None:
     count = cores if config.mesh.cpu_devices else max(share, default=1)
     if count != jax.config.jax_num_cpu_devices:  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", count)
-
-
-def _keep_programs(where: str | None) -> None:
-    """Keep compiled programs on disk, so that the next start need not compile them.
-
-    Args:
-      where: a directory, ``"none"``, or None: what JAX's own settings say, or else the user's cache.
-    """
-    if where == "none":
-        jax.config.update("jax_enable_compilation_cache", False)
-        return
-    if where is None:
-        if jax.config.values["jax_compilation_cache_dir"] is not None:
-            return
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        where = str(Path(caches) / "score_sde" / "programs")
-    jax.config.update("jax_compilation_cache_dir", where)
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cores() -> int:

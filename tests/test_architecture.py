@@ -15,7 +15,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # A file or package directly in score_sde imports only from lines above its own.
 LAYERS = [
-    {"arrays", "charts", "config", "data", "memory", "mesh", "pictures", "progress", "tableaus"},
+    {"arrays", "charts", "config", "data", "memory", "mesh", "pictures", "programs", "progress", "tableaus"},
     {"embedded", "fixed_steps", "step_sizes"},
     {"ode", "sde"},
     {"denoiser"},

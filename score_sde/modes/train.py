@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from score_sde import config as configs
+from score_sde import programs
 from score_sde.config import ConfigError
 from score_sde.data import Batches, warn_if_unscaled
 from score_sde.experiment import Experiment, assemble, open_source
@@ -55,7 +56,15 @@ def train(options: Options) -> int:
         actions.held_out(experiment, held_out, mesh),
         actions.samples(experiment, options, extractor, source, mesh),
     )
+    step = make_step(
+        experiment.objective,
+        experiment.optimizer,
+        experiment.ema,
+        config.seed,
+        training.accumulate_steps,
+    )
     make = init_state(experiment.init, experiment.optimizer, config.seed)
+    programs.read_ahead([make.__name__, step.__name__], of=f"{config}")
     shapes = jax.eval_shape(make)
     with Checkpoints(
         workdir / "checkpoints",
@@ -77,13 +86,6 @@ def train(options: Options) -> int:
             configs.save(workdir, config, **experiment.extra)
         say(_summary(experiment, len(source), mesh.size, shapes))
         best = Best(checkpoints, workdir / BEST, best_metric, write=first) if best_metric else None
-        step = make_step(
-            experiment.objective,
-            experiment.optimizer,
-            experiment.ema,
-            config.seed,
-            training.accumulate_steps,
-        )
         with Log(workdir, int(state.step)) if first else NoLog() as log:
             state, finished = train_loop(
                 compile_step(step, mesh, shapes, training.steps_per_dispatch),

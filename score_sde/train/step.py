@@ -135,6 +135,7 @@ def compile_step(step: Step, mesh: Mesh, shapes: TrainState, steps_per_dispatch:
     def several(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(step, state, batches)
 
+    several.__name__ = step.__name__  # programs are kept under names
     one = steps_per_dispatch == 1
     spec = PartitionSpec(BATCH) if one else PartitionSpec(None, BATCH)
     state = state_shardings(mesh, shapes)
