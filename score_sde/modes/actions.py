@@ -51,7 +51,7 @@ def held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
             "held_out_log_snr": average.log_snr.tolist(),
         }
 
-    return Every(config.training.eval_every_steps, act, at_end=True)
+    return Every(config.training.eval_every_steps, act, at_end=True, logs="held_out_loss")
 
 
 def samples(
@@ -88,7 +88,7 @@ def samples(
         say(f"step {step}: samples in {path}" + (f"; {said}" if said else ""))
         return measured
 
-    return Every(config.training.sample_every_steps, act, at_end=True)
+    return Every(config.training.sample_every_steps, act, at_end=True, logs=sample_metric(extractor.name))
 
 
 def _once(compile: Callable[[Experiment], Any]) -> Callable[[Experiment], Any]:

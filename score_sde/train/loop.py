@@ -27,11 +27,14 @@ class Every:
 
     Attributes:
       act: called with the step and the state; what it returns is logged.
+      logs: a name that it returns a value under, from which a run that goes on sees that it was done; without
+        one it is done again.
     """
 
     steps: int
     act: Callable[[int, TrainState], dict[str, Value]]
     at_end: bool = False
+    logs: str = ""
 
     def due(self, before: int, after: int, last: int) -> bool:
         """Whether a multiple of ``steps`` lies in ``(before, after]``."""
@@ -139,8 +142,8 @@ def train(
 ) -> tuple[TrainState, bool]:
     """Train until ``state.step`` reaches ``steps``, or a signal asks to stop.
 
-    Ctrl-C and SIGTERM finish the step at hand, save and return.  Of several processes, a SIGTERM to any one
-    stops all at the same step.
+    Ctrl-C and SIGTERM finish the step or action at hand, save and return.  Of several processes, a SIGTERM to
+    any one stops all at the same step.  Actions that the step it goes on from still lacks come first.
 
     Args:
       batches: from the state's step on.
@@ -150,7 +153,7 @@ def train(
       streamed: whether batches come from outside the devices, so that waiting for them is worth reporting.
 
     Returns:
-      The state, and whether it is finished (False: interrupted).
+      The state, and whether it is finished, with all actions (False: interrupted).
 
     Raises:
       FloatingPointError: a loss or gradient was not finite; no later state has been saved.
@@ -166,7 +169,10 @@ def train(
         record = _Record(log, Watch(steps), progress)
         if warning is not None:
             record.warn_once(done, warning)
-        note, stop, dispatch = "", False, 0
+        measure = _Measure(best, record, progress, stopped)
+        due = [action for action in actions if done and action.due(done - steps_per_dispatch, done, steps)]
+        stop = not measure(_lacking(due, done, log.lines), done, state)
+        note, dispatch = "", 0
         while done < steps and not stop:
             before = done
             batch = source.next(metrics)
@@ -193,27 +199,24 @@ def train(
                 last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
             progress.update(done, note)
             due = [action for action in actions if action.due(before, done, steps)]
-            save = before // checkpoint_every_steps != done // checkpoint_every_steps and done < steps
+            save = before // checkpoint_every_steps != done // checkpoint_every_steps or done >= steps
             if due or save:
                 record(done, pending.drain())
-            # Saved last: a run that goes on from this checkpoint has the measurements of its step.
-            for action in due:
-                values = action.act(done, state)
-                record(done, values)
-                if best is not None and best.offer(done, values, state):
-                    progress.say(f"step {done}: best {best.metric} so far, kept")
-                last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
-            if save:
+            if save:  # first: measuring may take longer than whoever stops this process waits
                 checkpoints.save(done, state)
+            complete = measure(due, done, state)
+            if due:
+                last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
             dispatch += 1
-            stop = _agree_to_stop(stopped, dispatch)
+            stop = _agree_to_stop(stopped, dispatch) or not complete
         if done > 0:
             record(done, pending.drain())
             checkpoints.save(done, state)
             checkpoints.wait()
-        if stop and done < steps:
+        finished = done >= steps and measure.complete
+        if not finished:
             progress.say(f"interrupted: saved step {done}; run the same command to go on")
-    return state, done >= steps
+    return state, finished
 
 
 def _first(step: Step, state: TrainState, batch: Batch, progress: Progress) -> tuple[TrainState, Metrics]:
@@ -223,6 +226,43 @@ def _first(step: Step, state: TrainState, batch: Batch, progress: Progress) -> t
         result = jax.block_until_ready(step(state, batch))
     progress.say(f"compiled the training step and ran it once in {time.monotonic() - start:.1f} s")
     return result
+
+
+def _lacking(due: list[Every], step: int, lines: list[dict[str, Any]]) -> list[Every]:
+    """Those of the actions due at a step of which the log has nothing, for all processes as for the first."""
+    logged = {name for line in lines if line["step"] == step for name in line}
+    lacks = np.array([action.logs not in logged for action in due], np.int32)
+    if jax.process_count() > 1 and due:  # the others have no log
+        lacks = multihost_utils.broadcast_one_to_all(lacks)
+    return [action for action, lack in zip(due, lacks, strict=True) if lack]
+
+
+@dataclass
+class _Measure:
+    """Acts, unless asked to stop: what is left out then is done when the run goes on.
+
+    Attributes:
+      complete: whether nothing was left out.
+    """
+
+    best: Best | None
+    record: "_Record"
+    progress: Progress
+    stopped: threading.Event
+    complete: bool = True
+
+    def __call__(self, due: list[Every], step: int, state: TrainState) -> bool:
+        for action in due:
+            if self.stopped.is_set():
+                self.complete = False
+                break
+            values = action.act(step, state)
+            # Logged last: what is logged is not done again, and the best has to have seen it.
+            kept = self.best is not None and self.best.offer(step, values, state)
+            self.record(step, values)
+            if self.best is not None and kept:
+                self.progress.say(f"step {step}: best {self.best.metric} so far, kept")
+        return self.complete
 
 
 class _Record:

@@ -1,9 +1,14 @@
-"""What the loop says of itself: time lost to input, time spent compiling."""
+"""What the loop says of itself (time lost to input, time spent compiling), and measuring around an end."""
+
+import json
+import os
+import signal
 
 import pytest
 
 from score_sde import progress
-from score_sde.train import loop
+from score_sde.train import Best, Checkpoints, Every, loop
+from tests.train.test_training import Run
 
 
 class Done:
@@ -57,3 +62,103 @@ def test_seconds_of_what_shows_no_progress_are_counted(capsys):
     with progress.Progress(10, "train", every_seconds=0.0) as bar, bar.ticking("compiling"):
         pass
     assert capsys.readouterr().err.splitlines()[0] == "train 0/10  compiling 0s"
+
+
+class Killed(BaseException):
+    pass
+
+
+class Actions:
+    """Two that measure every four steps and at the end; the first calls ``on`` when it begins at ``at``."""
+
+    def __init__(self, at=None, on=None):
+        self.calls = []
+        self._at, self._on = at, on
+        self.both = tuple(
+            Every(4, lambda step, state, name=name: self._act(name, step, state), at_end=True, logs=name)
+            for name in ("first", "second")
+        )
+
+    def _act(self, name, step, state):
+        if (name, step) == ("first", self._at):
+            self._on()
+        self.calls.append((name, step))
+        return {name: float(state.params["b"].sum())}
+
+
+def measured(path):
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "first" in line or "second" in line]
+
+
+def kill():
+    raise Killed
+
+
+@pytest.mark.parametrize("at", [4, 6], ids=["between", "at the end"])
+def test_a_run_killed_while_measuring_has_its_steps_and_measures_what_it_lacks(at, tmp_path):
+    whole, cut, rest = Actions(), Actions(at, kill), Actions()
+    Run(tmp_path / "whole").to(6, actions=whole.both)
+    run = Run(tmp_path / "cut")
+    with pytest.raises(Killed):
+        run.to(6, actions=cut.both)
+    with Checkpoints(run.path / "checkpoints") as checkpoints:
+        assert checkpoints.steps[-1] == at
+    run.to(6, actions=rest.both)
+    assert cut.calls + rest.calls == whole.calls
+    assert measured(tmp_path / "cut") == measured(tmp_path / "whole")
+    again = Actions()
+    run.to(6, actions=again.both)
+    assert again.calls == []
+
+
+def test_a_signal_leaves_out_the_measurements_to_come_until_the_run_goes_on(tmp_path):
+    run = Run(tmp_path)
+    stopped, rest = Actions(6, lambda: os.kill(os.getpid(), signal.SIGTERM)), Actions()
+    run.to(6, actions=stopped.both)
+    assert stopped.calls == [("first", 4), ("second", 4), ("first", 6)]
+    run.to(6, actions=rest.both)
+    assert rest.calls == [("second", 6)]
+
+
+def test_a_run_is_finished_when_all_is_measured(tmp_path, monkeypatch):
+    train, finished = loop.train, []
+
+    def watched(*args, **options):
+        result = train(*args, **options)
+        finished.append(result[1])
+        return result
+
+    monkeypatch.setattr("tests.train.test_training.train", watched)
+    run = Run(tmp_path)
+    run.to(6, actions=Actions(6, lambda: os.kill(os.getpid(), signal.SIGTERM)).both)
+    run.to(6, actions=Actions().both)
+    assert finished == [False, True]
+
+
+def test_the_best_has_seen_all_that_is_logged(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+
+    def best_of(checkpoints):
+        return Best(checkpoints, tmp_path / "best.json", "first")
+
+    monkeypatch.setattr(Best, "offer", lambda *_: kill())
+    for _ in range(2):  # killed before it has: measured again
+        actions = Actions()
+        with Checkpoints(run.path / "checkpoints") as checkpoints:
+            state = checkpoints.restore(run.shapes, run.mesh) if checkpoints.steps else run.fresh()
+            with pytest.raises(Killed):
+                run.on(checkpoints, state, 6, actions=actions.both, best=best_of(checkpoints))
+        assert actions.calls == [("first", 4)]
+        assert measured(tmp_path) == []
+    monkeypatch.undo()
+    with Checkpoints(run.path / "checkpoints") as checkpoints:
+        best = best_of(checkpoints)
+        run.on(checkpoints, checkpoints.restore(run.shapes, run.mesh), 6, actions=Actions().both, best=best)
+        assert best.record.value == min(line["first"] for line in measured(tmp_path) if "first" in line)
+
+
+def test_what_other_steps_logged_is_not_taken_for_this_one(tmp_path):
+    action = Every(4, lambda step, state: {}, logs="first")
+    assert loop._lacking([action], 8, [{"step": 4, "first": 1.0}, {"step": 8, "loss": 1.0}]) == [action]
+    assert loop._lacking([action], 8, [{"step": 8, "first": 1.0}]) == []
