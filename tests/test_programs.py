@@ -1,6 +1,7 @@
 """Programs on disk that are read ahead: what is used, and what is done where the expectation is wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,10 +135,26 @@ def test_programs_of_training_are_found_by_the_names_of_their_functions(dispatch
 
 
 @pytest.mark.slow
-def test_training_reads_its_programs_ahead(settings, tmp_path):
+def test_training_reads_its_programs_ahead(settings, tmp_path, monkeypatch):
+    take, taken = programs._Expected.take, {}
+
+    def watched(self, request):
+        found = take(self, request)
+        taken[request["key"].split("-")[0]] = found is not None
+        return found
+
+    monkeypatch.setattr(programs._Expected, "take", watched)
     settings("jax_compilation_cache_dir", str(tmp_path / "notes"))
-    assert train(tmp_path / "run") == 0
-    assert kept(tmp_path) == {"make": "jit_make", "step": "jit_step"}
+    assert train(tmp_path / "first") == 0
+    assert taken == {"jit_make": False, "jit_step": False}
+    taken.clear()
+    assert train(tmp_path / "second") == 0
+    assert taken["jit_step"]  # the other one compiles too fast to be kept, in tests
+    taken.clear()
+    shutil.rmtree(tmp_path / "second" / "checkpoints" / "4")
+    (tmp_path / "second" / "best.json").unlink()
+    assert train(tmp_path / "second") == 0
+    assert taken == {"jit_step": True}
 
 
 def kept(tmp_path: Path) -> dict[str, str]:

@@ -64,10 +64,12 @@ def train(options: Options) -> int:
         training.accumulate_steps,
     )
     make = init_state(experiment.init, experiment.optimizer, config.seed)
-    programs.read_ahead([make.__name__, step.__name__], of=f"{config}")
+    directory = workdir / "checkpoints"
+    functions = [step] if directory.is_dir() else [make, step]  # a run that goes on makes no state
+    programs.read_ahead([function.__name__ for function in functions], of=f"{config}")
     shapes = jax.eval_shape(make)
     with Checkpoints(
-        workdir / "checkpoints",
+        directory,
         keep_last=training.keep_last,
         keep_every_steps=training.keep_every_steps,
     ) as checkpoints:

@@ -171,8 +171,8 @@ def train(
             record.warn_once(done, warning)
         measure = _Measure(best, record, progress, stopped)
         due = [action for action in actions if done and action.due(done - steps_per_dispatch, done, steps)]
-        stop = not measure(_lacking(due, done, log.lines), done, state)
-        note, dispatch = "", 0
+        complete = measure(_lacking(due, done, log.lines), done, state)
+        note, stop, dispatch = "", stopped.is_set(), 0
         while done < steps and not stop:
             before = done
             batch = source.next(metrics)
@@ -208,12 +208,12 @@ def train(
             if due:
                 last_logged, logged_at, source.idle_seconds = time.monotonic(), done, 0.0
             dispatch += 1
-            stop = _agree_to_stop(stopped, dispatch) or not complete
+            stop = _agree_to_stop(stopped, dispatch)
         if done > 0:
             record(done, pending.drain())
             checkpoints.save(done, state)
             checkpoints.wait()
-        finished = done >= steps and measure.complete
+        finished = done >= steps and complete
         if not finished:
             progress.say(f"interrupted: saved step {done}; run the same command to go on")
     return state, finished
@@ -237,32 +237,24 @@ def _lacking(due: list[Every], step: int, lines: list[dict[str, Any]]) -> list[E
     return [action for action, lack in zip(due, lacks, strict=True) if lack]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Measure:
-    """Acts, unless asked to stop: what is left out then is done when the run goes on.
-
-    Attributes:
-      complete: whether nothing was left out.
-    """
+    """Acts, and returns whether it did all; asked to stop it leaves the rest until the run goes on."""
 
     best: Best | None
     record: "_Record"
     progress: Progress
     stopped: threading.Event
-    complete: bool = True
 
     def __call__(self, due: list[Every], step: int, state: TrainState) -> bool:
         for action in due:
             if self.stopped.is_set():
-                self.complete = False
-                break
+                return False
             values = action.act(step, state)
-            # Logged last: what is logged is not done again, and the best has to have seen it.
-            kept = self.best is not None and self.best.offer(step, values, state)
-            self.record(step, values)
-            if self.best is not None and kept:
+            if self.best is not None and self.best.offer(step, values, state):
                 self.progress.say(f"step {step}: best {self.best.metric} so far, kept")
-        return self.complete
+            self.record(step, values)  # last: what is logged is not done again
+        return True
 
 
 class _Record:
