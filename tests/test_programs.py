@@ -11,6 +11,7 @@ import pytest
 from jax._src import compilation_cache
 
 from score_sde import programs
+from score_sde.train import PROGRAMS
 from tests.cli.test_cli import train
 from tests.conftest import ROOT
 from tests.train.test_training import Run
@@ -32,6 +33,7 @@ def watched(key, *rest):
 compilation_cache.get_executable_and_time = watched
 import jax, jax.numpy as jnp
 from score_sde import programs
+from score_sde.train import PROGRAMS
 where, of, factor = sys.argv[1:]
 programs.keep(where)
 programs.read_ahead(["times"], of)
@@ -125,13 +127,18 @@ def test_a_version_of_jax_without_this_function_reads_by_itself(monkeypatch):
     assert programs._reader.__wrapped__() is None
 
 
-@pytest.mark.parametrize("dispatch", [1, 2])
-def test_programs_of_training_are_found_by_the_names_of_their_functions(dispatch, settings, tmp_path):
+@pytest.mark.parametrize(
+    ("dispatch", "long", "names"), [(1, 3, ["steps"]), (2, 0, ["steps"]), (1, 0, ["gradient", "update"])]
+)
+def test_programs_of_training_are_found_by_the_names_of_their_functions(
+    dispatch, long, names, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("score_sde.train.step._LONG", long)
     run = Run(tmp_path, dispatch=dispatch)
     settings("jax_compilation_cache_dir", str(tmp_path / "notes"))
-    programs.read_ahead(["make", "step"], "a config")
+    programs.read_ahead(["make", *PROGRAMS], "a config")
     run.to(4)
-    assert kept(tmp_path) == {"make": "jit_make", "step": "jit_step"}
+    assert kept(tmp_path) == {name: f"jit_{name}" for name in ["make", *names]}
 
 
 @pytest.mark.slow
@@ -146,15 +153,15 @@ def test_training_reads_its_programs_ahead(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(programs._Expected, "take", watched)
     settings("jax_compilation_cache_dir", str(tmp_path / "notes"))
     assert train(tmp_path / "first") == 0
-    assert taken == {"jit_make": False, "jit_step": False}
+    assert taken == {"jit_make": False, "jit_steps": False}
     taken.clear()
     assert train(tmp_path / "second") == 0
-    assert taken["jit_step"]  # the other one compiles too fast to be kept, in tests
+    assert taken["jit_steps"]  # the other one compiles too fast to be kept, in tests
     taken.clear()
     shutil.rmtree(tmp_path / "second" / "checkpoints" / "4")
     (tmp_path / "second" / "best.json").unlink()
     assert train(tmp_path / "second") == 0
-    assert taken == {"jit_step": True}
+    assert taken == {"jit_steps": True}
 
 
 def kept(tmp_path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from score_sde.modes import actions
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import BEST, is_chief, say
 from score_sde.train import (
+    PROGRAMS,
     Best,
     Checkpoints,
     Log,
@@ -65,8 +66,8 @@ def train(options: Options) -> int:
     )
     make = init_state(experiment.init, experiment.optimizer, config.seed)
     directory = workdir / "checkpoints"
-    functions = [step] if directory.is_dir() else [make, step]  # a run that goes on makes no state
-    programs.read_ahead([function.__name__ for function in functions], of=f"{config}")
+    names = [] if directory.is_dir() else [make.__name__]  # a run that goes on makes no state
+    programs.read_ahead([*names, *PROGRAMS], of=f"{config}")
     shapes = jax.eval_shape(make)
     with Checkpoints(
         directory,

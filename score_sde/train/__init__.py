@@ -8,12 +8,13 @@ from score_sde.train.loop import Every, train
 from score_sde.train.optimizer import OPTIMIZERS, with_moments
 from score_sde.train.posthoc import Combination, combine
 from score_sde.train.state import TrainState
-from score_sde.train.step import Objective, compile_step, init_state, make_step
+from score_sde.train.step import PROGRAMS, Objective, TrainStep, compile_step, init_state, make_step
 from score_sde.train.watch import Alarm, Watch, slow_average
 
 __all__ = [
     "EMAS",
     "OPTIMIZERS",
+    "PROGRAMS",
     "Alarm",
     "Best",
     "Checkpoints",
@@ -23,6 +24,7 @@ __all__ = [
     "Objective",
     "Record",
     "TrainState",
+    "TrainStep",
     "Watch",
     "combine",
     "compile_step",
