@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from score_sde.denoiser import Cond, Denoise
-from score_sde.mesh import BATCH, batch_sharding, replicated, round_up
+from score_sde.mesh import round_up
 from score_sde.sde import SDE
 from score_sde.solvers import Hooks, Plan, Progress, Solver, StepSolver, noise_of
+from score_sde.stepwise import AS_IT_LIES, KEPT, SPLIT, WHOLE, Kept, lead, over_devices
 
 
 def sample_keys(seed: int, indices: Array) -> Array:
@@ -72,6 +73,7 @@ def sample_with_hooks(
 
 
 Draw = Callable[[Any, Plan, Array, Cond], Array]
+_TAKES = (AS_IT_LIES, WHOLE, SPLIT, SPLIT)
 
 
 def compile_sample(
@@ -90,13 +92,18 @@ def compile_sample(
 
     Args:
       bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
+      progress: told where a solver is that chooses its steps on the way; any other is then led by the host,
+        and it is called as the devices begin a part of the rows (``stepwise``).
     """
     program = solver.program
+    if progress is not None and isinstance(program, StepSolver):
+        led = lead(bind, sde, program, mesh, Hooks(), shape=shape, progress=progress)
+        return lambda *given: led(*given).x
 
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
         return sample(keys, bind(params, cond), sde, program, plan, shape=shape, progress=progress)
 
-    return _over_devices(draw, mesh, program.couples_batch)
+    return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
 
 
 def compile_film(
@@ -107,33 +114,19 @@ def compile_film(
     hooks: Hooks,
     *,
     shape: tuple[int, ...],
-    progress: Progress | None = None,
+    progress: Progress = lambda row: None,
 ) -> Draw:
     """``compile_sample`` with hooks: ``(B, hooks.keep + 1, *shape)``, the kept states and the samples."""
-    program: Any = solver.program
-
-    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
-        x, kept = sample_with_hooks(
-            keys, bind(params, cond), sde, program, plan, hooks, shape=shape, progress=progress
-        )
-        return jnp.moveaxis(jnp.concatenate([kept, x[None]]), 0, 1)
-
-    return _over_devices(draw, mesh, program.couples_batch)
+    program = solver.program
+    assert isinstance(program, StepSolver)
+    led = lead(bind, sde, program, mesh, hooks, shape=shape, progress=progress)
+    film = over_devices(_film, mesh, (KEPT,), SPLIT, program.couples_batch)
+    return lambda *given: film(led(*given))
 
 
-def _over_devices(draw: Draw, mesh: Mesh, couples_batch: bool) -> Draw:
-    if not couples_batch:
-        whole, split = PartitionSpec(), PartitionSpec(BATCH)
-        draw = jax.shard_map(
-            draw,
-            mesh=mesh,
-            in_specs=(whole, whole, split, split),
-            out_specs=split,
-            check_vma=False,
-        )
-    whole, split = replicated(mesh), batch_sharding(mesh)
-    # Parameters lie as they lie: whole, or in pieces while such a model is trained.
-    return jax.jit(draw, in_shardings=(None, whole, split, split), out_shardings=split)
+def _film(kept: Kept) -> Array:
+    """``(B, keep + 1, *D)``."""
+    return jnp.moveaxis(jnp.concatenate([kept.states, kept.x[None]]), 0, 1)
 
 
 def generate(
@@ -181,7 +174,7 @@ def generate_share(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
 
-    Nothing is sent between processes, and a batch is computed while its predecessor is handled.
+    Nothing is sent between processes.
 
     Args:
       firsts: number of the first sample of each batch.
@@ -191,22 +184,13 @@ def generate_share(
     Raises:
       FloatingPointError: as ``generate``.
     """
-
-    def handed_over(first: int, x: Array) -> tuple[int, np.ndarray]:
+    for first in firsts:
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         begin = first + (shards[0].index[0].start or 0)
         rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
         _check_finite(rows, begin)
-        return begin, rows
-
-    ahead: tuple[int, Array] | None = None
-    for first in firsts:
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
-        if ahead is not None:
-            yield handed_over(*ahead)
-        ahead = (first, x)
-    if ahead is not None:
-        yield handed_over(*ahead)
+        yield begin, rows
 
 
 def _batch(

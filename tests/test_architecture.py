@@ -20,6 +20,7 @@ LAYERS = [
     {"ode", "sde"},
     {"denoiser"},
     {"bounds", "likelihood", "losses", "nets", "solvers"},
+    {"stepwise"},
     {"codes", "dequantise", "sampling"},
     {"evaluate", "train"},
     {"schema"},

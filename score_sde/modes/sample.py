@@ -1,6 +1,7 @@
 """``--mode=sample``."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -128,9 +129,15 @@ def _to_disk(work: _Work, output: Path) -> None:
     with work.progress(there) as progress:
         draw = work.compile(progress)
         shares = generate_share(draw, work.params, experiment.plan, firsts=firsts, size=size, **work.draws)
-        for first, rows in shares:
-            stored.write(first, outside(experiment, rows))
-            progress.update(min(count, progress.done + size))
+        with ThreadPoolExecutor(1) as thread:  # writes a batch while the next one is drawn
+            writing: Future[None] | None = None
+            for first, rows in shares:
+                if writing is not None:
+                    writing.result()
+                writing = thread.submit(stored.write, first, outside(experiment, rows))
+                progress.update(min(count, progress.done + size))
+            if writing is not None:
+                writing.result()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("samples are written")
     if output.suffix and is_chief():

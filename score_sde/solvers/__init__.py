@@ -4,10 +4,10 @@ from score_sde.solvers.across import across
 from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.solvers.adaptive_dpm import AdaptiveDPM
 from score_sde.solvers.adaptive_sde import AdaptiveSDE
-from score_sde.solvers.base import Affine, Noise, Plan, Progress, Solver, StepSolver, noise_of
+from score_sde.solvers.base import Affine, Carry, Noise, Plan, Progress, Solver, StepSolver, noise_of
 from score_sde.solvers.corrected import Corrected
 from score_sde.solvers.grids import GRIDS, Grid
-from score_sde.solvers.hooks import Hooks
+from score_sde.solvers.hooks import Hooks, Watch
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
 from score_sde.solvers.members import MULTISTEP
 from score_sde.solvers.pc import PC
@@ -44,6 +44,7 @@ __all__ = [
     "AdaptiveODE",
     "AdaptiveSDE",
     "Affine",
+    "Carry",
     "Dynamic",
     "Grid",
     "Hooks",
@@ -55,6 +56,7 @@ __all__ = [
     "Solver",
     "Static",
     "StepSolver",
+    "Watch",
     "across",
     "noise_of",
 ]

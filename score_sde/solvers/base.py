@@ -1,7 +1,7 @@
 """What a solver is: a plan and a step.
 
 ``plan(sde, times)`` runs on the host in float64 and returns rows of coefficients, a pytree whose arrays have
-one leading axis.  ``step`` is pure and takes one row.  One ``lax.scan`` runs them all, so that a change of
+one leading axis.  ``step`` is pure and takes one row.  One loop runs them all, so that a change of
 coefficients (another grid, another predictor) does not recompile the network.
 """
 
@@ -18,7 +18,7 @@ from jax import Array
 from score_sde.arrays import fold_in_each, normal_per_sample
 from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
-from score_sde.solvers.hooks import Hooks
+from score_sde.solvers.hooks import Hooks, Watch
 
 Noise = Callable[[Array | int], Array]
 # Called as a step starts: with its number, or None; and where steps are chosen on the way, with the largest
@@ -125,16 +125,30 @@ class Solver(abc.ABC):
         return plan.finish.mean(denoise, x) if self.denoise else x
 
 
+class Carry(NamedTuple):
+    """What goes from one step to the next.
+
+    Attributes:
+      x: ``(B, *D)``.
+      history: of ``StepSolver.init``.
+      watch: what hooks remember.
+    """
+
+    x: Array
+    history: Any
+    watch: Watch
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepSolver(Solver):
-    """A solver made of steps, run by one scan."""
+    """A solver made of steps, run by one loop, whole or in parts."""
 
     @property
     def has_steps(self) -> bool:
         return True
 
     def init(self, x: Array, rows: Any) -> Any:
-        """What the first of ``rows`` remembers; nothing, for one-step methods."""
+        """What the first of ``rows`` remembers, arrays ``(B, ...)``; nothing, for one-step methods."""
         return ()
 
     @abc.abstractmethod
@@ -180,12 +194,35 @@ class StepSolver(Solver):
         progress: Progress | None = None,
     ) -> tuple[Array, Array]:
         """``run`` with hooks: the last state and the states that were kept, ``(hooks.keep, B, *D)``."""
+        count = jax.tree.leaves(self.rows(plan))[0].shape[0]
+        carry = self.prepare(x, plan, noise, hooks)
+        carry = self.advance(denoise, carry, plan, noise, hooks, 0, count, progress)
+        return carry.x, carry.watch.kept
 
-        def body(carry: Any, indexed_row: Any) -> tuple[Any, None]:
-            i, row = indexed_row
+    def prepare(self, x: Array, plan: Plan, noise: Noise, hooks: Hooks) -> Carry:
+        """What is there before the first row."""
+        x = self.begin(x, plan, noise)
+        return Carry(x, self.init(x, self.rows(plan)), hooks.watch(x))
+
+    def advance(
+        self,
+        denoise: Denoise,
+        carry: Carry,
+        plan: Plan,
+        noise: Noise,
+        hooks: Hooks,
+        first: Array | int,
+        last: Array | int,
+        progress: Progress | None = None,
+    ) -> Carry:
+        """Rows ``first .. last - 1`` of the plan; one program does for any of them."""
+        rows = jax.tree.map(jnp.asarray, self.rows(plan))
+
+        def body(i: Array, carry: Carry) -> Carry:
             if progress is not None:
                 jax.debug.callback(progress, i)
             x, history, watch = carry
+            row = jax.tree.map(lambda column: column[i], rows)
             opens, closes = self.bounds(row)
             x = hooks.enter(x, watch, opens)
 
@@ -194,13 +231,9 @@ class StepSolver(Solver):
 
             moved, history = hooks.unless_stopped(move, x, history, watch)
             moved, watch = hooks.leave(x, moved, watch, closes)
-            return (moved, history, watch), None
+            return Carry(moved, history, watch)
 
-        x, rows = self.begin(x, plan, noise), self.rows(plan)
-        count = jax.tree.leaves(rows)[0].shape[0]
-        carry = (x, self.init(x, rows), hooks.watch(x))
-        (x, _, watch), _ = jax.lax.scan(body, carry, (jnp.arange(count), rows))
-        return x, watch.kept
+        return jax.lax.fori_loop(first, last, body, carry)
 
 
 def on_host(function: Callable[[Array], Array], times: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The engine: a solver as a table of numbers, one row for each network evaluation, run by one scan.
+"""The engine: a solver as a table of numbers, one row for each network evaluation, run by one loop.
 
 A row says where to evaluate, what to remember, and how to move on:
 

@@ -1,0 +1,104 @@
+"""A sampler that the host leads through the steps, so that it knows where the devices are.
+
+A program that reports from inside holds the address of a function, which is another one in the next process,
+so that JAX compiles it at every start.  And until it ends no signal is answered.  Here the host calls one
+program, which takes any number of steps, again and again.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from score_sde.denoiser import Cond, Denoise
+from score_sde.mesh import BATCH
+from score_sde.sde import SDE
+from score_sde.solvers import Carry, Hooks, Plan, Progress, StepSolver, Watch, noise_of
+
+PARTS = 100  # of a batch, at most: each costs the host a call
+
+WHOLE, SPLIT, LATER = PartitionSpec(), PartitionSpec(BATCH), PartitionSpec(None, BATCH)
+AS_IT_LIES = None  # parameters: whole, or in pieces while such a model is trained
+
+
+def over_devices(function: Callable, mesh: Mesh, takes: tuple, gives: Any, couples_batch: bool) -> Callable:
+    """A jitted function whose batch is split over ``mesh``.
+
+    Each device computes its own samples without waiting for the others, unless the batch is coupled.
+
+    Args:
+      takes: how each argument lies, a prefix of its tree.
+      gives: how the result lies.
+    """
+    if not couples_batch:
+        here = tuple(WHOLE if spec is AS_IT_LIES else spec for spec in takes)
+        function = jax.shard_map(function, mesh=mesh, in_specs=here, out_specs=gives, check_vma=False)
+    given, given_back = jax.tree.map(lambda spec: NamedSharding(mesh, spec), (takes, gives))
+    return jax.jit(function, in_shardings=given, out_shardings=given_back)
+
+
+class Kept(NamedTuple):
+    """Samples ``(B, *D)``, and the states that hooks kept, ``(hooks.keep, B, *D)``."""
+
+    x: Any
+    states: Any
+
+
+KEPT = Kept(SPLIT, LATER)
+_CARRY: Any = Carry(SPLIT, SPLIT, Watch(WHOLE, SPLIT, LATER))  # type: ignore[arg-type]
+
+
+def lead(
+    bind: Callable[[Any, Cond], Denoise],
+    sde: SDE,
+    solver: StepSolver,
+    mesh: Mesh,
+    hooks: Hooks,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress,
+) -> Callable[[Any, Plan, Array, Cond], Kept]:
+    """``(params, plan, keys, cond) -> Kept`` in at most ``PARTS`` parts, the batch split over ``mesh``.
+
+    Args:
+      bind: ``(params, cond) -> denoise``.
+      solver: its program.
+      progress: called with the first row of a part as the devices begin it.
+    """
+
+    def prepare(plan: Plan, keys: Array) -> Carry:
+        noise = noise_of(keys, shape)
+        return solver.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
+
+    def advance(
+        params: Any, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
+    ) -> Carry:
+        noise = noise_of(keys, shape)
+        return solver.advance(bind(params, cond), carry, plan, noise, hooks, first, last)
+
+    def finish(params: Any, plan: Plan, cond: Cond, carry: Carry) -> Kept:
+        return Kept(solver.finish(bind(params, cond), carry.x, plan), carry.watch.kept)
+
+    coupled, between = solver.couples_batch, _CARRY
+    begin = over_devices(prepare, mesh, (WHOLE, SPLIT), between, coupled)
+    takes = (AS_IT_LIES, WHOLE, SPLIT, SPLIT, between, WHOLE, WHOLE)
+    some = over_devices(advance, mesh, takes, between, coupled)
+    end = over_devices(finish, mesh, (AS_IT_LIES, WHOLE, SPLIT, between), KEPT, coupled)
+
+    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Kept:
+        count = len(jax.tree.leaves(solver.rows(plan))[0])
+        length = -(-count // PARTS)
+        carry = begin(plan, keys)
+        for first in range(0, count, length):
+            following = some(
+                params, plan, keys, cond, carry, np.int32(first), np.int32(min(first + length, count))
+            )
+            jax.block_until_ready(carry)  # the host is one part ahead, and this one begins now
+            progress(first)
+            carry = following
+        return end(params, plan, cond, carry)
+
+    return draw
