@@ -1,10 +1,13 @@
-"""From a command to the end of its first training step, cold and warm: prints a Markdown table.
+"""From a command to its first training step, cold and warm: prints a Markdown table.
 
     python experiments/benchmarks/startup.py
     python experiments/benchmarks/startup.py --config=configs/vp_cifar.py -- --config.data.source=folder ...
 
 The command runs in processes of its own: first with an empty directory for compiled programs, then with
 what that left there.  Words after ``--`` go to the command.
+
+Two times are taken: until the devices begin the first step, and until it is done.  The step itself takes as
+long in both, and longer than those after it: its memory is new to the process.
 """
 
 import argparse
@@ -14,19 +17,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-RUN = Path(__file__).parents[2] / "run.py"
-READY = "ran it once"  # what the training loop says after its first step
+from watched import BEGINS
+
+WATCHED = Path(__file__).with_name("watched.py")
+DONE = "ran it once"  # what the training loop says after its first step
 
 
-def seconds(config: str, words: list[str], cache: Path, workdir: Path) -> float:
-    """From the start of a process to the end of its first step; then it is stopped.
+class Start(NamedTuple):
+    """Seconds from the start of a process until its first step begins, and until it is done."""
+
+    begins: float
+    done: float
+
+
+def seconds(config: str, words: list[str], cache: Path, workdir: Path) -> Start:
+    """Of a process, which is stopped after its first step.
 
     Raises:
       RuntimeError: it ended before.
     """
-    command = [sys.executable, str(RUN), f"--config={config}", "--mode=train", f"--workdir={workdir}"]
-    start, said = time.perf_counter(), []
+    command = [sys.executable, str(WATCHED), f"--config={config}", "--mode=train", f"--workdir={workdir}"]
+    start, said, begins = time.perf_counter(), [], None
     process = subprocess.Popen(
         [*command, f"--compile_cache={cache}", *words],
         stdout=subprocess.PIPE,
@@ -36,8 +49,10 @@ def seconds(config: str, words: list[str], cache: Path, workdir: Path) -> float:
     try:
         for line in process.stdout or []:
             said.append(line)
-            if READY in line:
-                return time.perf_counter() - start
+            if BEGINS in line and begins is None:
+                begins = time.perf_counter() - start
+            if DONE in line and begins is not None:
+                return Start(begins, time.perf_counter() - start)
     finally:
         process.kill()
         process.wait()
@@ -61,9 +76,10 @@ def main() -> None:
             cache = Path(place) / "cache"
             cold.append(seconds(options.config, options.words, cache, Path(place) / "cold"))
             warm.append(seconds(options.config, options.words, cache, Path(place) / "warm"))
-    print("| to the first step | cold, s | warm, s | warm / cold |\n|---|---:|---:|---:|")
-    first, second = statistics.median(cold), statistics.median(warm)
-    print(f"| {options.config} | {first:.1f} | {second:.1f} | {second / first:.2f} |")
+    print("| until the first step | | cold, s | warm, s | warm / cold |\n|---|---|---:|---:|---:|")
+    for name in Start._fields:
+        first, second = (statistics.median(getattr(s, name) for s in starts) for starts in (cold, warm))
+        print(f"| {options.config} | {name} | {first:.1f} | {second:.1f} | {second / first:.2f} |")
 
 
 if __name__ == "__main__":
