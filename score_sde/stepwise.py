@@ -18,7 +18,7 @@ from score_sde.mesh import BATCH
 from score_sde.sde import SDE
 from score_sde.solvers import Carry, Hooks, Plan, Progress, StepSolver, Watch, noise_of
 
-PARTS = 100  # of a batch, at most: each costs the host a call
+PARTS = 50  # of a batch, at most: each costs the host a call, 1 ms on a CPU
 
 WHOLE, SPLIT, LATER = PartitionSpec(), PartitionSpec(BATCH), PartitionSpec(None, BATCH)
 AS_IT_LIES = None  # parameters: whole, or in pieces while such a model is trained
@@ -69,36 +69,43 @@ def lead(
       progress: called with the first row of a part as the devices begin it.
     """
 
-    def prepare(plan: Plan, keys: Array) -> Carry:
+    def prepare(plan: Plan, keys: Array) -> tuple[Plan, Carry]:
         noise = noise_of(keys, shape)
-        return solver.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
+        # The plan too, since it is on the devices then.
+        return plan, solver.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
 
     def advance(
         params: Any, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
-    ) -> Carry:
-        noise = noise_of(keys, shape)
-        return solver.advance(bind(params, cond), carry, plan, noise, hooks, first, last)
+    ) -> tuple[Carry, Array]:
+        denoise, noise = bind(params, cond), noise_of(keys, shape)
+        carry = solver.advance(denoise, carry, plan, noise, hooks, first, last)
+        # Here, since XLA compiles two copies of a network in one program beside each other.
+        x = jax.lax.cond(
+            last == _count(solver, plan), lambda: solver.finish(denoise, carry.x, plan), lambda: carry.x
+        )
+        return carry, x
 
-    def finish(params: Any, plan: Plan, cond: Cond, carry: Carry) -> Kept:
-        return Kept(solver.finish(bind(params, cond), carry.x, plan), carry.watch.kept)
-
-    coupled, between = solver.couples_batch, _CARRY
-    begin = over_devices(prepare, mesh, (WHOLE, SPLIT), between, coupled)
-    takes = (AS_IT_LIES, WHOLE, SPLIT, SPLIT, between, WHOLE, WHOLE)
-    some = over_devices(advance, mesh, takes, between, coupled)
-    end = over_devices(finish, mesh, (AS_IT_LIES, WHOLE, SPLIT, between), KEPT, coupled)
+    coupled = solver.couples_batch
+    begin = over_devices(prepare, mesh, (WHOLE, SPLIT), (WHOLE, _CARRY), coupled)
+    takes = (AS_IT_LIES, WHOLE, SPLIT, SPLIT, _CARRY, WHOLE, WHOLE)
+    some = over_devices(advance, mesh, takes, (_CARRY, SPLIT), coupled)
 
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Kept:
-        count = len(jax.tree.leaves(solver.rows(plan))[0])
+        count = _count(solver, plan)
         length = -(-count // PARTS)
-        carry = begin(plan, keys)
+        plan, carry = begin(plan, keys)
+        x = carry.x
         for first in range(0, count, length):
-            following = some(
-                params, plan, keys, cond, carry, np.int32(first), np.int32(min(first + length, count))
-            )
+            part = np.int32(first), np.int32(min(first + length, count))
+            following, x = some(params, plan, keys, cond, carry, *part)
             jax.block_until_ready(carry)  # the host is one part ahead, and this one begins now
             progress(first)
             carry = following
-        return end(params, plan, cond, carry)
+        return Kept(x, carry.watch.kept)
 
     return draw
+
+
+def _count(solver: StepSolver, plan: Plan) -> int:
+    """Rows of a plan."""
+    return jax.tree.leaves(solver.rows(plan))[0].shape[0]

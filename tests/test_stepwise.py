@@ -13,7 +13,7 @@ from score_sde import stepwise
 from score_sde.mesh import make_mesh
 from score_sde.sampling import compile_film, compile_sample, generate, sample, sample_keys, sample_with_hooks
 from score_sde.sde import VP
-from score_sde.solvers import PC, SOLVERS, Hooks
+from score_sde.solvers import PC, SOLVERS, Carry, Hooks, Watch
 from tests.conftest import ROOT
 from tests.oracles import Gaussian
 
@@ -67,25 +67,29 @@ def test_the_host_tells_what_the_devices_begin_and_is_one_part_ahead(rows, parts
     happened = []
 
     def compile_nothing(function, *rest):
-        def call(*given):
-            happened.append(("call", function.__name__, *map(int, given[5:])))
-            return f"after {given[-1]}" if given[5:] else "begun"
+        if function.__name__ == "prepare":
+            return lambda plan, keys: (plan, Carry("begun", (), Watch(0, 0, "kept")))
 
-        return call
+        def advance(params, plan, keys, cond, carry, first, last):
+            happened.append(("advance", first, last))
+            return carry._replace(x=f"at {last}"), f"drawn at {last}"
+
+        return advance
 
     monkeypatch.setattr(stepwise, "over_devices", compile_nothing)
-    monkeypatch.setattr(stepwise.jax, "block_until_ready", lambda carry: happened.append(("wait", carry)))
+    monkeypatch.setattr(stepwise.jax, "block_until_ready", lambda carry: happened.append(("wait", carry.x)))
     solver, mesh = dataclasses.replace(SOLVERS["ddim"](), denoise=False), make_mesh()
     plan = solver.plan(VP(), np.linspace(1.0, 1e-3, rows + 1))
     draw = stepwise.lead(
         bind, VP(), solver, mesh, Hooks(), shape=(2,), progress=lambda row: happened.append(("tell", row))
     )
-    draw({}, plan, sample_keys(0, jnp.arange(8)), None)
-    expected, first, carry = [("call", "prepare")], 0, "begun"
+    drawn = draw({}, plan, sample_keys(0, jnp.arange(8)), None)
+    expected, first, x = [], 0, "begun"
     for last in ends:
-        expected += [("call", "advance", first, last), ("wait", carry), ("tell", first)]
-        first, carry = last, f"after {last}"
-    assert happened == [*expected, ("call", "finish")]
+        expected += [("advance", first, last), ("wait", x), ("tell", first)]
+        first, x = last, f"at {last}"
+    assert happened == expected
+    assert drawn == (f"drawn at {rows}", "kept")
 
 
 KEPT = """
