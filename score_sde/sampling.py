@@ -14,7 +14,7 @@ from score_sde.denoiser import Cond, Denoise
 from score_sde.mesh import round_up
 from score_sde.sde import SDE
 from score_sde.solvers import Hooks, Plan, Progress, Solver, StepSolver, noise_of
-from score_sde.stepwise import AS_IT_LIES, KEPT, SPLIT, WHOLE, Kept, lead, over_devices
+from score_sde.stepwise import AS_IT_LIES, SPLIT, WHOLE, Draw, compile_film, over_devices
 
 
 def sample_keys(seed: int, indices: Array) -> Array:
@@ -72,7 +72,6 @@ def sample_with_hooks(
     return solver.finish(denoise, x, plan), kept
 
 
-Draw = Callable[[Any, Plan, Array, Cond], Array]
 _TAKES = (AS_IT_LIES, WHOLE, SPLIT, SPLIT)
 
 
@@ -93,40 +92,18 @@ def compile_sample(
     Args:
       bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
       progress: told where a solver is that chooses its steps on the way; any other is then led by the host,
-        and it is called as the devices begin a part of the rows (``stepwise``).
+        and it is called as the devices begin a part of the rows (``stepwise.compile_film``).
     """
     program = solver.program
     if progress is not None and isinstance(program, StepSolver):
-        led = lead(bind, sde, program, mesh, Hooks(), shape=shape, progress=progress)
-        return lambda *given: led(*given).x
+        film = compile_film(bind, sde, program, mesh, Hooks(), shape=shape, progress=progress)
+        last = over_devices(lambda film: film[:, -1], mesh, (SPLIT,), SPLIT, program.couples_batch)
+        return lambda *given: last(film(*given))
 
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
         return sample(keys, bind(params, cond), sde, program, plan, shape=shape, progress=progress)
 
     return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
-
-
-def compile_film(
-    bind: Callable[[Any, Cond], Denoise],
-    sde: SDE,
-    solver: StepSolver,
-    mesh: Mesh,
-    hooks: Hooks,
-    *,
-    shape: tuple[int, ...],
-    progress: Progress = lambda row: None,
-) -> Draw:
-    """``compile_sample`` with hooks: ``(B, hooks.keep + 1, *shape)``, the kept states and the samples."""
-    program = solver.program
-    assert isinstance(program, StepSolver)
-    led = lead(bind, sde, program, mesh, hooks, shape=shape, progress=progress)
-    film = over_devices(_film, mesh, (KEPT,), SPLIT, program.couples_batch)
-    return lambda *given: film(led(*given))
-
-
-def _film(kept: Kept) -> Array:
-    """``(B, keep + 1, *D)``."""
-    return jnp.moveaxis(jnp.concatenate([kept.states, kept.x[None]]), 0, 1)
 
 
 def generate(

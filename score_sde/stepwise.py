@@ -6,9 +6,10 @@ program, which takes any number of steps, again and again.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -40,18 +41,12 @@ def over_devices(function: Callable, mesh: Mesh, takes: tuple, gives: Any, coupl
     return jax.jit(function, in_shardings=given, out_shardings=given_back)
 
 
-class Kept(NamedTuple):
-    """Samples ``(B, *D)``, and the states that hooks kept, ``(hooks.keep, B, *D)``."""
-
-    x: Any
-    states: Any
-
-
-KEPT = Kept(SPLIT, LATER)
 _CARRY: Any = Carry(SPLIT, SPLIT, Watch(WHOLE, SPLIT, LATER))  # type: ignore[arg-type]
 
+Draw = Callable[[Any, Plan, Array, Cond], Array]
 
-def lead(
+
+def compile_film(
     bind: Callable[[Any, Cond], Denoise],
     sde: SDE,
     solver: StepSolver,
@@ -60,38 +55,45 @@ def lead(
     *,
     shape: tuple[int, ...],
     progress: Progress,
-) -> Callable[[Any, Plan, Array, Cond], Kept]:
-    """``(params, plan, keys, cond) -> Kept`` in at most ``PARTS`` parts, the batch split over ``mesh``.
+) -> Draw:
+    """``(params, plan, keys, cond) -> (B, hooks.keep + 1, *shape)``: kept states, then the samples.
+
+    They are drawn in at most ``PARTS`` parts, the batch split over ``mesh``.
 
     Args:
-      bind: ``(params, cond) -> denoise``.
-      solver: its program.
+      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
       progress: called with the first row of a part as the devices begin it.
     """
+    program = solver.program
+    assert isinstance(program, StepSolver)
 
     def prepare(plan: Plan, keys: Array) -> tuple[Plan, Carry]:
         noise = noise_of(keys, shape)
         # The plan too, since it is on the devices then.
-        return plan, solver.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
+        return plan, program.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
 
     def advance(
         params: Any, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
     ) -> tuple[Carry, Array]:
         denoise, noise = bind(params, cond), noise_of(keys, shape)
-        carry = solver.advance(denoise, carry, plan, noise, hooks, first, last)
+        carry = program.advance(denoise, carry, plan, noise, hooks, first, last)
         # Here, since XLA compiles two copies of a network in one program beside each other.
         x = jax.lax.cond(
-            last == _count(solver, plan), lambda: solver.finish(denoise, carry.x, plan), lambda: carry.x
+            last == program.count(plan), lambda: program.finish(denoise, carry.x, plan), lambda: carry.x
         )
         return carry, x
 
-    coupled = solver.couples_batch
+    def splice(kept: Array, x: Array) -> Array:
+        return jnp.moveaxis(jnp.concatenate([kept, x[None]]), 0, 1)
+
+    coupled = program.couples_batch
     begin = over_devices(prepare, mesh, (WHOLE, SPLIT), (WHOLE, _CARRY), coupled)
     takes = (AS_IT_LIES, WHOLE, SPLIT, SPLIT, _CARRY, WHOLE, WHOLE)
     some = over_devices(advance, mesh, takes, (_CARRY, SPLIT), coupled)
+    film = over_devices(splice, mesh, (LATER, SPLIT), SPLIT, coupled)
 
-    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Kept:
-        count = _count(solver, plan)
+    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
+        count = program.count(plan)
         length = -(-count // PARTS)
         plan, carry = begin(plan, keys)
         x = carry.x
@@ -101,11 +103,6 @@ def lead(
             jax.block_until_ready(carry)  # the host is one part ahead, and this one begins now
             progress(first)
             carry = following
-        return Kept(x, carry.watch.kept)
+        return film(carry.watch.kept, x)
 
     return draw
-
-
-def _count(solver: StepSolver, plan: Plan) -> int:
-    """Rows of a plan."""
-    return jax.tree.leaves(solver.rows(plan))[0].shape[0]

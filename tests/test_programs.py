@@ -33,7 +33,6 @@ def watched(key, *rest):
 compilation_cache.get_executable_and_time = watched
 import jax, jax.numpy as jnp
 from score_sde import programs
-from score_sde.train import PROGRAMS
 where, of, factor = sys.argv[1:]
 programs.keep(where)
 programs.read_ahead(["times"], of)

@@ -27,8 +27,9 @@ from score_sde.modes.workdir import (
     say,
 )
 from score_sde.progress import Progress
-from score_sde.sampling import Draw, compile_film, compile_sample, generate, generate_share
+from score_sde.sampling import Draw, compile_sample, generate, generate_share
 from score_sde.solvers import Hooks, StepSolver
+from score_sde.stepwise import compile_film
 
 SHOWN = 8  # samples whose states are shown
 

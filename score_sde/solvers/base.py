@@ -160,8 +160,12 @@ class StepSolver(Solver):
         return x
 
     def rows(self, plan: Plan) -> Any:
-        """The rows to scan."""
+        """The rows to take, one after the other."""
         return plan.rows
+
+    def count(self, plan: Plan) -> int:
+        """How many rows there are to take."""
+        return jax.tree.leaves(self.rows(plan))[0].shape[0]
 
     def bounds(self, row: Any) -> tuple[Array | bool, Array | bool]:
         """Whether a step begins, and ends, with this row."""
@@ -169,9 +173,8 @@ class StepSolver(Solver):
 
     def steps(self, plan: Plan) -> int:
         """Whole steps of a plan, as hooks count them: a last move that is a row is one too."""
-        rows = self.rows(plan)
-        count = len(jax.tree.leaves(rows)[0])
-        return int(np.sum(np.broadcast_to(np.asarray(self.bounds(rows)[1]), (count,))))
+        closes = np.asarray(self.bounds(self.rows(plan))[1])
+        return int(np.sum(np.broadcast_to(closes, (self.count(plan),))))
 
     def run(
         self,
@@ -194,9 +197,8 @@ class StepSolver(Solver):
         progress: Progress | None = None,
     ) -> tuple[Array, Array]:
         """``run`` with hooks: the last state and the states that were kept, ``(hooks.keep, B, *D)``."""
-        count = jax.tree.leaves(self.rows(plan))[0].shape[0]
         carry = self.prepare(x, plan, noise, hooks)
-        carry = self.advance(denoise, carry, plan, noise, hooks, 0, count, progress)
+        carry = self.advance(denoise, carry, plan, noise, hooks, 0, self.count(plan), progress)
         return carry.x, carry.watch.kept
 
     def prepare(self, x: Array, plan: Plan, noise: Noise, hooks: Hooks) -> Carry:

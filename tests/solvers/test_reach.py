@@ -12,11 +12,12 @@ from score_sde.config import ConfigError, load_file
 from score_sde.data import Spec
 from score_sde.experiment import assemble
 from score_sde.mesh import make_mesh
-from score_sde.sampling import compile_film, generate, sample, sample_keys
+from score_sde.sampling import generate, sample, sample_keys
 from score_sde.schema import complete
 from score_sde.sde import EDM, VE, VP
 from score_sde.solvers import GRIDS, SOLVERS, AdaptiveDPM, AdaptiveODE, Hooks
 from score_sde.solvers.grids import save_times
+from score_sde.stepwise import compile_film
 from tests.conftest import ROOT
 from tests.oracles import Gaussian
 
@@ -184,7 +185,8 @@ def test_a_film_ends_with_the_sample_and_holds_the_states_before_it():
     mesh, plan = make_mesh(devices=jax.devices()[:2]), solver.plan(sde, times)
     assert solver.steps(plan) == 10  # with Tweedie's
     hooks = Hooks(keep_every_steps=3, keep=solver.steps(plan) // 3)
-    draw = compile_film(lambda params, cond: DATA.denoise(sde), sde, solver, mesh, hooks, shape=(2,))
+    bind, rows = lambda params, cond: DATA.denoise(sde), []
+    draw = compile_film(bind, sde, solver, mesh, hooks, shape=(2,), progress=rows.append)
     options = {"seed": 5, "num_samples": 5, "batch_size": 4}
     film = np.concatenate(list(generate(draw, {}, plan, mesh, **options)))
     assert film.shape == (5, 4, 2)
