@@ -41,7 +41,7 @@ only training, and importing what does not say which model it is, need --config.
 import gc
 import sys
 
-from score_sde import memory
+from score_sde.cpu import malloc as memory
 
 if __name__ == "__main__":
     memory.settle()

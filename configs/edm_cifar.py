@@ -14,7 +14,7 @@ Hardware: 200 M training images; about two days on 8 V100 in the paper.
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 IMAGES = 200_000_000
 NCSNPP = {
@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.13,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.5, "label": "quarter_log_sigma"})
+    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.5, "time_input": "quarter_log_sigma"})
     config.loss = ConfigDict(
         {"weight": "edm", "sigma_data": 0.5, "times": "log_normal", "p_mean": -1.2, "p_std": 1.2}
     )

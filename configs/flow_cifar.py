@@ -12,7 +12,7 @@ Hardware: about 3e18 FLOP for the whole run.
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 VARIANTS = {"": {}, "cond": {"training.conditional": True}}
 
@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "embedding_type": "positional",
         }
     )
-    config.denoiser = ConfigDict({"prediction": "velocity", "label": "time_999"})
+    config.denoiser = ConfigDict({"prediction": "velocity", "time_input": "time_999"})
     config.loss = ConfigDict({"weight": "velocity", "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

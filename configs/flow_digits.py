@@ -5,7 +5,7 @@ python run.py --config=configs/flow_digits.py --mode=train --workdir=runs/flow_d
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 VARIANTS = {"": {}, "wide": {"model.nf": 64}}
 
@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "velocity", "label": "time_999"})
+    config.denoiser = ConfigDict({"prediction": "velocity", "time_input": "time_999"})
     config.loss = ConfigDict({"weight": "velocity", "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}

@@ -13,7 +13,7 @@ Hardware: about 1e19 FLOP for the whole run; 0.2 s a step on 4 V100 with the off
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 NCSNPP = {"model.fir": True, "model.progressive_input": "residual"}
 DEEP = {"model.num_res_blocks": 8, "training.steps": 950_000}
@@ -97,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "init_scale": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
+    config.denoiser = ConfigDict({"prediction": "noise", "time_input": "time_999"})
     config.loss = ConfigDict({"weight": "noise"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

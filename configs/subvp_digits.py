@@ -5,7 +5,7 @@ python run.py --config=configs/subvp_digits.py --mode=train --workdir=runs/subvp
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 # For likelihood: the bound, with times drawn in proportion to its weight (arXiv:2101.09258).
 ML = {"loss": {"weight": "likelihood", "times": "importance"}, "sde.t_min": 1e-2}
@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
+    config.denoiser = ConfigDict({"prediction": "noise", "time_input": "time_999"})
     config.loss = ConfigDict({"weight": "noise", "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}

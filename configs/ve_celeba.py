@@ -13,7 +13,7 @@ Hardware: about 4e19 FLOP for the whole run.
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 # The first networks learn the score itself, at few levels, and are sampled by annealed Langevin dynamics.
 NCSN = {
@@ -89,7 +89,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "input_range": (0.0, 1.0),
         }
     )
-    config.denoiser = ConfigDict({"prediction": "score", "label": "reverse_index"})
+    config.denoiser = ConfigDict({"prediction": "score", "time_input": "reverse_index"})
     config.loss = ConfigDict({"weight": "noise", "half_sum": True, "times": "levels"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

@@ -13,12 +13,12 @@ Hardware: about 1e19 FLOP for the whole run; 0.2 s a step on 4 V100 with the off
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 # The process of 1000 levels, labelled by their number; as many evaluations at its own times.
 DISCRETE = {
     "sde": {"name": "smld", "steps": 1000, "sigma_min": 0.01, "sigma_max": 50.0},
-    "denoiser.label": "reverse_index",
+    "denoiser.time_input": "reverse_index",
     "loss.times": "levels",
     "sampling.steps": 999,
     "sampling.t_end": 0.0,
@@ -38,7 +38,7 @@ DDPM = {
 NCSN = {
     "model": {"name": "ncsn", "nf": 128, "num_scales": 10, "input_range": (0.0, 1.0)},
     "sde": {"name": "smld", "steps": 10, "sigma_min": 0.01, "sigma_max": 1.0},
-    "denoiser": {"prediction": "raw_score", "label": "reverse_index"},
+    "denoiser": {"prediction": "raw_score", "time_input": "reverse_index"},
     "loss.times": "levels",
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 0, "clip_norm": 0.0},
     "ema.decay": 0.0,
@@ -137,7 +137,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "init_scale": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "score", "label": "log_sigma"})
+    config.denoiser = ConfigDict({"prediction": "score", "time_input": "log_sigma"})
     config.loss = ConfigDict({"weight": "noise", "half_sum": True})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

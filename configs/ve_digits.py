@@ -5,7 +5,7 @@ python run.py --config=configs/ve_digits.py --mode=train --workdir=runs/ve_digit
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 VARIANTS = {"": {}, "wide": {"model.nf": 64}}
 
@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "fourier_scale": 1.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.6, "label": "quarter_log_sigma"})
+    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.6, "time_input": "quarter_log_sigma"})
     config.loss = ConfigDict({"weight": "edm", "sigma_data": 0.6, "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}

@@ -11,7 +11,7 @@ Hardware: 530 GFLOP an image forwards at 256; at 1024 the authors trained for ab
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 LARGE = {
     "data.size": 1024,
@@ -65,7 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "input_range": (0.0, 1.0),
         }
     )
-    config.denoiser = ConfigDict({"prediction": "score", "label": "log_sigma"})
+    config.denoiser = ConfigDict({"prediction": "score", "time_input": "log_sigma"})
     config.loss = ConfigDict({"weight": "noise", "half_sum": True})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

@@ -13,7 +13,7 @@ Hardware: 530 GFLOP an image forwards; groups of accelerators.
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 VARIANTS = {
     "": {},  # ve/bedroom_ncsnpp_continuous
@@ -23,7 +23,7 @@ VARIANTS = {
         "data.size": 128,
         "model": {"name": "ncsnv2_128", "nf": 128, "input_range": (0.0, 1.0)},
         "sde": {"name": "smld", "steps": 1086, "sigma_min": 0.01, "sigma_max": 190.0},
-        "denoiser.label": "reverse_index",
+        "denoiser.time_input": "reverse_index",
         "loss.times": "levels",
         "optimizer": {"name": "adam", "learning_rate": 1e-4, "warmup_steps": 0, "clip_norm": 0.0},
         "ema.decay": 0.9999,
@@ -73,7 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "input_range": (0.0, 1.0),
         }
     )
-    config.denoiser = ConfigDict({"prediction": "score", "label": "log_sigma"})
+    config.denoiser = ConfigDict({"prediction": "score", "time_input": "log_sigma"})
     config.loss = ConfigDict({"weight": "noise", "half_sum": True})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

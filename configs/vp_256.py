@@ -13,7 +13,7 @@ Hardware: 491 GFLOP an image forwards; groups of accelerators.
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 VARIANTS = {
     "": {},  # vp/ddpm/bedroom
@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "noise", "label": "index"})
+    config.denoiser = ConfigDict({"prediction": "noise", "time_input": "index"})
     config.loss = ConfigDict({"weight": "noise", "times": "levels"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-5, "warmup_steps": 5000, "clip_norm": 1.0}

@@ -13,14 +13,14 @@ Hardware: about 1e19 FLOP for the whole run; 0.2 s a step on 4 V100 with the off
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 NCSNPP = {"model.fir": True, "model.progressive_input": "residual"}
 DEEP = {"model.num_res_blocks": 8, "training.steps": 950_000}
 # The process of 1000 levels: as many evaluations at its own times, from the last level to the first.
 DISCRETE = {
     "sde": {"name": "ddpm", "steps": 1000, "beta_min": 0.1, "beta_max": 20.0},
-    "denoiser.label": "index",
+    "denoiser.time_input": "index",
     "loss.times": "levels",
     "sampling.predictor": "ancestral",
     "sampling.steps": 999,
@@ -44,7 +44,7 @@ ML = {
 # The noise schedule is learned with it (arXiv:2107.00630).
 LEARNED = ML | {
     "sde": {"name": "learned"},
-    "denoiser.label": "vp_time",
+    "denoiser.time_input": "vp_time",
     "data.dequantize": True,
 }
 # Meant for about ten minutes on two CPU cores.
@@ -80,7 +80,9 @@ VARIANTS = {
     "ncsnpp_discrete": NCSNPP | DISCRETE | {"sampling.predictor": "reverse_diffusion"},  # vp/cifar10_ncsnpp
     "ddpm": DDPM,  # vp/ddpm/cifar10_continuous
     "ddpm_discrete": DDPM | DISCRETE,  # vp/ddpm/cifar10
-    "ddpm_unconditional": DDPM | DISCRETE | {"model.conditional": False},  # vp/ddpm/cifar10_unconditional
+    "ddpm_unconditional": DDPM
+    | DISCRETE
+    | {"model.noise_conditional": False},  # vp/ddpm/cifar10_unconditional
     "ml": ML,
     "ml_deep": ML | DEEP,
     "learned": LEARNED,
@@ -116,7 +118,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "init_scale": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
+    config.denoiser = ConfigDict({"prediction": "noise", "time_input": "time_999"})
     config.loss = ConfigDict({"weight": "noise"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-4, "warmup_steps": 5000, "clip_norm": 1.0}

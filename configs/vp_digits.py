@@ -5,7 +5,7 @@ python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/digits
 
 from ml_collections import ConfigDict
 
-from score_sde.config import vary
+from score_sde.experiment.files import vary
 
 # For likelihood: the bound, with times drawn in proportion to its weight (arXiv:2101.09258).
 ML = {"loss": {"weight": "likelihood", "times": "importance"}}
@@ -14,7 +14,7 @@ VARIANTS = {
     "wide": {"model.nf": 64},
     "ml": ML,
     # The noise schedule is learned with it (arXiv:2107.00630).
-    "learned": ML | {"sde": {"name": "learned"}, "denoiser.label": "vp_time"},
+    "learned": ML | {"sde": {"name": "learned"}, "denoiser.time_input": "vp_time"},
 }
 
 
@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "noise", "label": "time_999"})
+    config.denoiser = ConfigDict({"prediction": "noise", "time_input": "time_999"})
     config.loss = ConfigDict({"weight": "noise", "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}

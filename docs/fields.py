@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from score_sde.config import options
+from score_sde.experiment.schema import FIELDS, GIVEN, NAMED
+from score_sde.names import options
 from score_sde.nets import NETS
-from score_sde.schema import FIELDS, GIVEN, NAMED
 
 PAGE = Path(__file__).parent / "config.md"
 MARKER = "<!-- below: written by docs/fields.py -->\n"
@@ -50,8 +50,8 @@ MEANING = {
     "denoiser": {
         "prediction": "what the network predicts: `noise`, `score` (times sigma), `raw_score`, `x0`, "
         "`v`, `velocity`, `edm` or `scaled_noise`",
-        "label": "how it is told the time: `time_999`, `log_sigma`, `quarter_log_sigma`, `log_half_sigma`, "
-        "`vp_time`, `iddpm_index`; `index` and "
+        "time_input": "how it is given the noise level: `time_999`, `log_sigma`, "
+        "`quarter_log_sigma`, `log_half_sigma`, `vp_time`, `iddpm_index`; `index` and "
         "`reverse_index` for discrete processes",
         "sigma_data": "`edm`: standard deviation of the data",
     },
@@ -111,7 +111,7 @@ MEANING = {
         "corrector_steps": "pc: corrector moves a step",
         "snr": "pc: signal-to-noise ratio of the corrector",
         "norm": "pc: `sample`, `dimension` or `batch`; none: `sample`, for legacy_pc `batch`",
-        "churn": "pc, stochastic_heun: factor of the noise; 0: none",
+        "noise_scale": "pc, stochastic_heun: factor of the noise; 0: none",
         "table": "corrected: the solver whose steps are corrected, such as `dpmpp_2m`",
         "order": "multistep, unipc, deis, lms, ipndm, adaptive_dpm: of the method; none: the solver's own",
         "corrector_order": "multistep: past predictions of the corrector beside the new one; 0: none",

@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
-from score_sde import modes, programs
+from score_sde import modes
 from score_sde.flags import Options, fail
+from score_sde.runtime import compilation_cache as programs
 
 _SMALLEST_SHARE = 16  # examples that a core must get for it to be a device of its own
 

@@ -214,7 +214,7 @@ class IDDPMIndex:
         return (self.steps - 1 - nearest).astype(level.dtype)
 
 
-LABELS: dict[str, Callable[..., Callable[[SDE, Array], Array]]] = {
+TIME_INPUTS: dict[str, Callable[..., Callable[[SDE, Array], Array]]] = {
     "time_999": lambda: time_999,
     "log_sigma": lambda: log_sigma,
     "quarter_log_sigma": lambda: quarter_log_sigma,
@@ -237,13 +237,13 @@ class Coefficients(NamedTuple):
 
 @dataclass(frozen=True)
 class Precondition:
-    """A prediction and a label: ``(sde, t) -> Coefficients``."""
+    """A prediction and a time input: ``(sde, t) -> Coefficients``."""
 
     prediction: Callable[[SDE, Array], Row]
-    label: Callable[[SDE, Array], Array]
+    time_input: Callable[[SDE, Array], Array]
 
     def __call__(self, sde: SDE, t: Array) -> Coefficients:
-        return Coefficients(*self.prediction(sde, t), self.label(sde, t))
+        return Coefficients(*self.prediction(sde, t), self.time_input(sde, t))
 
 
 @jax.tree_util.register_dataclass

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from score_sde.config import SAVED, ConfigError, load_file, load_saved, nearest
+from score_sde.experiment.files import SAVED, load_file, load_saved
+from score_sde.names import ConfigError, nearest
 
 # Where each is, ``MODULE.FUNCTION`` in ``score_sde.modes``: imported when it is asked for.
 MODES = {
@@ -209,7 +210,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
             config = ConfigDict(config_of(checkpoint))
         else:
             config, saved = load_saved(Path(workdir))
-        from score_sde.schema import NAMED, complete  # imports jax
+        from score_sde.experiment.schema import NAMED, complete  # imports jax
 
         for word in words:
             match = re.fullmatch(r"--?config\.(\w+)\.name=(.*)", word)

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from score_sde.config import ConfigError, load_file, load_saved, save
 from score_sde.data import Batches, Spec
-from score_sde.experiment import assemble
-from score_sde.mesh import make_mesh
-from score_sde.schema import FIELDS, complete
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file, load_saved, save
+from score_sde.experiment.schema import FIELDS, complete
+from score_sde.names import ConfigError
+from score_sde.runtime.mesh import make_mesh
 from score_sde.train import compile_step, init_state, make_step
 from tests.conftest import ROOT
 from tests.test_recipes import TABLE

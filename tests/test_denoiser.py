@@ -5,8 +5,8 @@ import pytest
 
 from score_sde.arrays import expand
 from score_sde.denoiser import (
-    LABELS,
     PREDICTIONS,
+    TIME_INPUTS,
     Denoiser,
     Precondition,
     noise_from,
@@ -91,7 +91,7 @@ def test_velocity_is_the_tangent_of_the_exact_flow(sde):
     for i in range(len(t)):
         want = jax.jvp(lambda s, i=i: DATA.flow(sde, x[i : i + 1], t[i], s), (t[i],), (1.0,))[1]
         np.testing.assert_allclose(got[i], want[0], rtol=1e-7, atol=1e-9)
-    ode = sde.reverse_drift(x, score_from(sde, DATA.denoise(sde)(x, t), x, t), t, churn=0.0)
+    ode = sde.reverse_drift(x, score_from(sde, DATA.denoise(sde)(x, t), x, t), t, noise_scale=0.0)
     np.testing.assert_allclose(got, ode, rtol=1e-6, atol=1e-6)
 
 
@@ -103,11 +103,11 @@ def test_noise_is_what_was_added():
 
 def test_labels_are_what_released_networks_were_trained_with():
     t = jnp.array([0.0, 0.25, 1.0])
-    np.testing.assert_allclose(LABELS["time_999"]()(VP(), t), [0, 249.75, 999])
-    np.testing.assert_allclose(LABELS["log_sigma"]()(VE(), t[::2]), np.log([0.01, 50]), rtol=1e-6)
-    np.testing.assert_allclose(LABELS["index"]()(DDPM(steps=500), t), [0, 124.75, 499])
-    np.testing.assert_allclose(LABELS["reverse_index"]()(SMLD(steps=500), t), [499, 374, 0])
-    quarter = LABELS["quarter_log_sigma"]()(VE(), t[::2])
+    np.testing.assert_allclose(TIME_INPUTS["time_999"]()(VP(), t), [0, 249.75, 999])
+    np.testing.assert_allclose(TIME_INPUTS["log_sigma"]()(VE(), t[::2]), np.log([0.01, 50]), rtol=1e-6)
+    np.testing.assert_allclose(TIME_INPUTS["index"]()(DDPM(steps=500), t), [0, 124.75, 499])
+    np.testing.assert_allclose(TIME_INPUTS["reverse_index"]()(SMLD(steps=500), t), [499, 374, 0])
+    quarter = TIME_INPUTS["quarter_log_sigma"]()(VE(), t[::2])
     np.testing.assert_allclose(quarter, np.log([0.01, 50]) / 4, rtol=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_time_may_be_a_scalar_and_condition_and_key_reach_the_network():
         seen.update(params=params, c_noise=c_noise, cond=cond, key=key)
         return jnp.zeros_like(x)
 
-    row = Precondition(PREDICTIONS["noise"](), LABELS["time_999"]())
+    row = Precondition(PREDICTIONS["noise"](), TIME_INPUTS["time_999"]())
     denoiser = Denoiser("weights", VP(), net, row, {"label": jnp.array([3, 4])})
     denoiser(jnp.ones((2, 5)), 0.5, key="dropout")
     assert seen["params"] == "weights"
@@ -130,7 +130,7 @@ def test_time_may_be_a_scalar_and_condition_and_key_reach_the_network():
 @pytest.mark.usefixtures("x64")
 def test_index_of_iddpm_is_the_nearest_level():
     """Telescoped, ``u_j^2 + 1 = kept_M / kept_j`` wherever no step is clipped (arXiv:2102.09672, eq. 17)."""
-    levels = LABELS["iddpm_index"]().levels
+    levels = TIME_INPUTS["iddpm_index"]().levels
     j = np.array([999, 500, 100, 40])
     kept = np.sin(0.5 * np.pi * np.append(j, 1000) / 1008) ** 2
     np.testing.assert_allclose(levels[j], np.sqrt(kept[-1] / kept[:-1] - 1), rtol=1e-10)
@@ -139,5 +139,5 @@ def test_index_of_iddpm_is_the_nearest_level():
     assert levels[0] == pytest.approx(np.sqrt((levels[1] ** 2 + 1) / 0.001 - 1))
     near = levels[j] + 0.4 * (levels[j - 1] - levels[j])
     far = levels[j] + 0.6 * (levels[j - 1] - levels[j])
-    np.testing.assert_array_equal(LABELS["iddpm_index"]()(EDM(), near), 999 - j)
-    np.testing.assert_array_equal(LABELS["iddpm_index"]()(EDM(), far), 999 - j + 1)
+    np.testing.assert_array_equal(TIME_INPUTS["iddpm_index"]()(EDM(), near), 999 - j)
+    np.testing.assert_array_equal(TIME_INPUTS["iddpm_index"]()(EDM(), far), 999 - j + 1)

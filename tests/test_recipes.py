@@ -7,10 +7,10 @@ import re
 import pytest
 
 from score_sde import nets
-from score_sde.config import load_file
 from score_sde.data import Spec
-from score_sde.experiment import assemble
-from score_sde.schema import complete
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
 from tests.conftest import DATA, ROOT
 
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_configs.json.gz").read_bytes()))
@@ -21,7 +21,7 @@ ROWS = [
 ]
 TABLE = {row[0]: row[1].strip("`") for row in ROWS}
 COUNTS = {row[0]: int(next(cell for cell in row[2:] if "," in cell).replace(",", "")) for row in ROWS}
-LABELS = {"vpsde": "time_999", "subvpsde": "time_999", "vesde": "log_sigma"}
+TIME_INPUTS = {"vpsde": "time_999", "subvpsde": "time_999", "vesde": "log_sigma"}
 PREDICTORS = {"ancestral_sampling": "ancestral"}
 
 
@@ -54,9 +54,9 @@ def test_numbers_are_the_official_ones(name):
     if discrete:
         assert ours.sde.steps == levels
         assert ours.loss.times == "levels"
-        assert ours.denoiser.label == ("reverse_index" if kind == "vesde" else "index")
+        assert ours.denoiser.time_input == ("reverse_index" if kind == "vesde" else "index")
     else:
-        assert ours.denoiser.label == LABELS[kind]
+        assert ours.denoiser.time_input == TIME_INPUTS[kind]
     assert ours.denoiser.prediction == (
         "noise" if kind != "vesde" else "score" if model["scale_by_sigma"] else "raw_score"
     )
@@ -89,10 +89,12 @@ def test_numbers_are_the_official_ones(name):
     else:
         assert ours.sampling.t_end == (1e-5 if kind == "vesde" else 1e-3)
 
-    for field in ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv", "conditional"):
+    for field in ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv"):
         if field in model and field in ours.model and model["name"] in ("ncsnpp", "ddpm"):
             value = model[field]
             assert ours.model[field] == (tuple(value) if isinstance(value, list) else value), field
+    if "conditional" in model and "noise_conditional" in ours.model:
+        assert ours.model.noise_conditional == model["conditional"]
     fields = ("fir", "skip_rescale", "resblock_type", "progressive", "progressive_input", "embedding_type")
     for field in fields if model["name"] == "ncsnpp" else ():
         assert ours.model[field] == model[field], field

@@ -28,16 +28,17 @@ import peers
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from score_sde import likelihood, memory
-from score_sde.config import load_file
+from score_sde.cpu import malloc as memory
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
-from score_sde.experiment import Experiment, assemble, open_source
-from score_sde.likelihood import Adaptive
-from score_sde.mesh import BATCH, batch_sharding, make_mesh, replicated
+from score_sde.experiment.assemble import Experiment, assemble, open_source
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
+from score_sde.likelihood import ode_density as likelihood
+from score_sde.likelihood.ode_density import Adaptive
 from score_sde.nets import parameter_count
-from score_sde.sampling import sample, sample_keys
-from score_sde.schema import complete
+from score_sde.runtime.mesh import BATCH, batch_sharding, make_mesh, replicated
+from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import Plan, Solver, StepSolver
 from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.train import TrainState, TrainStep, compile_step, init_state, make_step

@@ -16,12 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from score_sde.config import load_file
 from score_sde.data import Spec
-from score_sde.experiment import Experiment, assemble
+from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
 from score_sde.nets import parameter_count
 from score_sde.nets.remat import POLICIES
-from score_sde.schema import complete
 from score_sde.train import init_state, make_step
 
 CONFIGS = ("configs/vp_cifar.py", "configs/ve_faces.py", "configs/ve_faces.py:ffhq_1024")

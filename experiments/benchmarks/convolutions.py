@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import memory
-from score_sde.config import load_file
+from score_sde.cpu import malloc as memory
 from score_sde.data import Spec
-from score_sde.experiment import assemble
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
 from score_sde.nets import convolution, layers
-from score_sde.schema import complete
 
 Kind = tuple[int, int, int, int]  # side, stride, channels in and out
 REPEATS = 7

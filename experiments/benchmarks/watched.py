@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from score_sde import memory
+from score_sde.cpu import malloc as memory
 
 RUN = Path(__file__).parents[2] / "run.py"
 BEGINS = "the devices begin the training step"

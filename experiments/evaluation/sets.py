@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from score_sde.config import load_saved
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
+from score_sde.experiment.files import load_saved
 from score_sde.modes.examples import Examples
 
 

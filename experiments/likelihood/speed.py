@@ -28,17 +28,17 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from scipy.integrate import solve_ivp
 
-from score_sde import memory
 from score_sde.arrays import sum_dims
-from score_sde.config import load_saved
+from score_sde.cpu import malloc as memory
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
-from score_sde.experiment import Experiment, assemble, open_source
-from score_sde.likelihood import Adaptive, Fixed, Hutchinson, Integrator, log_prob
-from score_sde.mesh import BATCH, batch_sharding, make_mesh, replicated
+from score_sde.experiment.assemble import Experiment, assemble, open_source
+from score_sde.experiment.files import load_saved
+from score_sde.experiment.schema import complete
+from score_sde.likelihood.ode_density import Adaptive, Fixed, Hutchinson, Integrator, log_prob
 from score_sde.nets.official import to_torch_names
-from score_sde.sampling import sample_keys
-from score_sde.schema import complete
+from score_sde.runtime.mesh import BATCH, batch_sharding, make_mesh, replicated
+from score_sde.sampling.draw import sample_keys
 from score_sde.train import Checkpoints
 
 Run = Callable[[], tuple[np.ndarray, float]]  # nats, evaluations

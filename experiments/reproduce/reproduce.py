@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("FID", "IS", "FID (ODE)", "bits/dim")
 # The official code integrates the ODE of a discrete VP network as if it were a continuous one.
-CONTINUOUS = ["--config.sde.name=vp", "--config.denoiser.label=time_999", "--config.loss.times=uniform"]
+CONTINUOUS = ["--config.sde.name=vp", "--config.denoiser.time_input=time_999", "--config.loss.times=uniform"]
 
 
 def published(official: str) -> tuple[str, dict[str, str]]:

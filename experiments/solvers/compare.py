@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.charts import Chart, Line
-from score_sde.config import options
-from score_sde.sampling import sample_keys
+from score_sde.images.charts import Chart, Line
+from score_sde.names import options
+from score_sde.sampling.draw import sample_keys
 from score_sde.sde import SDE, VP
 from score_sde.solvers import GRIDS, SOLVERS, Solver, noise_of
 from score_sde.solvers.table import TableSolver

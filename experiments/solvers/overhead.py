@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.config import load_file
 from score_sde.data import Spec
-from score_sde.experiment import assemble
-from score_sde.sampling import sample, sample_keys
-from score_sde.schema import complete
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
+from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import SOLVERS
 
 TIMED = ("ddim", "unipc", "sde_dpmpp_2m")

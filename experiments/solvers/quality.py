@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.charts import Chart, Line
-from score_sde.config import options
 from score_sde.evaluate.extractors import ClassifierFeatures
 from score_sde.evaluate.fid import frechet_distance, weighted
 from score_sde.evaluate.moments import Gaussian
 from score_sde.evaluate.scores import bootstrap
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
+from score_sde.images.charts import Chart, Line
 from score_sde.modes.weights import load_classifier
-from score_sde.sampling import sample, sample_keys
+from score_sde.names import options
+from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import GRIDS, SOLVERS
 
 BUDGETS = (5, 10, 20)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from compare import Comparison, trained
 
-from score_sde.sampling import sample_keys
+from score_sde.sampling.draw import sample_keys
 from score_sde.solvers import SOLVERS, noise_of
 from score_sde.solvers.grids import save_times
 from score_sde.solvers.search import path_error, refine_grid

@@ -173,7 +173,7 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
                 "sigma_min": float(scheduler.get("sigma_min", 0.01)),
                 "sigma_max": float(scheduler.get("sigma_max", 1348.0)),
             },
-            "denoiser": {"prediction": "score", "label": "log_sigma"},
+            "denoiser": {"prediction": "score", "time_input": "log_sigma"},
             "loss": {"weight": "noise", "half_sum": True},
             "sampling": {
                 "solver": "pc",
@@ -200,7 +200,7 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
             "beta_min": round(scheduler.get("beta_start", 1e-4) * steps, 12),
             "beta_max": round(scheduler.get("beta_end", 0.02) * steps, 12),
         },
-        "denoiser": {"prediction": PREDICTIONS[prediction], "label": "index"},
+        "denoiser": {"prediction": PREDICTIONS[prediction], "time_input": "index"},
         "loss": {"weight": "noise", "times": "levels"},
         # From level to level, and from the last to the data.
         "sampling": {

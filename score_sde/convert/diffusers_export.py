@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from score_sde.config import ConfigError
 from score_sde.convert import safetensors
 from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
+from score_sde.names import ConfigError
 from score_sde.nets.diffusers_names import to_diffusers_names
 
 _DEFAULTS = {"num_train_timesteps": None}
@@ -104,7 +104,12 @@ def _integer(value: float) -> float | int:
 def _scheduler(config: Any) -> dict[str, Any]:
     names = {ours: theirs for theirs, ours in VARIANCES.items()}
     predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
-    asked = (config.model.name == "ddpm", config.sde.name, config.denoiser.label, config.denoiser.prediction)
+    asked = (
+        config.model.name == "ddpm",
+        config.sde.name,
+        config.denoiser.time_input,
+        config.denoiser.prediction,
+    )
     if asked[:3] == (True, "ddpm", "index") and asked[3] in predictions:
         steps = config.sde.steps
         return {
@@ -129,7 +134,7 @@ def _scheduler(config: Any) -> dict[str, Any]:
             "correct_steps": config.sampling.corrector_steps,
         }
     raise ConfigError(
-        f"config.sde.name = {config.sde.name!r}, denoiser.label = {config.denoiser.label!r} and "
+        f"config.sde.name = {config.sde.name!r}, denoiser.time_input = {config.denoiser.time_input!r} and "
         f"denoiser.prediction = {config.denoiser.prediction!r} for model.name = {config.model.name!r}: "
         "diffusers has 'ddpm' with 'index' for the network 'ddpm', and 've' with 'log_sigma' and 'score' for "
         "NCSN++"

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score_sde.config import frozen
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.inert import Record
 from score_sde.convert.release import Arrays, Release
 from score_sde.data import AUGMENT_DIM, Spec
+from score_sde.names import frozen
 from score_sde.nets import Net
 from score_sde.nets.edm_names import from_edm_names
 from score_sde.solvers.grids import Power
@@ -23,14 +23,14 @@ from score_sde.solvers.grids import Power
 PROCESSES: dict[str, dict[str, Any]] = {
     "EDMPrecond": {
         "sde": {"name": "edm"},
-        "denoiser": {"prediction": "edm", "label": "quarter_log_sigma"},
+        "denoiser": {"prediction": "edm", "time_input": "quarter_log_sigma"},
         "loss": {"weight": "edm"},
         "sampling": {"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002},
     },
     # c_in x = alpha x: the network sees the VP process itself, and the label is 999 t.
     "VPPrecond": {
         "sde": {"name": "vp"},
-        "denoiser": {"prediction": "noise", "label": "time_999"},
+        "denoiser": {"prediction": "noise", "time_input": "time_999"},
         "loss": {"weight": "noise"},
         "sampling": {"solver": "ode", "t_end": 1e-3},
     },
@@ -39,14 +39,14 @@ PROCESSES: dict[str, dict[str, Any]] = {
         "data": {"low": 0.0, "high": 1.0},
         "model": {"input_range": (0.0, 1.0)},
         "sde": {"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0},
-        "denoiser": {"prediction": "score", "label": "log_sigma"},
+        "denoiser": {"prediction": "score", "time_input": "log_sigma"},
         "loss": {"weight": "noise"},
         "sampling": {"solver": "ode", "t_end": 1e-5},
     },
     # Trained at 1000 levels; the other half of the output is a variance, which nothing reads.
     "iDDPMPrecond": {
         "sde": {"name": "edm"},
-        "denoiser": {"prediction": "scaled_noise", "label": "iddpm_index"},
+        "denoiser": {"prediction": "scaled_noise", "time_input": "iddpm_index"},
         "loss": {"weight": "noise"},
         "sampling": {"solver": "heun"},
     },

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from score_sde.config import ConfigError
 from score_sde.convert import diffusers_export, own
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
+from score_sde.names import ConfigError
 
 
 def export(path: Path, experiment: Experiment, params: Any, step: int) -> None:

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.config import load_file
 from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
 from score_sde.convert.release import Release, check_claims
 from score_sde.data import Spec
-from score_sde.experiment import Experiment, assemble
-from score_sde.schema import complete
+from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
 from score_sde.train import TrainState, with_moments
 
 # What a reader trips over when a part of a file is missing or of another kind.

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from score_sde.config import frozen
 from score_sde.convert import safetensors
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Arrays, Release
 from score_sde.data import Spec
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
+from score_sde.names import frozen
 from score_sde.nets import Net, check_spec
 
 _KEY = "score_sde"

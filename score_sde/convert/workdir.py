@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from score_sde import config as configs
 from score_sde.convert.load import Imported
+from score_sde.experiment import files as configs
 from score_sde.train import Checkpoints
 
 _CHECKPOINTS = "checkpoints"

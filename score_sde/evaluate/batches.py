@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 
 from score_sde.arrays import fold_in_each
 from score_sde.data import Source, eval_batches
-from score_sde.mesh import batch_sharding, round_up
-from score_sde.sampling import sample_keys
+from score_sde.runtime.mesh import batch_sharding, round_up
+from score_sde.sampling.draw import sample_keys
 
 
 class Encoder(Protocol):

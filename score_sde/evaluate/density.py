@@ -14,8 +14,8 @@ from score_sde.data import Source
 from score_sde.denoiser import Cond
 from score_sde.evaluate.batches import Dequantise, Encoder, encoded_batches, to_host
 from score_sde.evaluate.pieces import Pieces
-from score_sde.likelihood import bits_per_dim
-from score_sde.mesh import BATCH
+from score_sde.likelihood.ode_density import bits_per_dim
+from score_sde.runtime.mesh import BATCH
 
 
 class Measured(NamedTuple):

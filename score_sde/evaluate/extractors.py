@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 from score_sde.evaluate.protocol import Protocol
 from score_sde.evaluate.resize import RESIZES
 from score_sde.evaluate.scores import Sampled
-from score_sde.mesh import batch_sharding, make_mesh, replicated, round_up
 from score_sde.nets import check_spec, digest
 from score_sde.nets.classifier import Classifier
 from score_sde.nets.inception import Inception, from_torch_names
+from score_sde.runtime.mesh import batch_sharding, make_mesh, replicated, round_up
 
 INCEPTION_FILE = (
     "pt_inception-2015-12-05-6726825d.pth (as pytorch-fid keeps it; torch-fidelity keeps the same file as "

@@ -10,7 +10,7 @@ from jax import Array
 
 from score_sde.evaluate.neighbours import Neighbours
 from score_sde.evaluate.scores import Score
-from score_sde.mesh import batch_sharding, make_mesh, replicated, round_up
+from score_sde.runtime.mesh import batch_sharding, make_mesh, replicated, round_up
 
 METRICS = ("cosine", "euclidean")
 _BLOCK = 4096  # vectors compared with a block of queries at a time

@@ -15,7 +15,7 @@ from score_sde.data import Scaling, Source
 from score_sde.denoiser import Cond, Denoise
 from score_sde.evaluate.batches import Note, encoded_batches, to_host
 from score_sde.losses import loss_by_level
-from score_sde.mesh import BATCH
+from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
 
 

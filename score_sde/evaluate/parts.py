@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.evaluate.batches import Note, to_host
-from score_sde.mesh import BATCH, batch_sharding, round_up
+from score_sde.runtime.mesh import BATCH, batch_sharding, round_up
 
 _INPUT = "input_sha256"
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtri
 
-from score_sde.config import nearest
+from score_sde.names import nearest
 from score_sde.sde import SDE
 
 Times = Callable[[SDE, Array, int], Array]

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from score_sde import pictures
-from score_sde.config import ConfigError
 from score_sde.data import Source
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.kid import squared_mmd_score
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
+from score_sde.images import pictures
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
 from score_sde.modes.workdir import First, drawable, is_chief, outside, say
-from score_sde.sampling import compile_sample, generate
+from score_sde.names import ConfigError
+from score_sde.sampling.draw import compile_sample, generate
 from score_sde.train import Every, TrainState
 
 _LEVELS = 10

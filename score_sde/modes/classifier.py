@@ -9,15 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from score_sde.config import ConfigError
 from score_sde.evaluate.extractors import as_input, values_of
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples
 from score_sde.modes.workdir import is_chief, say
+from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.nets.classifier import Classifier
-from score_sde.progress import Progress
+from score_sde.runtime.progress import Progress
 from score_sde.train.classifier import accuracy, fit_classifier
 
 

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde import codes
-from score_sde.config import ConfigError, build, find
-from score_sde.config import options as option_names
 from score_sde.evaluate.parts import PerExample, Readable, compile_parts, map_examples
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
+from score_sde.inversion import latents as codes
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average
+from score_sde.names import ConfigError, build, find
+from score_sde.names import options as option_names
 from score_sde.nets import digest
-from score_sde.progress import Progress
+from score_sde.runtime.progress import Progress
 from score_sde.solvers import GRIDS, SOLVERS
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from score_sde import pictures
-from score_sde.codes import temper
-from score_sde.config import ConfigError
 from score_sde.flags import Options
+from score_sde.images import pictures
+from score_sde.inversion.latents import temper
 from score_sde.modes.coder import Coder
 from score_sde.modes.examples import array_names
 from score_sde.modes.workdir import is_chief, outside, pictures_path, say
+from score_sde.names import ConfigError
 
 
 class Codes:

@@ -13,19 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.config import ConfigError, nearest
 from score_sde.data import Batches, Source, eval_batches, random_flip
 from score_sde.denoiser import Cond
-from score_sde.dequantise import Coupled, DequantiserLoss, Uniform, encode
-from score_sde.experiment import Experiment, open_source
+from score_sde.experiment.assemble import Experiment, open_source
 from score_sde.flags import Options
+from score_sde.likelihood.dequantise import Coupled, DequantiserLoss, Uniform, encode
 from score_sde.losses import variational_bound
-from score_sde.mesh import batch_sharding, replicated, round_up, state_shardings
 from score_sde.modes.estimates import Estimate
 from score_sde.modes.train import NoLog
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
+from score_sde.names import ConfigError, nearest
 from score_sde.nets import digest
 from score_sde.nets.dequantiser import CouplingNet
+from score_sde.runtime.mesh import batch_sharding, replicated, round_up, state_shardings
 from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, init_state, make_step
 from score_sde.train import train as train_loop
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from score_sde import pictures
-from score_sde.config import ConfigError
 from score_sde.data import Spec
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
+from score_sde.images import pictures
 from score_sde.modes.coder import Coder
 from score_sde.modes.inputs import Inputs, open_inputs
 from score_sde.modes.workdir import drawable, is_chief, outside, say, write_report
+from score_sde.names import ConfigError
 
 _SHOWN = 12
 _NAMES = ("code", "label", "rms", "largest", "evaluations")

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.bounds import DECODERS, Bound, Cells, Decoder, continuous_bound, discrete_bound
-from score_sde.config import ConfigError, build, find, options
 from score_sde.data import Scaling
 from score_sde.denoiser import Cond
 from score_sde.evaluate import Measured
 from score_sde.evaluate.batches import Dequantise, Encoder
-from score_sde.experiment import Experiment
-from score_sde.likelihood import log_prob
+from score_sde.experiment.assemble import Experiment
+from score_sde.likelihood.bounds import DECODERS, Bound, Cells, Decoder, continuous_bound, discrete_bound
+from score_sde.likelihood.ode_density import log_prob
+from score_sde.names import ConfigError, build, find, options
 
 
 class Middles:

@@ -1,12 +1,12 @@
 """``--mode=evaluate``."""
 
-from score_sde.config import ConfigError
 from score_sde.evaluate import level_times, measure_levels
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
 from score_sde.flags import Options
 from score_sde.modes.score import score_checkpoints, score_files
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
-from score_sde.progress import Progress
+from score_sde.names import ConfigError
+from score_sde.runtime.progress import Progress
 
 
 def evaluate(options: Options) -> int:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from score_sde.config import ConfigError
 from score_sde.convert import load
 from score_sde.convert.export import export
 from score_sde.convert.workdir import check_free, write
 from score_sde.flags import Options
 from score_sde.modes.workdir import from_workdir, restore_average, say
+from score_sde.names import ConfigError
 from score_sde.nets import parameter_count
 
 

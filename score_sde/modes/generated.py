@@ -13,13 +13,13 @@ from score_sde.evaluate import Sampled
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.protocol import Protocol
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
-from score_sde.mesh import make_mesh, round_up
 from score_sde.modes.workdir import is_chief, outside, restore_average
 from score_sde.nets import digest
-from score_sde.progress import Progress
-from score_sde.sampling import Draw, compile_sample, generate
+from score_sde.runtime.mesh import make_mesh, round_up
+from score_sde.runtime.progress import Progress
+from score_sde.sampling.draw import Draw, compile_sample, generate
 from score_sde.solvers import Plan
 
 SHOWN = 64  # samples whose values are kept beside their features

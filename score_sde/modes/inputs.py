@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.config import ConfigError
 from score_sde.data import ArrayFile, Folder, Source, Spec, images
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
 from score_sde.flags import Options
 from score_sde.modes.examples import array_key
 from score_sde.modes.workdir import drawable
+from score_sde.names import ConfigError
 
 
 class Inputs:

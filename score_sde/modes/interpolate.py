@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from score_sde import pictures
-from score_sde.codes import interpolate as between
-from score_sde.config import ConfigError
 from score_sde.flags import Options
+from score_sde.images import pictures
+from score_sde.inversion.latents import interpolate as between
 from score_sde.modes.coder import Coder
 from score_sde.modes.decode import Codes
 from score_sde.modes.encode import shown
 from score_sde.modes.inputs import Picked, open_inputs
 from score_sde.modes.workdir import drawable, is_chief, outside, pictures_path, say
+from score_sde.names import ConfigError
 
 
 def interpolate(options: Options) -> int:

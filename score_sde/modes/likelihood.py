@@ -8,10 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from score_sde.config import ConfigError, find
 from score_sde.evaluate import Density, measure_density
 from score_sde.evaluate.pieces import Pieces
-from score_sde.experiment import Experiment, open_source
+from score_sde.experiment.assemble import Experiment, open_source
 from score_sde.flags import Options
 from score_sde.modes.dequantiser import with_dequantiser
 from score_sde.modes.estimates import ESTIMATES, Estimate
@@ -23,8 +22,9 @@ from score_sde.modes.workdir import (
     say,
     write_report,
 )
+from score_sde.names import ConfigError, find
 from score_sde.nets import digest
-from score_sde.progress import Progress
+from score_sde.runtime.progress import Progress
 
 
 def likelihood(options: Options) -> int:

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from score_sde import pictures
 from score_sde.data import Spec
 from score_sde.evaluate.neighbours import nearest_examples
 from score_sde.flags import Options
+from score_sde.images import pictures
 from score_sde.modes.examples import Examples
 from score_sde.modes.stats import of_split
 from score_sde.modes.workdir import is_chief, say

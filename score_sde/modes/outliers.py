@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from score_sde import pictures
-from score_sde.charts import Chart, Line
-from score_sde.config import ConfigError, find
 from score_sde.data import Spec
 from score_sde.denoiser import Cond
 from score_sde.evaluate import Measured as Estimates
 from score_sde.evaluate import measure_density
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
+from score_sde.images import pictures
+from score_sde.images.charts import Chart, Line
 from score_sde.modes.encode import shown
 from score_sde.modes.estimates import of_ode
 from score_sde.modes.inputs import Inputs, open_inputs
 from score_sde.modes.workdir import drawable, from_workdir, is_chief, restore_average, say, write_report
-from score_sde.progress import Progress
+from score_sde.names import ConfigError, find
+from score_sde.runtime.progress import Progress
 
 _SHOWN, _LISTED = 40, 20
 

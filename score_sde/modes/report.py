@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.charts import Chart, Line, histogram
-from score_sde.config import ConfigError
 from score_sde.evaluate import Score
-from score_sde.experiment import Experiment, open_source
+from score_sde.experiment.assemble import Experiment, open_source
 from score_sde.flags import Options
+from score_sde.images.charts import Chart, Line, histogram
 from score_sde.modes import strips
 from score_sde.modes.page import Page
 from score_sde.modes.tables import score_chart, shown
 from score_sde.modes.verdict import judge
 from score_sde.modes.workdir import BEST, drawable, from_workdir, is_chief, restore_average, say
+from score_sde.names import ConfigError
 from score_sde.train import read_best
 
 _GRIDS = 6  # sample grids over time

@@ -11,11 +11,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde import pictures
-from score_sde.config import ConfigError
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
-from score_sde.mesh import round_up
+from score_sde.images import pictures
 from score_sde.modes.stored import Stored, identity
 from score_sde.modes.workdir import (
     drawable,
@@ -26,10 +24,12 @@ from score_sde.modes.workdir import (
     restore_average,
     say,
 )
-from score_sde.progress import Progress
-from score_sde.sampling import Draw, compile_sample, generate, generate_share
+from score_sde.names import ConfigError
+from score_sde.runtime.mesh import round_up
+from score_sde.runtime.progress import Progress
+from score_sde.sampling.chunks import compile_trajectory
+from score_sde.sampling.draw import Draw, compile_sample, generate, generate_share
 from score_sde.solvers import Hooks, StepSolver
-from score_sde.stepwise import compile_film
 
 SHOWN = 8  # samples whose states are shown
 
@@ -153,7 +153,7 @@ def _compile(experiment: Experiment, mesh: Mesh, show: Callable[[Any], None]) ->
         return compile_sample(*parts, shape=experiment.spec.shape, progress=show)
     solver = cast(StepSolver, experiment.solver)  # others were refused when the experiment was assembled
     hooks = Hooks(keep_every_steps=every, keep=solver.steps(experiment.plan) // every)
-    return compile_film(*parts[:2], solver, mesh, hooks, shape=experiment.spec.shape, progress=show)
+    return compile_trajectory(*parts[:2], solver, mesh, hooks, shape=experiment.spec.shape, progress=show)
 
 
 def _write_states(output: Path, experiment: Experiment, states: np.ndarray) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.config import ConfigError, build, find
 from score_sde.evaluate import METRICS, Metric, Reference, Sampled, Score
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.protocol import Protocol, check_comparable
@@ -24,6 +23,7 @@ from score_sde.modes.stats import about, channels_of, measure, of_split
 from score_sde.modes.tables import Row, write_tables
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import from_workdir, is_chief, say
+from score_sde.names import ConfigError, build, find
 from score_sde.train import Checkpoints
 
 # Scores of Inception features go by their published names; no others do.

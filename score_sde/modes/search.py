@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from score_sde import pictures
-from score_sde.config import ConfigError, find
 from score_sde.evaluate.index import METRICS, Index, leave_one_out
 from score_sde.evaluate.neighbours import Neighbours
 from score_sde.evaluate.scores import Score
 from score_sde.flags import Options
+from score_sde.images import pictures
 from score_sde.modes.coder import Coder
 from score_sde.modes.encode import labels_of, shown
 from score_sde.modes.inputs import Inputs, Picked, open_inputs
 from score_sde.modes.vectors import VECTORS, Vectors
 from score_sde.modes.workdir import drawable, is_chief, say, write_report
+from score_sde.names import ConfigError, find
 
 _ROWS = 8
 

@@ -4,16 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from score_sde.config import ConfigError
 from score_sde.evaluate import Reference
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.reference import gather, save_reference
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples, open_path
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import is_chief, say
-from score_sde.progress import Progress
+from score_sde.names import ConfigError
+from score_sde.runtime.progress import Progress
 
 
 def stats(options: Options) -> int:

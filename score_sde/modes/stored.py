@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from score_sde import pictures
-from score_sde.config import ConfigError
-from score_sde.experiment import Experiment
+from score_sde.experiment.assemble import Experiment
+from score_sde.images import pictures
 from score_sde.modes.workdir import is_chief, write_report
+from score_sde.names import ConfigError
 from score_sde.nets import digest
 
 RECORD = "samples.json"

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde import pictures
 from score_sde.arrays import normal_per_sample
 from score_sde.data import Source
 from score_sde.evaluate import level_times
-from score_sde.experiment import Experiment, assemble
-from score_sde.mesh import make_mesh, round_up
+from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.images import pictures
 from score_sde.modes.workdir import outside
-from score_sde.sampling import compile_sample, generate, sample_keys
+from score_sde.runtime.mesh import make_mesh, round_up
+from score_sde.sampling.draw import compile_sample, generate, sample_keys
 
 _STRIP = (4, 8)  # examples and noise levels
 _SOLVER, _EVALUATIONS, _COLUMNS = "dpmpp_2m", (5, 10, 20, 40), 8

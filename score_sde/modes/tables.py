@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from score_sde import pictures
-from score_sde.charts import Chart, Line
 from score_sde.evaluate import Score
 from score_sde.flags import Options
+from score_sde.images import pictures
+from score_sde.images.charts import Chart, Line
 from score_sde.modes.workdir import is_chief, say, write_report
 
 _SMALLER_IS_BETTER = ("fid", "cfd", "frechet", "kid")

@@ -5,16 +5,16 @@ from typing import Any
 
 import jax
 
-from score_sde import config as configs
-from score_sde import programs
-from score_sde.config import ConfigError
 from score_sde.data import Batches, warn_if_unscaled
-from score_sde.experiment import Experiment, assemble, open_source
+from score_sde.experiment import files as configs
+from score_sde.experiment.assemble import Experiment, assemble, open_source
 from score_sde.flags import Options
-from score_sde.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.modes import actions
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import BEST, is_chief, say
+from score_sde.names import ConfigError
+from score_sde.runtime import compilation_cache as programs
+from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.train import (
     PROGRAMS,
     Best,

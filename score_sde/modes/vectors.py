@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from score_sde.config import ConfigError
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.flags import Options
@@ -16,6 +15,7 @@ from score_sde.modes.encode import shown
 from score_sde.modes.inputs import Inputs, Picked
 from score_sde.modes.weights import EXTRACTORS
 from score_sde.modes.workdir import drawable
+from score_sde.names import ConfigError
 
 Examples = Inputs | Picked
 Vectors = Callable[[Examples], np.ndarray]  # examples to (N, d)

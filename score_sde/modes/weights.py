@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.config import ConfigError, find
 from score_sde.convert import inception_graph, safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.evaluate.extractors import (
@@ -20,6 +19,7 @@ from score_sde.evaluate.extractors import (
     Pixels,
 )
 from score_sde.flags import Options
+from score_sde.names import ConfigError, find
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

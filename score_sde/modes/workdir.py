@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from score_sde import pictures
-from score_sde.config import ConfigError
 from score_sde.data import Source, Spec
-from score_sde.experiment import Experiment, assemble
+from score_sde.experiment.assemble import Experiment, assemble
 from score_sde.flags import Options
-from score_sde.mesh import make_mesh
+from score_sde.images import pictures
+from score_sde.names import ConfigError
+from score_sde.runtime.mesh import make_mesh
 from score_sde.train import Checkpoints, combine, read_best
 
 BEST = "best.json"  # of a workdir: which checkpoint training has kept as the best

@@ -17,12 +17,12 @@ import numpy as np
 from jax import Array
 
 from score_sde.nets import initial
-from score_sde.nets.adm import ADM
-from score_sde.nets.ddpm import DDPM
-from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
-from score_sde.nets.ncsnpp import NCSNpp
-from score_sde.nets.ncsnpp_diffusers import NCSNppDiffusers
-from score_sde.nets.songunet import SongUNet
+from score_sde.nets.unets.adm import ADM
+from score_sde.nets.unets.ddpm import DDPM
+from score_sde.nets.unets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
+from score_sde.nets.unets.ncsnpp import NCSNpp
+from score_sde.nets.unets.ncsnpp_diffusers import NCSNppDiffusers
+from score_sde.nets.unets.songunet import SongUNet
 from score_sde.nets.wideresnet import WideResNet
 
 NETS = {

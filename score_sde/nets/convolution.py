@@ -3,7 +3,7 @@
 import jax
 from jax import Array, lax
 
-from score_sde.nets import winograd
+from score_sde.cpu import winograd
 
 
 def convolve(x: Array, kernel: Array, stride: int, padding: tuple[int, int], dilation: int = 1) -> Array:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from score_sde.nets import Net
-from score_sde.nets.ddpm import DDPM
-from score_sde.nets.ncsnpp import NCSNpp
-from score_sde.nets.ncsnpp_diffusers import NCSNppDiffusers
 from score_sde.nets.official.rows import Row, flatten, read, write
+from score_sde.nets.unets.ddpm import DDPM
+from score_sde.nets.unets.ncsnpp import NCSNpp
+from score_sde.nets.unets.ncsnpp_diffusers import NCSNppDiffusers
 
 TOPS = {
     "time_embedding": "time_proj",

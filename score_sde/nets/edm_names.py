@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from score_sde.nets import Net, check_spec
-from score_sde.nets.adm import ADM
+from score_sde.nets.unets.adm import ADM
 
 LAYERS = {
     "norm_0": "norm0",

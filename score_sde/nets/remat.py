@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 from jax import lax
 
-from score_sde.nets import winograd
+from score_sde.cpu import winograd
 
 _PRODUCTS = {lax.dot_general_p, lax.conv_general_dilated_p, winograd.CONVOLUTION}
 

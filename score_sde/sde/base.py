@@ -101,11 +101,11 @@ class SDE(abc.ABC):
         """Sample ``x_t`` given ``x0``: ``(B, *D), () | (B,), (B, *D) -> (B, *D)``."""
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * noise
 
-    def reverse_drift(self, x: Array, score: Array, t: Array, *, churn: float = 1.0) -> Array:
-        """Drift of the time reversal that injects ``churn * g`` noise.
+    def reverse_drift(self, x: Array, score: Array, t: Array, *, noise_scale: float = 1.0) -> Array:
+        """Drift of the time reversal that injects ``noise_scale * g`` noise.
 
-        ``f x - (1 + churn^2) / 2 g^2 score``: the reverse SDE for ``churn = 1`` (arXiv:2011.13456,
-        eq. 6), the probability-flow ODE for ``churn = 0`` (eq. 13); every value between has the same
+        ``f x - (1 + noise_scale^2) / 2 g^2 score``: the reverse SDE for ``noise_scale = 1``
+        (arXiv:2011.13456, eq. 6), the probability-flow ODE for ``noise_scale = 0`` (eq. 13); every value between has the same
         marginals.
 
         Args:
@@ -114,7 +114,7 @@ class SDE(abc.ABC):
           t: ``()`` or ``(B,)``.
         """
         f, g = expand(self.drift(t), x), expand(self.diffusion(t), x)
-        return f * x - 0.5 * (1.0 + churn**2) * g**2 * score
+        return f * x - 0.5 * (1.0 + noise_scale**2) * g**2 * score
 
     @property
     def prior_sigma(self) -> float:

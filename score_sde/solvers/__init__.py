@@ -1,6 +1,5 @@
 """Solvers.  To add one: a class with ``plan`` and ``step``, and a line in ``SOLVERS``."""
 
-from score_sde.solvers.across import across
 from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.solvers.adaptive_dpm import AdaptiveDPM
 from score_sde.solvers.adaptive_sde import AdaptiveSDE
@@ -9,13 +8,12 @@ from score_sde.solvers.corrected import Corrected
 from score_sde.solvers.grids import GRIDS, Grid
 from score_sde.solvers.hooks import Hooks, Watch
 from score_sde.solvers.legacy import LegacyODE, LegacyPC
-from score_sde.solvers.members import MULTISTEP
+from score_sde.solvers.multistep_methods import MULTISTEP
 from score_sde.solvers.pc import PC
 from score_sde.solvers.plms import PLMS, PNDM
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA
 from score_sde.solvers.singlestep import SINGLESTEP
 from score_sde.solvers.stochastic import STOCHASTIC
-from score_sde.solvers.thresholds import THRESHOLDS, Dynamic, Static
 
 SOLVERS = {
     "pc": PC,
@@ -39,13 +37,11 @@ __all__ = [
     "PLMS",
     "PNDM",
     "SOLVERS",
-    "THRESHOLDS",
     "AdaptiveDPM",
     "AdaptiveODE",
     "AdaptiveSDE",
     "Affine",
     "Carry",
-    "Dynamic",
     "Grid",
     "Hooks",
     "LegacyODE",
@@ -54,9 +50,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Solver",
-    "Static",
     "StepSolver",
     "Watch",
-    "across",
     "noise_of",
 ]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde import ode
-from score_sde.config import nearest
 from score_sde.denoiser import Denoise, velocity_from
+from score_sde.integrate import ode
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 
 from score_sde.arrays import expand, mean_dims
-from score_sde.config import nearest
 from score_sde.denoiser import Denoise
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan, marginals
 

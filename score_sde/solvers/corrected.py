@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from jax import Array
 
-from score_sde.config import nearest
 from score_sde.denoiser import Denoise
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Noise, Plan, StepSolver, coefficients, make_plan, marginals
 from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
-from score_sde.solvers.members import MULTISTEP
+from score_sde.solvers.multistep_methods import MULTISTEP
 from score_sde.solvers.plms import PLMS, PNDM
 from score_sde.solvers.predictors import transition
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA

@@ -104,31 +104,33 @@ def _discretize(sde: SDE, times: np.ndarray) -> tuple[Marginals, Discretization]
     return at, DISCRETIZATIONS[type(sde)](sde, at, i, n)
 
 
-def _euler_maruyama(sde: SDE, at: Marginals, d: Discretization, churn: float) -> Affine:
+def _euler_maruyama(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine:
     step = 1.0 / len(at.t)
     f, variance = on_host(sde.drift, at.t), on_host(sde.diffusion, at.t) ** 2 * step
     return score_move(
         at,
         1.0 - f * step,
-        0.5 * (1.0 + churn**2) * variance * d.score_gain,
-        churn * np.sqrt(variance),
+        0.5 * (1.0 + noise_scale**2) * variance * d.score_gain,
+        noise_scale * np.sqrt(variance),
     )
 
 
-def _reverse_diffusion(sde: SDE, at: Marginals, d: Discretization, churn: float) -> Affine:
+def _reverse_diffusion(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine:
     return score_move(
         at,
         2.0 - d.keep,
-        0.5 * (1.0 + churn**2) * d.variance * d.score_gain,
-        churn * np.sqrt(d.variance),
+        0.5 * (1.0 + noise_scale**2) * d.variance * d.score_gain,
+        noise_scale * np.sqrt(d.variance),
     )
 
 
-def _ancestral(sde: SDE, at: Marginals, d: Discretization, churn: float) -> Affine:
+def _ancestral(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine:
     if isinstance(sde, SubVP):
         raise ValueError("predictor = 'ancestral' was never defined for sub-VP in the legacy solver")
     scale = d.ancestral_scale
-    return score_move(at, scale, scale * d.variance * d.score_gain, churn * np.sqrt(d.ancestral_variance))
+    return score_move(
+        at, scale, scale * d.variance * d.score_gain, noise_scale * np.sqrt(d.ancestral_variance)
+    )
 
 
 LEGACY_PREDICTORS: dict[str, Callable[..., Affine]] = {
@@ -151,7 +153,7 @@ class LegacyPC(PC):
         if self.predictor == "none":
             move = Affine(at.t, np.ones(n), np.zeros(n), np.zeros(n))
         else:
-            move = LEGACY_PREDICTORS[self.predictor](sde, at, d, self.churn)
+            move = LEGACY_PREDICTORS[self.predictor](sde, at, d, self.noise_scale)
         if self.denoise:
             move.c[-1] = 0.0  # the last mean is the result
         level = Level(at.t, at.alpha, at.sigma, d.pace)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from score_sde.config import nearest
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals
 from score_sde.solvers.published import FORMS, Form, Span

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax import Array
 
-from score_sde.config import nearest
 from score_sde.denoiser import Denoise
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import (
     Affine,
@@ -43,7 +43,7 @@ class PC(StepSolver):
       snr: the corrector's signal-to-noise ratio ``r``.
       norm: how Langevin compares noise and score: ``sample``, ``dimension``, or ``batch`` (official; a
         sample then depends on its batch).
-      churn: noise of the predictor; 0 makes Euler-Maruyama and reverse diffusion steps of the
+      noise_scale: noise of the predictor; 0 makes Euler-Maruyama and reverse diffusion steps of the
         probability-flow ODE.
 
     Raises:
@@ -55,7 +55,7 @@ class PC(StepSolver):
     corrector_steps: int = 1
     snr: float = 0.16
     norm: str = "sample"
-    churn: float = 1.0
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name, table in (("predictor", PREDICTORS), ("corrector", CORRECTORS), ("norm", NORMS)):
@@ -66,10 +66,10 @@ class PC(StepSolver):
                 )
         if self.predictor == "none" and self.corrector == "none":
             raise ValueError("predictor and corrector are both 'none': nothing would happen")
-        if self.corrector_steps < 1 or self.snr <= 0 or self.churn < 0:
+        if self.corrector_steps < 1 or self.snr <= 0 or self.noise_scale < 0:
             raise ValueError(
-                "need corrector_steps >= 1, snr > 0 and churn >= 0, got "
-                f"{self.corrector_steps}, {self.snr} and {self.churn}"
+                "need corrector_steps >= 1, snr > 0 and noise_scale >= 0, got "
+                f"{self.corrector_steps}, {self.snr} and {self.noise_scale}"
             )
 
     @property
@@ -91,7 +91,7 @@ class PC(StepSolver):
         t, s = np.asarray(times[:-1], np.float64), np.asarray(times[1:], np.float64)
         predictor = PREDICTORS[self.predictor]
         ones = np.ones_like(t)
-        move = predictor(sde, t, s, self.churn) if predictor else Affine(t, ones, 0 * t, 0 * t)
+        move = predictor(sde, t, s, self.noise_scale) if predictor else Affine(t, ones, 0 * t, 0 * t)
         to = marginals(sde, s)
         pace = transition(marginals(sde, t), to).retention ** 2
         level = Level(to.t, to.alpha, to.sigma, pace)

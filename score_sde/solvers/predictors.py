@@ -1,7 +1,7 @@
 """Predictors: one stochastic step ``t -> s`` as an affine move in ``x``, ``D(x, t)`` and noise.
 
 Every one starts from the reverse SDE (arXiv:2011.13456, eq. 6) with ``score = (alpha D - x) / sigma^2``; they
-differ in how they discretise it.  ``churn`` scales the injected noise: 1 is the reverse SDE, 0 the
+differ in how they discretise it.  ``noise_scale`` scales the injected noise: 1 is the reverse SDE, 0 the
 probability-flow ODE (see ``SDE.reverse_drift``).
 """
 
@@ -33,14 +33,16 @@ def transition(at: Marginals, to: Marginals) -> _Transition:
     return _Transition(retention, at.sigma**2 - (retention * to.sigma) ** 2)
 
 
-def euler_maruyama(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:
+def euler_maruyama(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
     """Euler-Maruyama on the reverse SDE, of weak order 1 (Kloeden & Platen 1992, section 10.2)."""
     at, step = marginals(sde, t), np.asarray(t - s, np.float64)
     f, g = on_host(sde.drift, at.t), on_host(sde.diffusion, at.t)
-    return score_move(at, 1.0 - f * step, 0.5 * (1.0 + churn**2) * g**2 * step, churn * g * np.sqrt(step))
+    return score_move(
+        at, 1.0 - f * step, 0.5 * (1.0 + noise_scale**2) * g**2 * step, noise_scale * g * np.sqrt(step)
+    )
 
 
-def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:
+def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
     """Reverse diffusion sampler (arXiv:2011.13456, appendix E, eq. 46).
 
     The step ``x_t = x_s + f x_s + G z`` of the forward process, here its exact kernel, is reversed as
@@ -51,32 +53,32 @@ def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0
     return score_move(
         at,
         2.0 - kernel.retention,
-        0.5 * (1.0 + churn**2) * kernel.variance,
-        churn * np.sqrt(kernel.variance),
+        0.5 * (1.0 + noise_scale**2) * kernel.variance,
+        noise_scale * np.sqrt(kernel.variance),
     )
 
 
-def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:
+def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
     """Ancestral sampling: the posterior of ``x_s`` given ``x_t`` and ``x0 = D``.
 
-    DDPM (arXiv:2006.11239, eq. 6-7) and SMLD (arXiv:2011.13456, eq. 47), for any process.  ``churn`` other
-    than 1 makes it DDIM with ``eta = churn`` (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
+    DDPM (arXiv:2006.11239, eq. 6-7) and SMLD (arXiv:2011.13456, eq. 47), for any process.  A
+    ``noise_scale`` other than 1 makes it DDIM with ``eta = noise_scale`` (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
     """
     at, to = marginals(sde, t), marginals(sde, s)
     kernel = transition(at, to)
-    noise = churn * to.sigma * np.sqrt(kernel.variance) / at.sigma
+    noise = noise_scale * to.sigma * np.sqrt(kernel.variance) / at.sigma
     kept = np.sqrt(to.sigma**2 - noise**2) / at.sigma
     return Affine(at.t, kept, to.alpha - kept * at.alpha, noise)
 
 
-def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, churn: float = 1.0) -> Affine:
+def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
     """``ancestral`` with the larger of DDPM's two variances, that of the forward step.
 
     arXiv:2006.11239, section 3.2: right where the data are normal with unit variance, as the other is where
-    they are one point.  ``churn`` scales the noise alone.
+    they are one point.  ``noise_scale`` scales the noise alone.
     """
     variance = transition(marginals(sde, t), marginals(sde, s)).variance
-    return ancestral(sde, t, s)._replace(c=churn * np.sqrt(variance))
+    return ancestral(sde, t, s)._replace(c=noise_scale * np.sqrt(variance))
 
 
 Predictor = Callable[..., Affine]

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from score_sde.config import nearest
+from score_sde.integrate.tableaus import CLASSICAL, EULER, Tableau, second_order
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, times_at
 from score_sde.solvers.table import PREDICTIONS, Prediction, Rows, TableSolver
-from score_sde.tableaus import CLASSICAL, EULER, Tableau, second_order
 
 
 class Frame(NamedTuple):

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from score_sde.config import nearest
+from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, times_at
 from score_sde.solvers.published import phis

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from score_sde.integrate.tableaus import second_order
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, on_host, times_at
 from score_sde.solvers.predictors import transition
 from score_sde.solvers.runge_kutta import write_tableau
 from score_sde.solvers.singlestep import between, split
 from score_sde.solvers.table import Prediction, Rows, TableSolver
-from score_sde.tableaus import second_order
 
 X0 = Prediction(0.0, 1.0)
 
@@ -79,15 +79,15 @@ class StochasticHeun(TableSolver):
     Both evaluations see the same increment, whose variance is the integral of ``g^2`` over the step.
 
     Attributes:
-      churn: factor of the noise; 1 is the reverse SDE (arXiv:2011.13456, eq. 6), 0 the flow.
+      noise_scale: factor of the noise; 1 is the reverse SDE (arXiv:2011.13456, eq. 6), 0 the flow.
     """
 
-    churn: float = 1.0
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.churn < 0:
-            raise ValueError(f"churn = {self.churn}: must be 0 or more")
+        if self.noise_scale < 0:
+            raise ValueError(f"noise_scale = {self.noise_scale}: must be 0 or more")
 
     @property
     def accuracy(self) -> float:
@@ -99,14 +99,14 @@ class StochasticHeun(TableSolver):
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
         f, square = on_host(sde.drift, path.t), on_host(sde.diffusion, path.t) ** 2
-        score = -0.5 * (1.0 + self.churn**2) * square / path.sigma**2  # times alpha D - x
+        score = -0.5 * (1.0 + self.noise_scale**2) * square / path.sigma**2  # times alpha D - x
         of_x, of_d = f - score, score * path.alpha
         points, weights = np.polynomial.legendre.leggauss(8)
         for i in range(len(path.t) - 1):
             t, s = float(path.t[i]), float(path.t[i + 1])
             inside = 0.5 * (t + s) + 0.5 * (t - s) * points
             variance = 0.5 * (t - s) * np.sum(weights * on_host(sde.diffusion, inside) ** 2)
-            noise, draw = self.churn * np.sqrt(variance), i + 1
+            noise, draw = self.noise_scale * np.sqrt(variance), i + 1
             slope = Prediction(float(of_x[i]), float(of_d[i]))
             if path.sigma[i + 1] == 0:
                 rows.add(t, X0, weights=[path.alpha[i + 1]])

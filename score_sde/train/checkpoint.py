@@ -10,7 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from score_sde.mesh import replicated, state_shardings
+from score_sde.runtime.mesh import replicated, state_shardings
 from score_sde.train.state import TrainState
 
 _policies = ocp.checkpoint_managers

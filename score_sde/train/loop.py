@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from score_sde.progress import Progress
+from score_sde.runtime.progress import Progress
 from score_sde.train.best import Best
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.log import Value

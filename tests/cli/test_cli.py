@@ -14,7 +14,7 @@ from PIL import Image
 
 from score_sde import cli
 from score_sde.data import Digits, batch_indices
-from score_sde.experiment import open_source
+from score_sde.experiment.assemble import open_source
 from score_sde.flags import parse
 from tests.conftest import ROOT
 
@@ -242,7 +242,7 @@ BAD = [
     (["--config.sampling.t_end=2.0"], "must be in [0, 1.0)"),
     (["--config.likelihood.kind=normal"], "rademacher, gaussian"),
     (["--config.loss.weight=snr"], "config.loss.weight = 'snr' is not one of"),
-    (["--config.denoiser.label=index"], "is continuous"),
+    (["--config.denoiser.time_input=index"], "is continuous"),
     (["--config.ema.decay=1.5"], "decay = 1.5"),
     (["--config.mesh.fsdp=3"], "must divide the number of devices, 8"),
     (["--config.training.batch_size=12"], "training.batch_size = 12"),

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from score_sde.config import load_saved
+from score_sde.experiment.files import load_saved
 from tests.cli.test_cli import message, run, train
 
 SHORT = ["--config.dequantiser.steps=4", "--config.dequantiser.batch_size=16", "--config.dequantiser.width=4"]
 LEARNED = [
     "--config.sde.name=learned",
-    "--config.denoiser.label=vp_time",
+    "--config.denoiser.time_input=vp_time",
     "--config.loss.weight=likelihood",
     "--config.loss.times=importance",
 ]

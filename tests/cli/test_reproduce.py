@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from score_sde.evaluate import METRICS
+from score_sde.experiment.schema import complete
 from score_sde.flags import parse
-from score_sde.schema import complete
 from tests.conftest import ROOT
 
 

@@ -19,13 +19,13 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from score_sde.charts import Chart, Line, ticks
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.fid import frechet_distance
 from score_sde.evaluate.moments import Gaussian, Moments
 from score_sde.evaluate.neighbours import nearest_examples
 from score_sde.evaluate.scores import Sampled
 from score_sde.flags import Options
+from score_sde.images.charts import Chart, Line, ticks
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
 from score_sde.modes.workdir import restore_average

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from score_sde import convert
-from score_sde.config import ConfigError
 from score_sde.convert import CheckpointError, diffusers, safetensors
 from score_sde.convert.export import export
 from score_sde.data import Spec
-from score_sde.experiment import assemble
-from score_sde.schema import complete
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.schema import complete
+from score_sde.names import ConfigError
 from tests.convert.torch_writer import Tensor, save_zip
 
 RECORDED = np.load(Path(__file__).parents[1] / "data/nets/diffusers_ddpm.npz")
@@ -114,7 +114,7 @@ def test_classes_there_and_back(tmp_path):
     names = {"model": {"name": "ddpm", "nf": 16, "ch_mult": (1, 2), "num_res_blocks": 1, "scale_shift": True}}
     names["model"] |= {"attn_resolutions": (4,), "up_attention": "block", "norm_num_groups": 8}
     config = {**names, "training": {"conditional": True}, "sde": {"name": "ddpm"}}
-    config |= {"denoiser": {"prediction": "noise", "label": "index"}, "loss": {"times": "levels"}}
+    config |= {"denoiser": {"prediction": "noise", "time_input": "index"}, "loss": {"times": "levels"}}
     experiment = assemble(complete(config), Spec((8, 8, 3), 256, 5))
     shapes = experiment.net.shapes((8, 8, 3))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
@@ -164,7 +164,7 @@ def test_ncsnpp_there_and_back(tmp_path):
         }
     )
     assert (config.sde.sigma_max, config.sampling.snr, config.sampling.steps) == (380.0, 0.075, 2000)
-    assert (config.data.low, config.data.high, config.denoiser.label) == (0.0, 1.0, "log_sigma")
+    assert (config.data.low, config.data.high, config.denoiser.time_input) == (0.0, 1.0, "log_sigma")
     experiment = assemble(config, Spec((64, 64, 3), 256, 0))
     shapes = experiment.net.shapes((64, 64, 3))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)

@@ -10,9 +10,9 @@ import pytest
 
 from score_sde import convert
 from score_sde.convert import CheckpointError, edm
-from score_sde.experiment import assemble
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.schema import complete
 from score_sde.nets.edm_names import to_edm_names
-from score_sde.schema import complete
 from tests.convert.torch_writer import STUBS, Tensor, plain_bytes, stub
 
 PERSISTENCE = ("torch_utils.persistence", "_reconstruct_persistent_obj")

@@ -17,11 +17,11 @@ import pytest
 from score_sde import cli
 from score_sde.denoiser import score_from
 from score_sde.flags import parse
-from score_sde.likelihood import Adaptive, Hutchinson, bits_per_dim, log_prob
+from score_sde.likelihood.ode_density import Adaptive, Hutchinson, bits_per_dim, log_prob
 from score_sde.losses import square_error
-from score_sde.mesh import make_mesh
 from score_sde.modes.workdir import from_workdir, restore_average
 from score_sde.nets.official import from_torch_names
+from score_sde.runtime.mesh import make_mesh
 from score_sde.train import Checkpoints, Objective, TrainState, make_step
 from tests.conftest import DATA, ROOT
 from tests.convert.test_score_sde import checkpoint
@@ -46,7 +46,7 @@ CASES = {
     ),
 }
 # The official code integrates the ODE of the continuous process whatever a network was trained on.
-CONTINUOUS = {"ddpm": ["sde.name=vp", "denoiser.label=time_999", "loss.times=uniform"]}
+CONTINUOUS = {"ddpm": ["sde.name=vp", "denoiser.time_input=time_999", "loss.times=uniform"]}
 # Bits/dim from a time on, since a random network divided by sigma is stiff before it; our tolerance; the
 # largest differences of bits and, relative, of latents: theirs, at a tolerance of 1e-5, err by as much.
 LIKELIHOODS = {

@@ -19,8 +19,13 @@ from tests.recipe import state_dict
 
 RECIPES = json.loads(gzip.decompress((DATA / "imported_others.json.gz").read_bytes()))
 HEUN = ["sampling.solver=heun", "sampling.grid=power", "sampling.rho=7", "sampling.steps=17"]
-VP = ["sde.name=edm", "denoiser.prediction=scaled_noise", "denoiser.label=vp_time", "sampling.t_end=0.002"]
-VE = ["sde.name=edm", "denoiser.label=log_half_sigma", "data.low=-1.0", "model.input_range=(-1.0,1.0)"]
+VP = [
+    "sde.name=edm",
+    "denoiser.prediction=scaled_noise",
+    "denoiser.time_input=vp_time",
+    "sampling.t_end=0.002",
+]
+VE = ["sde.name=edm", "denoiser.time_input=log_half_sigma", "data.low=-1.0", "model.input_range=(-1.0,1.0)"]
 # EDM samples from every network on its own process (docs/import.md).
 EDM = {"edm": [], "edm_vp": VP + HEUN, "edm_ve": [*VE, *HEUN, "sampling.t_end=0.02"], "edm_iddpm": []}
 

@@ -17,11 +17,11 @@ from score_sde.convert import CheckpointError, recipes
 from score_sde.convert import score_sde as format
 from score_sde.data import Spec
 from score_sde.denoiser import score_from
-from score_sde.experiment import assemble
+from score_sde.experiment.assemble import assemble
 from score_sde.flags import parse
-from score_sde.mesh import make_mesh
 from score_sde.nets import parameter_count
 from score_sde.nets.official import to_flax_names, to_torch_names
+from score_sde.runtime.mesh import make_mesh
 from score_sde.train import Checkpoints
 from tests.conftest import ROOT
 from tests.convert.official_names import state_dict

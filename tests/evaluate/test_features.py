@@ -16,10 +16,10 @@ from score_sde.evaluate.moments import Moments
 from score_sde.evaluate.protocol import Protocol, check_comparable
 from score_sde.evaluate.resize import bicubic, bilinear_matrix, pytorch_fid, tensorflow
 from score_sde.evaluate.scores import Reference
-from score_sde.mesh import make_mesh
 from score_sde.nets import check_spec, digest, parameter_count
 from score_sde.nets.classifier import Classifier
 from score_sde.nets.inception import Inception, InceptionV3, from_torch_names
+from score_sde.runtime.mesh import make_mesh
 from tests.conftest import DATA
 from tests.recipe import state_dict
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from score_sde import nets
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
 from score_sde.evaluate.index import Index, leave_one_out, precision
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
 from score_sde.evaluate.parts import compile_parts, map_examples
-from score_sde.mesh import make_mesh
+from score_sde.runtime.mesh import make_mesh
 from score_sde.sde import VP
 
 # --- index -----------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def denoiser():
     net = nets.Net(nets.NCSNpp(nf=4, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(4,)))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda s: np.float32(rng.normal(0, 0.2, s.shape)), net.shapes((8, 8, 1)))
-    return Denoiser(params, VP(), net, Precondition(PREDICTIONS["noise"](), LABELS["time_999"]()))
+    return Denoiser(params, VP(), net, Precondition(PREDICTIONS["noise"](), TIME_INPUTS["time_999"]()))
 
 
 def test_features_name_the_layers(denoiser):

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.config import load_file
 from score_sde.data import Spec
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
-from score_sde.experiment import assemble
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
 from score_sde.losses import WEIGHTS, square_error
 from score_sde.nets import NETS, Net
 from score_sde.nets.edm_names import from_edm_names
-from score_sde.schema import complete
 from score_sde.sde import EDM, VE, VP
 from tests.conftest import DATA, ROOT
 from tests.recipe import normals, state_dict, uniforms
@@ -73,7 +73,7 @@ def test_losses_of_a_network(fixture):
     recipe = json.loads(gzip.decompress((DATA / "edm/recipes.json.gz").read_bytes()))["vp_ddpmpp_small"]
     net = Net(NETS["songunet"](nf=16))
     params = from_edm_names(state_dict(recipe["seed"], recipe["table"]), net, (32, 32, 3))
-    row = Precondition(PREDICTIONS["scaled_noise"](), LABELS["vp_time"]())
+    row = Precondition(PREDICTIONS["scaled_noise"](), TIME_INPUTS["vp_time"]())
     denoiser = Denoiser(params, EDM(), net, row)
     x0, noise = (jnp.moveaxis(jnp.asarray(a), 1, -1) for a in (IMAGES, NOISE))
 

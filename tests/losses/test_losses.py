@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss, loss_by_level, square_error
 from score_sde.sde import DDPM, EDM, SDES, SMLD, VE, VP, SubVP
 from tests.oracles import Gaussian
@@ -27,8 +27,8 @@ def sigma_label(sde, t):
 
 # process, what the toy predicts, its label
 CONTINUOUS = {
-    "vp": (VP(), "noise", LABELS["time_999"]()),
-    "subvp": (SubVP(), "noise", LABELS["time_999"]()),
+    "vp": (VP(), "noise", TIME_INPUTS["time_999"]()),
+    "subvp": (SubVP(), "noise", TIME_INPUTS["time_999"]()),
     "ve": (VE(), "raw_score", sigma_label),
 }
 
@@ -57,10 +57,10 @@ def test_discrete_losses_match_the_official_code(name, fixture):
     labels = d["labels"]
     if name == "vp":  # DDPM: index 0 is the least noise
         sde, x0, t = DDPM(), 2 * d["x_unit"] - 1, labels / 999
-        denoiser = toy(sde, "noise", LABELS["index"]())
+        denoiser = toy(sde, "noise", TIME_INPUTS["index"]())
     else:  # SMLD: label 0 is the most noise
         sde, x0, t = SMLD(t_min=0.0), d["x_unit"], 1 - labels / 999
-        denoiser = toy(sde, "raw_score", LABELS["reverse_index"]())
+        denoiser = toy(sde, "raw_score", TIME_INPUTS["reverse_index"]())
     t = jnp.asarray(t, jnp.float32)
     got = square_error(denoiser, sde, x0, t, d["z"], weight=WEIGHTS["noise"]())
     np.testing.assert_allclose(got, d[f"toy/{name}|disc_rm1"][:4], rtol=2e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
 from score_sde.losses import Trained, VariationalLoss, variational_bound
 from score_sde.sde import SDES, VP, Learned
 from score_sde.sde.learned import ByLevel, fall
@@ -14,7 +14,7 @@ from tests.oracles import Gaussian
 
 STD = np.linspace(0.1, 1.0, 64)
 DATA = Gaussian(np.full(64, 0.2), STD)
-ROW = Precondition(PREDICTIONS["x0"](), LABELS["quarter_log_sigma"]())
+ROW = Precondition(PREDICTIONS["x0"](), TIME_INPUTS["quarter_log_sigma"]())
 
 
 def shrink(params, x, c_noise, cond, *, key=None):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.nets import convolution, winograd
+from score_sde.cpu import winograd
+from score_sde.nets import convolution
 
 
 def arrays(width=13, channels=(4, 5)):

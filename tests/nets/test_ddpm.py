@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from score_sde.nets import Net, layers
-from score_sde.nets.ddpm import DDPM
+from score_sde.nets.unets.ddpm import DDPM
 from tests.nets.test_layers import initial, normals
 from tests.nets.test_ncsnpp import FAST, apply, arbitrary
 
@@ -35,7 +35,7 @@ def test_attention_that_adds_nothing_is_no_attention():
 
 
 def test_unconditional_has_no_layer_for_the_noise_level():
-    net = tiny(conditional=False)
+    net = tiny(noise_conditional=False)
     params = arbitrary(net, SHAPE)
     assert not [name for name in params if name.startswith("time")]
     assert "time" not in params["mid_block_0"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
 from score_sde.nets import NETS, Net, parameter_count
 from score_sde.nets.edm_names import from_edm_names, to_edm_names
 from score_sde.sde import EDM
@@ -38,7 +38,7 @@ def test_network_and_denoiser(name):
     assert all(np.array_equal(back[key], tensors[key]) for key in tensors)
     d = np.load(DATA / f"edm/{name}.npz")
     cond = {"label": jnp.asarray(d["label"])} if "label" in d else None
-    row = Precondition(PREDICTIONS[prediction](), LABELS[label]())
+    row = Precondition(PREDICTIONS[prediction](), TIME_INPUTS[label]())
     denoiser = Denoiser(params, EDM(), net, row, cond)
     x, t = jnp.moveaxis(d["x"], 1, -1), jnp.asarray(d["sigma"], jnp.float32)
     run = jax.jit(lambda d, x, t: d(x, t)).lower(denoiser, x, t)
@@ -103,8 +103,8 @@ def test_initial_laws(kind):
 
 
 def test_options_that_a_network_does_not_have_are_refused():
-    for option in ("fir", "progressive", "embedding_type", "skip_rescale", "conditional"):
+    for option in ("fir", "progressive", "embedding_type", "skip_rescale", "noise_conditional"):
         with pytest.raises(TypeError, match=option):
             NETS["adm"](**{option: True})
-    with pytest.raises(ValueError, match="conditional=False: must be True"):
-        Net(NETS["songunet"](conditional=False)).shapes((32, 32, 3))
+    with pytest.raises(ValueError, match="noise_conditional=False: must be True"):
+        Net(NETS["songunet"](noise_conditional=False)).shapes((32, 32, 3))

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.nets import NETS, Net, refinenet
-from score_sde.nets.ncsn import NCSN, NCSNv2
+from score_sde.nets import NETS, Net
+from score_sde.nets.unets import refinenet
+from score_sde.nets.unets.ncsn import NCSN, NCSNv2
 from tests.nets.test_layers import initial, normals
 from tests.nets.test_ncsnpp import FAST, apply, arbitrary, lifted
 

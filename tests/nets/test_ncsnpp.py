@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde.nets import Net, check_spec, parameter_count
-from score_sde.nets.ncsnpp import NCSNpp
+from score_sde.nets.unets.ncsnpp import NCSNpp
 
 TINY = {"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,), "init_scale": 1.0}
 KEY = jax.random.key(0)
@@ -164,7 +164,7 @@ def test_no_dropout_with_a_key_is_the_same_network(labelled):
 def test_noise_level_matters_only_if_conditional():
     x = normals(7, (1, 8, 8, 2)).repeat(2, 0)
     for conditional in (True, False):
-        net = tiny(conditional=conditional)
+        net = tiny(noise_conditional=conditional)
         y = apply(net, arbitrary(net, (8, 8, 2)), x, jnp.array([0.0, 500.0]))
         assert (np.abs(y[0] - y[1]).max() > 1e-3) == conditional
 
@@ -323,7 +323,7 @@ def test_names_are_readable():
         ({"dropout": 1.0}, r"dropout=1.0: must be in \[0, 1\)"),
         ({"fir": True, "fir_kernel": (1,)}, "fir_kernel=.*two or more taps"),
         ({"input_range": (1.0, 1.0)}, r"input_range=\(1.0, 1.0\): must be \(low, high\)"),
-        ({"conditional": False, "num_classes": 2}, "num_classes=2: must be 0 when conditional"),
+        ({"noise_conditional": False, "num_classes": 2}, "num_classes=2: must be 0 when noise_conditional"),
         ({"ch_mult": (1, 1, 1, 1, 1)}, r"x=\(1, 8, 8, 2\): .* divisible by 16"),
     ],
 )

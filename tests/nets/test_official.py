@@ -132,7 +132,7 @@ def test_names_of_every_option(name):
     unused = sum(
         int(np.prod(tensor[1]))
         for tensor in recipe["table"]
-        if ".Dense_0." in tensor[0] and not net.module.conditional
+        if ".Dense_0." in tensor[0] and not net.module.noise_conditional
     )
     total = sum(int(np.prod(tensor[1])) for tensor in recipe["table"])
     assert parameter_count(params) == total - unused

@@ -47,12 +47,12 @@ class TestLaws:
     def test_reverse_drift_interpolates_between_ode_and_sde(self, sde):
         t = times(sde)[:7]
         x, score = np.ones((7, 2)), np.full((7, 2), -0.3)
-        ode = sde.reverse_drift(x, score, t, churn=0.0)
-        reverse = sde.reverse_drift(x, score, t, churn=1.0)
+        ode = sde.reverse_drift(x, score, t, noise_scale=0.0)
+        reverse = sde.reverse_drift(x, score, t, noise_scale=1.0)
         g = np.asarray(sde.diffusion(t))[:, None]
         np.testing.assert_allclose(ode - reverse, 0.5 * g**2 * score, rtol=1e-9)
         np.testing.assert_allclose(
-            sde.reverse_drift(x, score, t, churn=2.0) - ode, -2 * g**2 * score, rtol=1e-9
+            sde.reverse_drift(x, score, t, noise_scale=2.0) - ode, -2 * g**2 * score, rtol=1e-9
         )
 
     def test_prior_density_is_that_of_its_samples(self, sde):
@@ -119,7 +119,7 @@ def test_matches_the_recorded_tables_of_the_official_code(name, fixture):
     np.testing.assert_allclose(drift, d[f"{name}|f64|drift"], rtol=2e-6, atol=1e-7)
     np.testing.assert_allclose(sde.diffusion(t)[1:], d[f"{name}|f64|diffusion"][1:], rtol=2e-6)
     for churn, tag in ((1.0, "pf0"), (0.0, "pf1")):
-        got = sde.reverse_drift(x[1:], d["score"][1:], t[1:], churn=churn)
+        got = sde.reverse_drift(x[1:], d["score"][1:], t[1:], noise_scale=churn)
         # The record is float32 and uses 1 - exp(.): its own error is larger than ours.
         want = d[f"{name}|f32|rev_drift_{tag}"][1:]
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-4 * np.abs(want).max() * (name == "subvp"))

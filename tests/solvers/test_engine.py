@@ -10,24 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.config import ConfigError, build, load_file, options
 from score_sde.data import Spec
-from score_sde.experiment import assemble
-from score_sde.mesh import make_mesh
-from score_sde.sampling import compile_sample, generate, sample, sample_keys, sample_with_hooks
-from score_sde.schema import complete
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
+from score_sde.guidance.change_process import across
+from score_sde.guidance.thresholds import Dynamic, Static
+from score_sde.names import ConfigError, build, options
+from score_sde.runtime.mesh import make_mesh
+from score_sde.sampling.draw import compile_sample, generate, sample, sample_keys, sample_with_hooks
 from score_sde.sde import DDPM, EDM, VE, VP, Cosine, Flow, SubVP
-from score_sde.solvers import (
-    GRIDS,
-    PC,
-    SOLVERS,
-    AdaptiveSDE,
-    Dynamic,
-    Hooks,
-    Static,
-    across,
-    noise_of,
-)
+from score_sde.solvers import GRIDS, PC, SOLVERS, AdaptiveSDE, Hooks, noise_of
 from score_sde.solvers.base import marginals
 from score_sde.solvers.predictors import ancestral
 from score_sde.solvers.quadrature import lagrange_integrals
@@ -221,7 +214,7 @@ def test_a_sample_depends_on_its_number_only(key):
 
 PROGRAM = """
 import hashlib, jax, jax.numpy as jnp, numpy as np
-from score_sde.sampling import sample, sample_keys
+from score_sde.sampling.draw import sample, sample_keys
 from score_sde.sde import VP
 from score_sde.solvers import SOLVERS
 from tests.oracles import Gaussian

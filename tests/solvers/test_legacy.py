@@ -57,7 +57,7 @@ def test_predictor_corrector_equals_the_recording(case):
         predictor=PREDICTORS[predictor],
         corrector=corrector,
         corrector_steps=3 if "nsteps3" in rest else 1,
-        churn=0.0 if "pf" in rest else 1.0,
+        noise_scale=0.0 if "pf" in rest else 1.0,
         denoise=case.endswith("_mean"),
     )
     sde = SDES[name]

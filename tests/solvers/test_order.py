@@ -67,13 +67,13 @@ VARIANTS = {
     "sde_dpmpp_2m_half": SOLVERS["sde_dpmpp_2m"](eta=0.5),
     "dpm_2s_ancestral": SOLVERS["dpm_2s"](eta=1.0),
     "dpmpp_2s_ancestral": SOLVERS["dpmpp_2s"](eta=1.0),
-    "stochastic_heun_half": SOLVERS["stochastic_heun"](churn=0.5),
+    "stochastic_heun_half": SOLVERS["stochastic_heun"](noise_scale=0.5),
 }
 ALL = {k: dataclasses.replace(s, denoise=False) for k, s in (MEMBERS | VARIANTS).items()}
 
 
 def is_stochastic(solver):
-    return any(getattr(solver, name, 0) for name in ("eta", "churn")) or type(solver).__name__ == "DDPM"
+    return any(getattr(solver, name, 0) for name in ("eta", "noise_scale")) or type(solver).__name__ == "DDPM"
 
 
 STOCHASTIC = [

@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import ode
-from score_sde.config import ConfigError, load_file
 from score_sde.data import Spec
-from score_sde.experiment import assemble
-from score_sde.mesh import make_mesh
-from score_sde.sampling import generate, sample, sample_keys
-from score_sde.schema import complete
+from score_sde.experiment.assemble import assemble
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import complete
+from score_sde.integrate import ode
+from score_sde.names import ConfigError
+from score_sde.runtime.mesh import make_mesh
+from score_sde.sampling.chunks import compile_trajectory
+from score_sde.sampling.draw import generate, sample, sample_keys
 from score_sde.sde import EDM, VE, VP
 from score_sde.solvers import GRIDS, SOLVERS, AdaptiveDPM, AdaptiveODE, Hooks
 from score_sde.solvers.grids import save_times
-from score_sde.stepwise import compile_film
 from tests.conftest import ROOT
 from tests.oracles import Gaussian
 
@@ -186,14 +187,14 @@ def test_a_film_ends_with_the_sample_and_holds_the_states_before_it():
     assert solver.steps(plan) == 10  # with Tweedie's
     hooks = Hooks(keep_every_steps=3, keep=solver.steps(plan) // 3)
     bind, rows = lambda params, cond: DATA.denoise(sde), []
-    draw = compile_film(bind, sde, solver, mesh, hooks, shape=(2,), progress=rows.append)
+    draw = compile_trajectory(bind, sde, solver, mesh, hooks, shape=(2,), progress=rows.append)
     options = {"seed": 5, "num_samples": 5, "batch_size": 4}
-    film = np.concatenate(list(generate(draw, {}, plan, mesh, **options)))
-    assert film.shape == (5, 4, 2)
+    trajectory = np.concatenate(list(generate(draw, {}, plan, mesh, **options)))
+    assert trajectory.shape == (5, 4, 2)
     keys = sample_keys(5, jnp.arange(5))
     want = sample(keys, DATA.denoise(sde), sde, solver, plan, shape=(2,))
-    np.testing.assert_allclose(film[:, -1], want, atol=1e-5)
+    np.testing.assert_allclose(trajectory[:, -1], want, atol=1e-5)
     first = SOLVERS["unipc"](denoise=False, lower_final_below=0).plan(sde, times[:4])  # no step is a last one
     early = sample(keys, DATA.denoise(sde), sde, solver, first, shape=(2,))
-    np.testing.assert_allclose(film[:, 0], early, atol=1e-5)
-    assert np.abs(film[:, 1] - early).max() > 0.05
+    np.testing.assert_allclose(trajectory[:, 0], early, atol=1e-5)
+    assert np.abs(trajectory[:, 1] - early).max() > 0.05

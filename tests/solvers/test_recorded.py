@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.guidance.thresholds import Static
 from score_sde.sde import DDPM, EDM, VE, VP
-from score_sde.solvers import SOLVERS, AdaptiveDPM, LegacyPC, Static
+from score_sde.solvers import SOLVERS, AdaptiveDPM, LegacyPC
 from score_sde.solvers.base import marginals, times_at
 from score_sde.solvers.table import Table
 from tests.conftest import DATA

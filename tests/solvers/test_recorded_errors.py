@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.guidance.thresholds import Static
 from score_sde.sde import DDPM, EDM
-from score_sde.solvers import PC, SOLVERS, Static
+from score_sde.solvers import PC, SOLVERS
 from score_sde.solvers.base import marginals
 from score_sde.solvers.table import Table
 from tests.conftest import DATA

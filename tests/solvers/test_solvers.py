@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.mesh import make_mesh
-from score_sde.sampling import compile_sample, generate, sample, sample_keys
+from score_sde.runtime.mesh import make_mesh
+from score_sde.sampling.draw import compile_sample, generate, sample, sample_keys
 from score_sde.sde import EDM, VE, VP, Cosine, Flow, SubVP
 from score_sde.solvers import GRIDS, PC, SOLVERS, AdaptiveODE, noise_of
 from score_sde.solvers.base import marginals
@@ -43,8 +43,8 @@ SAMPLERS = [
     (PC(predictor="ancestral"), "edm"),
     (PC(predictor="ancestral"), "cosine"),
     (PC(predictor="ancestral"), "flow"),
-    (PC(predictor="reverse_diffusion", churn=0.0), "vp"),
-    (PC(predictor="euler_maruyama", churn=0.0), "ve"),
+    (PC(predictor="reverse_diffusion", noise_scale=0.0), "vp"),
+    (PC(predictor="euler_maruyama", noise_scale=0.0), "ve"),
     (PC(predictor="reverse_diffusion", corrector="ald", snr=0.05), "vp"),
     (PC(predictor="ancestral", corrector="ald", snr=0.05, corrector_steps=2), "subvp"),
     (PC(predictor="none", corrector="ald", snr=0.3, corrector_steps=3), "ve"),
@@ -97,7 +97,7 @@ def test_langevin_keeps_the_marginal_in_many_dimensions(norm):
 @pytest.mark.usefixtures("x64")
 def test_probability_flow_steps_have_order_one_and_the_right_limit(predictor, name):
     sde = CONTINUOUS[name]
-    solver = PC(predictor=predictor, churn=0.0, denoise=False)
+    solver = PC(predictor=predictor, noise_scale=0.0, denoise=False)
     x = DATA.flow(sde, DATA.sample(jax.random.key(0), 16), sde.t_min, sde.t_max)
     want = DATA.flow(sde, x, sde.t_max, 0.1)
     errors = []

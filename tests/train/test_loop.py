@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from score_sde import progress
+from score_sde.runtime import progress
 from score_sde.train import Best, Checkpoints, Every, loop
 from tests.train.test_training import Run
 

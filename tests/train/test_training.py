@@ -10,17 +10,17 @@ import pytest
 
 from score_sde import nets
 from score_sde.data import Batches, Digits
-from score_sde.denoiser import LABELS, PREDICTIONS, Denoiser, Precondition
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
 from score_sde.losses import WEIGHTS, DenoisingLoss, square_error
-from score_sde.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.nets.official import from_torch_names
+from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.sde import VP
 from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, TrainState, TrainStep, train
 from score_sde.train.step import compile_step, init_state, make_step
 from tests.recipe import normals, state_dict, uniforms
 
 SHAPE = (8, 8, 1)
-ROW = Precondition(PREDICTIONS["noise"](), LABELS["time_999"]())
+ROW = Precondition(PREDICTIONS["noise"](), TIME_INPUTS["time_999"]())
 
 
 def low_discrepancy(sde, key, batch):
@@ -183,7 +183,7 @@ def test_what_was_written_after_the_last_checkpoint_is_made_again(tmp_path):
 
 
 def test_one_device_equals_eight_and_sharded_parameters(tmp_path, monkeypatch):
-    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+    monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
     one = Run(tmp_path / "1").to(12)
     eight = Run(tmp_path / "8", devices=8).to(12)
     split = Run(tmp_path / "f", devices=8, fsdp=4).to(12)
@@ -193,7 +193,7 @@ def test_one_device_equals_eight_and_sharded_parameters(tmp_path, monkeypatch):
 
 
 def test_restores_on_another_number_of_devices(tmp_path, monkeypatch):
-    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+    monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
     saved = Run(tmp_path, devices=8, fsdp=2).to(8)
     run = Run(tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -208,7 +208,7 @@ def test_several_steps_a_dispatch_equal_single_ones(tmp_path):
 
 
 def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+    monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
 
     def dry(params, cond=None):  # dropout is drawn by share
         return lambda x, t, key: bind(params, cond)(x, t)
@@ -259,7 +259,7 @@ def in_two(monkeypatch):
 
 @pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (8, 4)])
 def test_a_step_in_two_programs_equals_one(devices, fsdp, tmp_path, monkeypatch, request):
-    monkeypatch.setattr("score_sde.mesh._SMALLEST_SPLIT", 1)
+    monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
     first = Run(tmp_path / "1", devices=devices, fsdp=fsdp)
     assert not isinstance(first.step, TrainStep)
     one = first.to(6)

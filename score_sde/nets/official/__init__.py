@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from score_sde.nets import Net
-from score_sde.nets.ddpm import DDPM
-from score_sde.nets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
-from score_sde.nets.ncsnpp import NCSNpp
 from score_sde.nets.official import refinenets, unets, wideresnet
 from score_sde.nets.official.rows import Row, flatten, read, unflatten, write
 from score_sde.nets.official.unets import module_order
+from score_sde.nets.unets.ddpm import DDPM
+from score_sde.nets.unets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
+from score_sde.nets.unets.ncsnpp import NCSNpp
 from score_sde.nets.wideresnet import WideResNet
 
 __all__ = ["from_flax_names", "from_torch_names", "module_order", "to_flax_names", "to_torch_names"]

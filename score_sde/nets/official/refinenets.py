@@ -3,8 +3,8 @@
 from typing import Any
 
 from score_sde.nets import Net
-from score_sde.nets.ncsn import NCSN, NCSNv2
 from score_sde.nets.official.rows import Row, flatten
+from score_sde.nets.unets.ncsn import NCSN, NCSNv2
 
 # The sixth level of the network for 256 pixels was put between two that had numbers.
 TORCH_LEVELS = {6: ("1", "2", "3", "31", "4", "5")}

@@ -12,8 +12,8 @@ from typing import Any
 import flax.linen as nn
 
 from score_sde.nets import Net, initial, layers
-from score_sde.nets.ddpm import DDPM
 from score_sde.nets.official.rows import Row, flatten
+from score_sde.nets.unets.ddpm import DDPM
 
 # Their class of our layers, where it does not depend on the network.
 CLASSES = {
@@ -80,7 +80,7 @@ def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Mo
 
 def _idle_embedding(net: Net) -> bool:
     """Whether the released code has an embedding that its unconditional network does not use."""
-    return not net.module.conditional and getattr(net.module, "embedding_type", "") == "fourier"
+    return not net.module.noise_conditional and getattr(net.module, "embedding_type", "") == "fourier"
 
 
 def module_order(net: Net, shape: tuple[int, ...]) -> list[tuple[str, str]]:
@@ -159,4 +159,4 @@ def unused(net: Net, name: str) -> bool:
     """
     if _idle_embedding(net) and name in ("all_modules.0.W", "GaussianFourierProjection_0/W"):
         return True
-    return not net.module.conditional and ".Dense_0." in name
+    return not net.module.noise_conditional and ".Dense_0." in name

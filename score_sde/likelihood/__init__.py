@@ -1,0 +1,1 @@
+"""Log densities: exact by the probability-flow ODE, variational bounds, dequantisation."""

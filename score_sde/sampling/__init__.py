@@ -1,0 +1,1 @@
+"""From keys to samples, led by the host in chunks."""

@@ -1,0 +1,198 @@
+"""From keys to samples: prior, solver, last move; any number of samples, over any number of devices."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from score_sde.denoiser import Cond, Denoise
+from score_sde.runtime.mesh import round_up
+from score_sde.sampling.chunks import AS_PLACED, SPLIT, WHOLE, Draw, compile_trajectory, over_devices
+from score_sde.sde import SDE
+from score_sde.solvers import Hooks, Plan, Progress, Solver, StepSolver, noise_of
+
+
+def sample_keys(seed: int, indices: Array) -> Array:
+    """One key per sample, a function of the seed and the sample's number: ``(B,) -> (B,)`` keys."""
+    root = jax.random.key(seed)
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)
+
+
+def sample(
+    keys: Array,
+    denoise: Denoise,
+    sde: SDE,
+    solver: Solver,
+    plan: Plan,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> Array:
+    """Draw one sample per key: ``(B,)`` keys to ``(B, *shape)`` float32, in the model's data range.
+
+    Under ``jit`` with ``solver.program`` in place of ``solver``, and the plan as an argument, solvers of one
+    program share one compilation.
+
+    Args:
+      denoise: the model, with every condition already bound.
+      plan: of ``solver`` on a time grid.
+      shape: of one sample.
+      progress: called as each step starts, with its number; see ``solvers.base.Progress``.
+    """
+    noise = noise_of(keys, shape)
+    x = sde.prior_sigma * noise(0)
+    x = solver.run(denoise, sde, x, plan, noise, progress)
+    return solver.finish(denoise, x, plan)
+
+
+def sample_with_hooks(
+    keys: Array,
+    denoise: Denoise,
+    sde: SDE,
+    solver: StepSolver,
+    plan: Plan,
+    hooks: Hooks,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> tuple[Array, Array]:
+    """``sample`` with functions between the steps: the samples, and the states that were kept.
+
+    Returns:
+      ``(B, *shape)`` and ``(hooks.keep, B, *shape)``.
+    """
+    noise = noise_of(keys, shape)
+    x = sde.prior_sigma * noise(0)
+    x, kept = solver.trace(denoise, x, plan, noise, hooks, progress)
+    return solver.finish(denoise, x, plan), kept
+
+
+_TAKES = (AS_PLACED, WHOLE, SPLIT, SPLIT)
+
+
+def compile_sample(
+    bind: Callable[[Any, Cond], Denoise],
+    sde: SDE,
+    solver: Solver,
+    mesh: Mesh,
+    *,
+    shape: tuple[int, ...],
+    progress: Progress | None = None,
+) -> Draw:
+    """A jitted ``(params, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
+
+    Each device runs its own samples to the end without waiting for the others, unless the solver couples
+    the batch.
+
+    Args:
+      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
+      progress: told where a solver is that chooses its steps on the way; any other is then led by the host,
+        and it is called as the devices begin a part of the rows (``stepwise.compile_trajectory``).
+    """
+    program = solver.program
+    if progress is not None and isinstance(program, StepSolver):
+        trajectory = compile_trajectory(bind, sde, program, mesh, Hooks(), shape=shape, progress=progress)
+        last = over_devices(
+            lambda trajectory: trajectory[:, -1], mesh, (SPLIT,), SPLIT, program.couples_batch
+        )
+        return lambda *given: last(trajectory(*given))
+
+    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
+        return sample(keys, bind(params, cond), sde, program, plan, shape=shape, progress=progress)
+
+    return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
+
+
+def generate(
+    draw: Draw,
+    params: Any,
+    plan: Plan,
+    mesh: Mesh,
+    *,
+    seed: int,
+    num_samples: int,
+    batch_size: int,
+    labels: np.ndarray | None = None,
+    start: int = 0,
+) -> Iterator[np.ndarray]:
+    """Samples ``start .. num_samples - 1`` in batches, on the host: each ``(<= batch_size, *shape)``.
+
+    The last batch is computed at full size and cut; a sample depends on ``seed`` and its number only.
+
+    Args:
+      labels: class of every sample, ``(num_samples,)``, or None.
+
+    Raises:
+      FloatingPointError: samples that are not finite, naming their numbers.
+    """
+    size = round_up(min(batch_size, num_samples - start), mesh)
+    for first in range(start, num_samples, size):
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        if jax.process_count() > 1:
+            x = multihost_utils.process_allgather(x, tiled=True)
+        batch = np.asarray(x)[: num_samples - first]
+        _check_finite(batch, first)
+        yield batch
+
+
+def generate_share(
+    draw: Draw,
+    params: Any,
+    plan: Plan,
+    *,
+    seed: int,
+    firsts: Sequence[int],
+    size: int,
+    num_samples: int,
+    labels: np.ndarray | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
+
+    Nothing is sent between processes.
+
+    Args:
+      firsts: number of the first sample of each batch.
+      size: samples of a batch, a multiple of the number of devices.
+      num_samples: in all; those after them are cut off.
+
+    Raises:
+      FloatingPointError: as ``generate``.
+    """
+    for first in firsts:
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        begin = first + (shards[0].index[0].start or 0)
+        rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
+        _check_finite(rows, begin)
+        yield begin, rows
+
+
+def _batch(
+    draw: Draw,
+    params: Any,
+    plan: Plan,
+    seed: int,
+    first: int,
+    size: int,
+    num_samples: int,
+    labels: np.ndarray | None,
+) -> Array:
+    """Samples ``first .. first + size - 1`` over all devices."""
+    numbers, cond = np.arange(first, first + size), None
+    if labels is not None:
+        cond = {"label": jnp.asarray(labels[np.minimum(numbers, num_samples - 1)])}
+    return draw(params, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
+
+
+def _check_finite(batch: np.ndarray, first: int) -> None:
+    bad = ~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim)))
+    if bad.any():
+        raise FloatingPointError(
+            f"{bad.sum()} of {len(batch)} samples are not finite, the first is number "
+            f"{first + int(np.argmax(bad))}; more sampling.steps, or for an ODE max_steps, may help"
+        )
