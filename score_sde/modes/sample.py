@@ -82,15 +82,8 @@ class _Work:
         plan = self.experiment.plan
         steps = next((len(rows) for rows in jax.tree.leaves(plan.rows)), 0)
 
-        end = float(plan.end)
-
-        def show(i: Any, t: Any = None) -> None:
-            parts = []
-            if i is not None:
-                parts.append(f"step {int(i) + 1}" + (f"/{steps}" if steps else ""))
-            if t is not None:
-                parts.append(f"t = {float(t):.3g}, to {end:.3g}")
-            progress.update(progress.done, ", ".join(parts))
+        def show(i: int) -> None:
+            progress.update(progress.done, f"step {i + 1}/{steps}")
 
         return _compile(self.experiment, self.mesh, show)
 

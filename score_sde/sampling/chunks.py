@@ -1,4 +1,4 @@
-"""A sampler that the host leads through the steps, so that it knows where the devices are.
+"""A sampler that the host leads through the steps in chunks, so that it knows where the devices are.
 
 A program that reports from inside holds the address of a function, which is another one in the next process,
 so that JAX compiles it at every start.  And until it ends no signal is answered.  Here the host calls one
@@ -17,12 +17,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from score_sde.denoiser import Cond, Denoise
 from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
-from score_sde.solvers import Carry, Hooks, Plan, Progress, StepSolver, Watch, noise_of
+from score_sde.solvers import Carry, Hooks, Plan, StepSolver, Watch, noise_of
 
-PARTS = 50  # of a batch, at most: each costs the host a call, 1 ms on a CPU
+CHUNKS = 50  # of a batch, at most: each costs the host a call, 1 ms on a CPU
+
+Progress = Callable[[int], None]
 
 WHOLE, SPLIT, LATER = PartitionSpec(), PartitionSpec(BATCH), PartitionSpec(None, BATCH)
-AS_PLACED = None  # parameters: whole, or in pieces while such a model is trained
+AS_PLACED = None  # parameters: whole, or split while such a model is trained
 
 
 def over_devices(function: Callable, mesh: Mesh, takes: tuple, gives: Any, couples_batch: bool) -> Callable:
@@ -54,15 +56,15 @@ def compile_trajectory(
     hooks: Hooks,
     *,
     shape: tuple[int, ...],
-    progress: Progress,
+    progress: Progress | None = None,
 ) -> Draw:
     """``(params, plan, keys, cond) -> (B, hooks.keep + 1, *shape)``: kept states, then the samples.
 
-    They are drawn in at most ``PARTS`` parts, the batch split over ``mesh``.
+    They are drawn in at most ``CHUNKS`` chunks, the batch split over ``mesh``.
 
     Args:
       bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
-      progress: called with the first row of a part as the devices begin it.
+      progress: called with the first row of a chunk as the devices begin it.
     """
     program = solver.program
     assert isinstance(program, StepSolver)
@@ -94,14 +96,15 @@ def compile_trajectory(
 
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
         count = program.count(plan)
-        length = -(-count // PARTS)
+        length = -(-count // CHUNKS)
         plan, carry = begin(plan, keys)
         x = carry.x
         for first in range(0, count, length):
-            part = np.int32(first), np.int32(min(first + length, count))
-            following, x = some(params, plan, keys, cond, carry, *part)
-            jax.block_until_ready(carry)  # the host is one part ahead, and this one begins now
-            progress(first)
+            chunk = np.int32(first), np.int32(min(first + length, count))
+            following, x = some(params, plan, keys, cond, carry, *chunk)
+            jax.block_until_ready(carry)  # the host is one chunk ahead, and this one begins now
+            if progress is not None:
+                progress(first)
             carry = following
         return trajectory(carry.watch.kept, x)
 

@@ -12,9 +12,17 @@ from jax.sharding import Mesh
 
 from score_sde.denoiser import Cond, Denoise
 from score_sde.runtime.mesh import round_up
-from score_sde.sampling.chunks import AS_PLACED, SPLIT, WHOLE, Draw, compile_trajectory, over_devices
+from score_sde.sampling.chunks import (
+    AS_PLACED,
+    SPLIT,
+    WHOLE,
+    Draw,
+    Progress,
+    compile_trajectory,
+    over_devices,
+)
 from score_sde.sde import SDE
-from score_sde.solvers import Hooks, Plan, Progress, Solver, StepSolver, noise_of
+from score_sde.solvers import Hooks, Plan, Solver, StepSolver, noise_of
 
 
 def sample_keys(seed: int, indices: Array) -> Array:
@@ -31,7 +39,6 @@ def sample(
     plan: Plan,
     *,
     shape: tuple[int, ...],
-    progress: Progress | None = None,
 ) -> Array:
     """Draw one sample per key: ``(B,)`` keys to ``(B, *shape)`` float32, in the model's data range.
 
@@ -42,11 +49,10 @@ def sample(
       denoise: the model, with every condition already bound.
       plan: of ``solver`` on a time grid.
       shape: of one sample.
-      progress: called as each step starts, with its number; see ``solvers.base.Progress``.
     """
     noise = noise_of(keys, shape)
     x = sde.prior_sigma * noise(0)
-    x = solver.run(denoise, sde, x, plan, noise, progress)
+    x = solver.run(denoise, sde, x, plan, noise)
     return solver.finish(denoise, x, plan)
 
 
@@ -59,7 +65,6 @@ def sample_with_hooks(
     hooks: Hooks,
     *,
     shape: tuple[int, ...],
-    progress: Progress | None = None,
 ) -> tuple[Array, Array]:
     """``sample`` with functions between the steps: the samples, and the states that were kept.
 
@@ -68,7 +73,7 @@ def sample_with_hooks(
     """
     noise = noise_of(keys, shape)
     x = sde.prior_sigma * noise(0)
-    x, kept = solver.trace(denoise, x, plan, noise, hooks, progress)
+    x, kept = solver.trace(denoise, x, plan, noise, hooks)
     return solver.finish(denoise, x, plan), kept
 
 
@@ -84,26 +89,24 @@ def compile_sample(
     shape: tuple[int, ...],
     progress: Progress | None = None,
 ) -> Draw:
-    """A jitted ``(params, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
+    """A compiled ``(params, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
 
     Each device runs its own samples to the end without waiting for the others, unless the solver couples
-    the batch.
+    the batch.  A solver with steps is led by the host in chunks (``chunks.compile_trajectory``); one that
+    chooses its steps on the way is one program.
 
     Args:
       bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
-      progress: told where a solver is that chooses its steps on the way; any other is then led by the host,
-        and it is called as the devices begin a part of the rows (``stepwise.compile_trajectory``).
+      progress: called with the first step of a chunk as the devices begin it.
     """
     program = solver.program
-    if progress is not None and isinstance(program, StepSolver):
+    if isinstance(program, StepSolver):
         trajectory = compile_trajectory(bind, sde, program, mesh, Hooks(), shape=shape, progress=progress)
-        last = over_devices(
-            lambda trajectory: trajectory[:, -1], mesh, (SPLIT,), SPLIT, program.couples_batch
-        )
+        last = over_devices(lambda states: states[:, -1], mesh, (SPLIT,), SPLIT, program.couples_batch)
         return lambda *given: last(trajectory(*given))
 
     def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
-        return sample(keys, bind(params, cond), sde, program, plan, shape=shape, progress=progress)
+        return sample(keys, bind(params, cond), sde, program, plan, shape=shape)
 
     return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
 

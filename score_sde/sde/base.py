@@ -105,8 +105,8 @@ class SDE(abc.ABC):
         """Drift of the time reversal that injects ``noise_scale * g`` noise.
 
         ``f x - (1 + noise_scale^2) / 2 g^2 score``: the reverse SDE for ``noise_scale = 1``
-        (arXiv:2011.13456, eq. 6), the probability-flow ODE for ``noise_scale = 0`` (eq. 13); every value between has the same
-        marginals.
+        (arXiv:2011.13456, eq. 6), the probability-flow ODE for ``noise_scale = 0`` (eq. 13); every value
+        between has the same marginals.
 
         Args:
           x: state, ``(B, *D)``.

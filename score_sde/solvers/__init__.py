@@ -3,7 +3,7 @@
 from score_sde.solvers.adaptive import AdaptiveODE
 from score_sde.solvers.adaptive_dpm import AdaptiveDPM
 from score_sde.solvers.adaptive_sde import AdaptiveSDE
-from score_sde.solvers.base import Affine, Carry, Noise, Plan, Progress, Solver, StepSolver, noise_of
+from score_sde.solvers.base import Affine, Carry, Noise, Plan, Solver, StepSolver, noise_of
 from score_sde.solvers.corrected import Corrected
 from score_sde.solvers.grids import GRIDS, Grid
 from score_sde.solvers.hooks import Hooks, Watch
@@ -48,7 +48,6 @@ __all__ = [
     "LegacyPC",
     "Noise",
     "Plan",
-    "Progress",
     "Solver",
     "StepSolver",
     "Watch",

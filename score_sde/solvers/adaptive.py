@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -11,7 +9,7 @@ from score_sde.denoiser import Denoise, velocity_from
 from score_sde.integrate import ode
 from score_sde.names import nearest
 from score_sde.sde import SDE
-from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan
+from score_sde.solvers.base import Noise, Plan, Solver, make_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +56,8 @@ class AdaptiveODE(Solver):
         x: Array,
         plan: Plan,
         noise: Noise,
-        progress: Progress | None = None,
     ) -> Array:
         def field(t: Array, x: Array) -> Array:
-            if progress is not None:
-                jax.debug.callback(progress, None, jnp.max(t))
             return velocity_from(sde, denoise(x, t), x, t)
 
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)

@@ -13,7 +13,7 @@ from score_sde.arrays import expand, mean_dims
 from score_sde.denoiser import Denoise
 from score_sde.names import nearest
 from score_sde.sde import SDE
-from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan, marginals
+from score_sde.solvers.base import Noise, Plan, Solver, make_plan, marginals
 
 # How errors ``(B,)`` become those that decide: each its own, one for all, or the largest for all.
 CONTROLS: dict[str, Callable[[Array], Array]] = {
@@ -115,13 +115,10 @@ class AdaptiveDPM(Solver):
         x: Array,
         plan: Plan,
         noise: Noise,
-        progress: Progress | None = None,
     ) -> Array:
-        return self.solve(denoise, sde, x, plan, progress)[0]
+        return self.solve(denoise, sde, x, plan)[0]
 
-    def solve(
-        self, denoise: Denoise, sde: SDE, x: Array, plan: Plan, progress: Progress | None = None
-    ) -> tuple[Array, Array]:
+    def solve(self, denoise: Denoise, sde: SDE, x: Array, plan: Plan) -> tuple[Array, Array]:
         """The samples, and how many steps were tried for each ``(B,)``; a try takes ``order`` evaluations."""
         start, end = (jnp.asarray(0.5 * sde.log_snr(jnp.asarray(t, x.dtype))) for t in (plan.start, plan.end))
 
@@ -129,9 +126,6 @@ class AdaptiveDPM(Solver):
             return (state.lam < end) & (state.tries < self.max_steps)
 
         def attempt(state: _State) -> _State:
-            if progress is not None:
-                latest = jnp.max(sde.time_of(2.0 * state.lam, 0.0))
-                jax.debug.callback(progress, jnp.max(state.tries), latest)
             going = active(state)
             h = jnp.minimum(state.h, end - state.lam)
             low, high = self._pair(denoise, sde, state.x, state.lam, h)

@@ -11,7 +11,7 @@ from jax import Array
 from score_sde.arrays import expand, mean_dims
 from score_sde.denoiser import Denoise, score_from
 from score_sde.sde import SDE
-from score_sde.solvers.base import Noise, Plan, Progress, Solver, make_plan
+from score_sde.solvers.base import Noise, Plan, Solver, make_plan
 
 
 class _State(NamedTuple):
@@ -67,9 +67,8 @@ class AdaptiveSDE(Solver):
         x: Array,
         plan: Plan,
         noise: Noise,
-        progress: Progress | None = None,
     ) -> Array:
-        return self.solve(denoise, sde, x, plan, noise, progress)[0]
+        return self.solve(denoise, sde, x, plan, noise)[0]
 
     def solve(
         self,
@@ -78,7 +77,6 @@ class AdaptiveSDE(Solver):
         x: Array,
         plan: Plan,
         noise: Noise,
-        progress: Progress | None = None,
     ) -> tuple[Array, Array]:
         """The samples, and how many steps were tried for each ``(B,)``; a try takes two evaluations."""
         start, end = jnp.asarray(plan.start, x.dtype), jnp.asarray(plan.end, x.dtype)
@@ -90,8 +88,6 @@ class AdaptiveSDE(Solver):
             return jnp.any((state.t > end) & (state.tries < self.max_steps))
 
         def attempt(state: _State) -> _State:
-            if progress is not None:
-                jax.debug.callback(progress, jnp.max(state.tries), jnp.max(state.t))
             x, t, active = state.x, state.t, (state.t > end) & (state.tries < self.max_steps)
             h = jnp.minimum(state.h, t - end)
             s = jnp.where(h >= t - end, end, t - h)  # exactly the end, whatever the rounding

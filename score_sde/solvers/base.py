@@ -21,9 +21,6 @@ from score_sde.sde import SDE
 from score_sde.solvers.hooks import Hooks, Watch
 
 Noise = Callable[[Array | int], Array]
-# Called as a step starts: with its number, or None; and where steps are chosen on the way, with the largest
-# time in the batch.
-Progress = Callable[..., None]
 
 
 def noise_of(keys: Array, shape: tuple[int, ...]) -> Noise:
@@ -113,7 +110,6 @@ class Solver(abc.ABC):
         x: Array,
         plan: Plan,
         noise: Noise,
-        progress: Progress | None = None,
     ) -> Array:
         """Carry ``x`` ``(B, *D)`` along the plan, without the last move.
 
@@ -183,9 +179,8 @@ class StepSolver(Solver):
         x: Array,
         plan: Plan,
         noise: Noise,
-        progress: Progress | None = None,
     ) -> Array:
-        return self.trace(denoise, x, plan, noise, Hooks(), progress)[0]
+        return self.trace(denoise, x, plan, noise, Hooks())[0]
 
     def trace(
         self,
@@ -194,11 +189,10 @@ class StepSolver(Solver):
         plan: Plan,
         noise: Noise,
         hooks: Hooks,
-        progress: Progress | None = None,
     ) -> tuple[Array, Array]:
         """``run`` with hooks: the last state and the states that were kept, ``(hooks.keep, B, *D)``."""
         carry = self.prepare(x, plan, noise, hooks)
-        carry = self.advance(denoise, carry, plan, noise, hooks, 0, self.count(plan), progress)
+        carry = self.advance(denoise, carry, plan, noise, hooks, 0, self.count(plan))
         return carry.x, carry.watch.kept
 
     def prepare(self, x: Array, plan: Plan, noise: Noise, hooks: Hooks) -> Carry:
@@ -215,14 +209,11 @@ class StepSolver(Solver):
         hooks: Hooks,
         first: Array | int,
         last: Array | int,
-        progress: Progress | None = None,
     ) -> Carry:
         """Rows ``first .. last - 1`` of the plan; one program does for any of them."""
         rows = jax.tree.map(jnp.asarray, self.rows(plan))
 
         def body(i: Array, carry: Carry) -> Carry:
-            if progress is not None:
-                jax.debug.callback(progress, i)
             x, history, watch = carry
             row = jax.tree.map(lambda column: column[i], rows)
             opens, closes = self.bounds(row)

@@ -62,7 +62,8 @@ def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) 
     """Ancestral sampling: the posterior of ``x_s`` given ``x_t`` and ``x0 = D``.
 
     DDPM (arXiv:2006.11239, eq. 6-7) and SMLD (arXiv:2011.13456, eq. 47), for any process.  A
-    ``noise_scale`` other than 1 makes it DDIM with ``eta = noise_scale`` (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
+    ``noise_scale`` other than 1 makes it DDIM with ``eta = noise_scale`` (Song et al. 2021,
+    arXiv:2010.02502, eq. 12 and 16).
     """
     at, to = marginals(sde, t), marginals(sde, s)
     kernel = transition(at, to)

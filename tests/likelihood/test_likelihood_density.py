@@ -25,7 +25,7 @@ from score_sde.runtime.mesh import make_mesh
 from score_sde.sde import VP
 from tests.oracles import Mixture
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Numbers:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from score_sde.runtime.mesh import make_mesh
-from score_sde.sampling import chunks as stepwise
+from score_sde.sampling import chunks
 from score_sde.sampling.chunks import compile_trajectory
 from score_sde.sampling.draw import compile_sample, generate, sample, sample_keys, sample_with_hooks
 from score_sde.sde import VP
@@ -37,12 +37,12 @@ def bind(params, cond):
 
 @pytest.mark.parametrize("key", SOME)
 def test_parts_draw_what_one_program_draws(key, monkeypatch):
-    monkeypatch.setattr(stepwise, "PARTS", 4)  # the last of which is shorter
+    monkeypatch.setattr(chunks, "CHUNKS", 4)  # the last of which is shorter
     mesh, solver, keys = make_mesh(), SOME[key], sample_keys(3, jnp.arange(16))
     assert solver.couples_batch == (key == "coupled")
     plan, params = solver.plan(VP(), TIMES), {"shift": jnp.array([0.05, -0.02])}
     cond = {"label": jnp.arange(16) % 3}
-    draw = compile_sample(bind, VP(), solver, mesh, shape=(2,), progress=lambda row: None)
+    draw = compile_sample(bind, VP(), solver, mesh, shape=(2,))
     want = sample(keys, bind(params, cond), VP(), solver, plan, shape=(2,))
     np.testing.assert_allclose(draw(params, plan, keys, cond), want, atol=2e-5)
     assert len(np.unique(want[:, 0])) == 16
@@ -50,11 +50,11 @@ def test_parts_draw_what_one_program_draws(key, monkeypatch):
 
 @pytest.mark.parametrize("key", ["unipc", "coupled"])
 def test_hooks_count_on_from_part_to_part(key, monkeypatch):
-    monkeypatch.setattr(stepwise, "PARTS", 5)
+    monkeypatch.setattr(chunks, "CHUNKS", 5)
     mesh, solver = make_mesh(devices=jax.devices()[:2]), SOME[key]
     plan, params, keys = solver.plan(VP(), TIMES), {"shift": jnp.zeros(2)}, sample_keys(0, jnp.arange(4))
     hooks = Hooks(after=lambda steps, x: x + 0.01 * steps, keep_every_steps=3, keep=5)
-    draw = compile_trajectory(bind, VP(), solver, mesh, hooks, shape=(2,), progress=lambda row: None)
+    draw = compile_trajectory(bind, VP(), solver, mesh, hooks, shape=(2,))
     trajectory = draw(params, plan, keys, None)
     x, kept = sample_with_hooks(keys, bind(params, None), VP(), solver, plan, hooks, shape=(2,))
     assert trajectory.shape == (4, 6, 2)
@@ -64,8 +64,8 @@ def test_hooks_count_on_from_part_to_part(key, monkeypatch):
 
 
 @pytest.mark.parametrize(("rows", "parts", "ends"), [(3, 100, (1, 2, 3)), (7, 3, (3, 6, 7))])
-def test_the_host_tells_what_the_devices_begin_and_is_one_part_ahead(rows, parts, ends, monkeypatch):
-    monkeypatch.setattr(stepwise, "PARTS", parts)
+def test_the_host_tells_what_the_devices_begin_and_is_one_chunk_ahead(rows, parts, ends, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNKS", parts)
     happened = []
 
     def compile_nothing(function, *rest):
@@ -80,8 +80,8 @@ def test_the_host_tells_what_the_devices_begin_and_is_one_part_ahead(rows, parts
 
         return advance
 
-    monkeypatch.setattr(stepwise, "over_devices", compile_nothing)
-    monkeypatch.setattr(stepwise.jax, "block_until_ready", lambda carry: happened.append(("wait", carry.x)))
+    monkeypatch.setattr(chunks, "over_devices", compile_nothing)
+    monkeypatch.setattr(chunks.jax, "block_until_ready", lambda carry: happened.append(("wait", carry.x)))
     solver, mesh = dataclasses.replace(SOLVERS["ddim"](), denoise=False), make_mesh()
     plan = solver.plan(VP(), np.linspace(1.0, 1e-3, rows + 1))
     draw = compile_trajectory(
@@ -105,7 +105,7 @@ from score_sde.runtime.mesh import make_mesh
 from score_sde.sampling.draw import compile_sample, sample_keys
 from score_sde.sde import VP
 from score_sde.solvers import PC
-from tests.test_stepwise import bind
+from tests.sampling.test_chunks import bind
 mesh, solver, rows = make_mesh(), PC(), []
 jax.monitoring.register_event_listener(
     lambda name, **_: print("missed") if name == "/jax/compilation_cache/cache_misses" else None
@@ -132,20 +132,6 @@ def test_programs_that_show_progress_are_found_by_the_next_process(tmp_path, mon
     assert missed() == 0
 
 
-def test_a_program_of_the_caller_tells_each_row():
-    solver, keys, seen = SOLVERS["unipc"](), sample_keys(0, jnp.arange(3)), []
-    plan, denoise = solver.plan(VP(), TIMES), bind({"shift": jnp.zeros(2)}, None)
-    rows = list(range(solver.count(plan)))
-    sample(keys, denoise, VP(), solver, plan, shape=(2,), progress=lambda row: seen.append(int(row)))
-    jax.effects_barrier()
-    assert sorted(seen) == rows
-    sample_with_hooks(
-        keys, denoise, VP(), solver, plan, Hooks(), shape=(2,), progress=lambda row: seen.append(int(row))
-    )
-    jax.effects_barrier()
-    assert sorted(seen) == sorted(2 * rows)
-
-
 def test_a_sample_can_be_differentiated_by_what_the_network_has():
     solver, keys = SOLVERS["unipc"](), sample_keys(0, jnp.arange(3))
     plan = solver.plan(VP(), TIMES)
@@ -164,8 +150,8 @@ def test_samples_depend_neither_on_parts_nor_on_batches(monkeypatch):
     mesh, solver = make_mesh(devices=jax.devices()[:2]), SOME["unipc"]
     plan, drawn = solver.plan(VP(), TIMES), []
     for parts, batch in ((1, 10), (7, 4)):
-        monkeypatch.setattr(stepwise, "PARTS", parts)
-        draw = compile_sample(bind, VP(), solver, mesh, shape=(2,), progress=lambda row: None)
+        monkeypatch.setattr(chunks, "CHUNKS", parts)
+        draw = compile_sample(bind, VP(), solver, mesh, shape=(2,))
         batches = generate(draw, {"shift": jnp.zeros(2)}, plan, mesh, seed=1, num_samples=9, batch_size=batch)
         drawn.append(np.concatenate(list(batches)))
     np.testing.assert_allclose(drawn[1], drawn[0], atol=2e-5)

@@ -224,39 +224,6 @@ def test_samples_that_are_not_finite_are_reported():
         list(generate(run, {}, plan, mesh, seed=0, num_samples=3, batch_size=3))
 
 
-def test_progress_counts_the_steps():
-    seen = []
-    sde, solver = VP(), PC()
-    plan = solver.plan(sde, np.linspace(1, 1e-3, 6))
-    keys = sample_keys(0, jnp.arange(2))
-    sample(keys, DATA.denoise(sde), sde, solver, plan, shape=(2,), progress=lambda i: seen.append(int(i)))
-    jax.effects_barrier()
-    assert sorted(seen) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(
-    ("key", "numbered"),
-    [
-        ("ode", False),
-        pytest.param("adaptive_sde", True, marks=pytest.mark.slow),
-        pytest.param("adaptive_dpm", True, marks=pytest.mark.slow),
-    ],
-)
-def test_progress_tells_the_time_where_steps_are_chosen_on_the_way(key, numbered):
-    sde, solver, seen = VP(), SOLVERS[key](), []
-    plan = solver.plan(sde, np.linspace(1, 1e-3, 6))
-    mesh = make_mesh(devices=jax.devices()[:2])
-    run = compile_sample(
-        _bind, sde, solver, mesh, shape=(2,), progress=lambda i, t: seen.append((i, float(t)))
-    )
-    run({}, plan, sample_keys(0, jnp.arange(2)), None)
-    jax.effects_barrier()
-    times = np.array([t for _, t in seen])
-    assert times.max() == pytest.approx(1.0, abs=1e-6) and 1e-3 <= times.min() < 0.05 and len(times) > 10
-    numbers = {None} if not numbered else set(range(1 + max(int(i) for i, _ in seen)))
-    assert {None if i is None else int(i) for i, _ in seen} == numbers
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
