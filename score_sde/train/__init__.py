@@ -3,31 +3,34 @@
 from score_sde.train.best import Best, Record, read_best
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.ema import EMAS
-from score_sde.train.log import Log
-from score_sde.train.loop import Every, train
+from score_sde.train.fit import BEST, CHECKPOINTS, fit
+from score_sde.train.log import Log, NoLog
+from score_sde.train.loop import train
 from score_sde.train.optimizer import OPTIMIZERS, with_moments
 from score_sde.train.posthoc import Combination, combine
+from score_sde.train.schedule import Schedule
 from score_sde.train.state import TrainState
-from score_sde.train.step import PROGRAMS, Objective, TrainStep, compile_step, init_state, make_step
+from score_sde.train.step import compile_step, init_state, make_step
 from score_sde.train.watch import Alarm, Watch, slow_average
 
 __all__ = [
+    "BEST",
+    "CHECKPOINTS",
     "EMAS",
     "OPTIMIZERS",
-    "PROGRAMS",
     "Alarm",
     "Best",
     "Checkpoints",
     "Combination",
-    "Every",
     "Log",
-    "Objective",
+    "NoLog",
     "Record",
+    "Schedule",
     "TrainState",
-    "TrainStep",
     "Watch",
     "combine",
     "compile_step",
+    "fit",
     "init_state",
     "make_step",
     "read_best",

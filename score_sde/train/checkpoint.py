@@ -4,15 +4,17 @@ import errno
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from score_sde.runtime.mesh import replicated, state_shardings
+from score_sde.tasks.base import Parts
 from score_sde.train.state import TrainState
 
+T = TypeVar("T")
 _policies = ocp.checkpoint_managers
 
 
@@ -91,14 +93,32 @@ class Checkpoints:
         """
         step = self._chosen(step)
         self._check(step, shapes)
-        shardings = state_shardings(mesh, shapes)
-        target = jax.tree.map(
-            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-            shapes,
-            shardings,
-        )
+        target = _placed(shapes, state_shardings(mesh, shapes))
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=args)["state"]
+
+    def save_frozen(self, parts: Parts) -> None:
+        """Write the frozen parts, once for the whole run, in ``frozen`` beside the checkpoints."""
+        if parts and not self.has_frozen:
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+                writer.save(self._frozen, args=ocp.args.StandardSave(dict(parts)))
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether frozen parts have been written."""
+        return self._frozen.is_dir()
+
+    def restore_frozen(self, shapes: Parts, mesh: Mesh) -> Parts:
+        """The frozen parts, laid out on ``mesh``; nothing, where there are none."""
+        if not shapes:
+            return {}
+        target = _placed(dict(shapes), state_shardings(mesh, dict(shapes)))
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+            return reader.restore(self._frozen, args=ocp.args.StandardRestore(target))
+
+    @property
+    def _frozen(self) -> Path:
+        return self.directory.parent / "frozen"
 
     def restore_ema(self, shapes: Any, mesh: Mesh, step: int | None = None) -> tuple[int, Any]:
         """The averaged parameters alone, and the step they are of; raises as ``restore`` does."""
@@ -155,6 +175,13 @@ class _Kept:
         """One answer a checkpoint, oldest first."""
         del context
         return [info.step in self._checkpoints.keep for info in checkpoints]
+
+
+def _placed(shapes: T, shardings: T) -> T:
+    """Shapes with the places where the arrays are to lie."""
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, shardings
+    )
 
 
 def _check_same(saved: Any, wanted: Any, where: str) -> None:

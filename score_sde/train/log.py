@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import Any
 from unittest import mock
 
+from score_sde.tasks.base import Value
+
 # tensorboardX imports torch when it finds one, for pictures of torch models; nothing here needs it.
 with mock.patch.dict(sys.modules, {"torch": None}):
     from tensorboardX import SummaryWriter
-
-Value = float | list[float] | str
 
 
 class Log:
@@ -56,6 +56,21 @@ class Log:
             if not isinstance(value, list | str):
                 self._board.add_scalar(name, value, step)
         self._board.flush()
+
+
+class NoLog:
+    """The log of a process that keeps none."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def write(self, step: int, values: dict[str, Value]) -> None:
+        """Nothing."""
 
 
 def _finite(value: Value) -> Value | list:

@@ -1,10 +1,12 @@
 """Everything that changes during training, and nothing else."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
+import optax
 from jax import Array
+
+from score_sde.tasks.base import Parts
 
 
 @jax.tree_util.register_dataclass
@@ -14,12 +16,12 @@ class TrainState:
 
     Attributes:
       step: updates made so far, ``()`` int32.
-      params: network parameters, float32.
+      params: the trained parts by name, float32.
       ema: their moving average, which sampling and evaluation use.
       opt_state: of the optimizer.
     """
 
     step: Array
-    params: Any
-    ema: Any
-    opt_state: Any
+    params: Parts
+    ema: Parts
+    opt_state: optax.OptState

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from score_sde.train import Best, Checkpoints, Every, read_best
+from score_sde.tasks.base import Measure
+from score_sde.train import Best, Checkpoints, read_best
 from tests.train.test_training import Run, assert_same
 
 VALUES = {4: 0.9, 8: 0.3, 12: 0.5, 16: 0.4, 20: 0.35}
 
 
-def measured(step, state):
+def measured(step, state, frozen, note):
     return {"held_out_loss": VALUES[step]}
 
 
@@ -82,7 +83,7 @@ def test_a_resumed_run_keeps_the_same_best_and_the_same_bits(tmp_path):
         with Checkpoints(run.path / "checkpoints", keep_last=1) as checkpoints:
             state = checkpoints.restore(run.shapes, run.mesh) if checkpoints.steps else run.fresh()
             best = Best(checkpoints, run.path / "best.json", "held_out_loss")
-            return run.on(checkpoints, state, steps, actions=(Every(4, measured),), best=best)
+            return run.on(checkpoints, state, steps, measures=(Measure(4, measured),), best=best)
 
     whole = to(Run(tmp_path / "a"), 20)
     to(Run(tmp_path / "b"), 11)
@@ -102,4 +103,4 @@ def test_a_resumed_run_keeps_the_same_best_and_the_same_bits(tmp_path):
         run = Run(tmp_path)
         kept = checkpoints.restore(run.shapes, run.mesh, 8)
     assert int(kept.step) == 8
-    assert not np.array_equal(kept.params["w"], whole.params["w"])
+    assert not np.array_equal(kept.params["net"]["w"], whole.params["net"]["w"])

@@ -7,7 +7,9 @@ import signal
 import pytest
 
 from score_sde.runtime import progress
-from score_sde.train import Best, Checkpoints, Every, loop
+from score_sde.tasks.base import Measure
+from score_sde.train import Best, Checkpoints, loop
+from score_sde.train.measuring import lacking
 from tests.train.test_training import Run
 
 
@@ -68,14 +70,19 @@ class Killed(BaseException):
     pass
 
 
-class Actions:
+class Measures:
     """Two that measure every four steps and at the end; the first calls ``on`` when it begins at ``at``."""
 
     def __init__(self, at=None, on=None):
         self.calls = []
         self._at, self._on = at, on
         self.both = tuple(
-            Every(4, lambda step, state, name=name: self._act(name, step, state), at_end=True, logs=name)
+            Measure(
+                4,
+                lambda step, state, frozen, note, name=name: self._act(name, step, state),
+                at_end=True,
+                logs=name,
+            )
             for name in ("first", "second")
         )
 
@@ -83,7 +90,7 @@ class Actions:
         if (name, step) == ("first", self._at):
             self._on()
         self.calls.append((name, step))
-        return {name: float(state.params["b"].sum())}
+        return {name: float(state.params["net"]["b"].sum())}
 
 
 def measured(path):
@@ -97,27 +104,27 @@ def kill():
 
 @pytest.mark.parametrize("at", [4, 6], ids=["between", "at the end"])
 def test_a_run_killed_while_measuring_has_its_steps_and_measures_what_it_lacks(at, tmp_path):
-    whole, cut, rest = Actions(), Actions(at, kill), Actions()
-    Run(tmp_path / "whole").to(6, actions=whole.both)
+    whole, cut, rest = Measures(), Measures(at, kill), Measures()
+    Run(tmp_path / "whole").to(6, measures=whole.both)
     run = Run(tmp_path / "cut")
     with pytest.raises(Killed):
-        run.to(6, actions=cut.both)
+        run.to(6, measures=cut.both)
     with Checkpoints(run.path / "checkpoints") as checkpoints:
         assert checkpoints.steps[-1] == at
-    run.to(6, actions=rest.both)
+    run.to(6, measures=rest.both)
     assert cut.calls + rest.calls == whole.calls
     assert measured(tmp_path / "cut") == measured(tmp_path / "whole")
-    again = Actions()
-    run.to(6, actions=again.both)
+    again = Measures()
+    run.to(6, measures=again.both)
     assert again.calls == []
 
 
 def test_a_signal_leaves_out_the_measurements_to_come_until_the_run_goes_on(tmp_path):
     run = Run(tmp_path)
-    stopped, rest = Actions(6, lambda: os.kill(os.getpid(), signal.SIGTERM)), Actions()
-    run.to(6, actions=stopped.both)
+    stopped, rest = Measures(6, lambda: os.kill(os.getpid(), signal.SIGTERM)), Measures()
+    run.to(6, measures=stopped.both)
     assert stopped.calls == [("first", 4), ("second", 4), ("first", 6)]
-    run.to(6, actions=rest.both)
+    run.to(6, measures=rest.both)
     assert rest.calls == [("second", 6)]
 
 
@@ -131,8 +138,8 @@ def test_a_run_is_finished_when_all_is_measured(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tests.train.test_training.train", watched)
     run = Run(tmp_path)
-    run.to(6, actions=Actions(6, lambda: os.kill(os.getpid(), signal.SIGTERM)).both)
-    run.to(6, actions=Actions().both)
+    run.to(6, measures=Measures(6, lambda: os.kill(os.getpid(), signal.SIGTERM)).both)
+    run.to(6, measures=Measures().both)
     assert finished == [False, True]
 
 
@@ -144,21 +151,49 @@ def test_the_best_has_seen_all_that_is_logged(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Best, "offer", lambda *_: kill())
     for _ in range(2):  # killed before it has: measured again
-        actions = Actions()
+        actions = Measures()
         with Checkpoints(run.path / "checkpoints") as checkpoints:
             state = checkpoints.restore(run.shapes, run.mesh) if checkpoints.steps else run.fresh()
             with pytest.raises(Killed):
-                run.on(checkpoints, state, 6, actions=actions.both, best=best_of(checkpoints))
+                run.on(checkpoints, state, 6, measures=actions.both, best=best_of(checkpoints))
         assert actions.calls == [("first", 4)]
         assert measured(tmp_path) == []
     monkeypatch.undo()
     with Checkpoints(run.path / "checkpoints") as checkpoints:
         best = best_of(checkpoints)
-        run.on(checkpoints, checkpoints.restore(run.shapes, run.mesh), 6, actions=Actions().both, best=best)
+        run.on(checkpoints, checkpoints.restore(run.shapes, run.mesh), 6, measures=Measures().both, best=best)
         assert best.record.value == min(line["first"] for line in measured(tmp_path) if "first" in line)
 
 
-def test_what_other_steps_logged_is_not_taken_for_this_one(tmp_path):
-    action = Every(4, lambda step, state: {}, logs="first")
-    assert loop._lacking([action], 8, [{"step": 4, "first": 1.0}, {"step": 8, "loss": 1.0}]) == [action]
-    assert loop._lacking([action], 8, [{"step": 8, "first": 1.0}]) == []
+def test_what_other_steps_logged_is_not_taken_for_this_one():
+    one = Measure(4, lambda step, state, frozen, note: {}, logs="first")
+    assert lacking([one], 8, [{"step": 4, "first": 1.0}, {"step": 8, "loss": 1.0}]) == [one]
+    assert lacking([one], 8, [{"step": 8, "first": 1.0}]) == []
+
+
+def test_a_measurement_is_left_between_its_chunks_and_made_up_for(tmp_path, capsys):
+    chunks, begun = [], []
+
+    def act(step, state, frozen, note):
+        begun.append(step)
+        for done in range(1, 6):
+            chunks.append(done)
+            if (begun, done) == ([4], 2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            note(done, 5, "loss 1")
+        return {"first": 1.0}
+
+    measure = Measure(4, act, logs="first")
+    run = Run(tmp_path)
+    state = run.to(8, measures=(measure,))
+    assert int(state.step) == 4 and chunks == [1, 2]
+    run.to(8, measures=(measure,))
+    assert begun == [4, 4, 8] and chunks == [1, 2, *range(1, 6), *range(1, 6)]
+    assert [line["step"] for line in measured(tmp_path)] == [4, 8]
+
+
+def test_zero_means_never_at_the_end_too():
+    never = Measure(0, lambda step, state, frozen, note: {}, at_end=True)
+    assert not never.due(3, 4, 4)
+    assert Measure(3, never.act, at_end=True).due(3, 4, 4)
+    assert not Measure(3, never.act).due(3, 4, 4)

@@ -1,5 +1,6 @@
 """One step against the official code, exact resume, devices, signals: the promises of the training loop."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,23 +10,18 @@ import optax
 import pytest
 
 from score_sde import nets
+from score_sde.arrays import mean_dims
 from score_sde.data import Batches, Digits
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
-from score_sde.losses import WEIGHTS, DenoisingLoss, square_error
+from score_sde.losses import WEIGHTS, square_error
 from score_sde.nets.official import from_torch_names
 from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.sde import VP
-from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, TrainState, TrainStep, train
+from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Schedule, TrainState, train
 from score_sde.train.step import compile_step, init_state, make_step
 from tests.recipe import normals, state_dict, uniforms
 
-SHAPE = (8, 8, 1)
 ROW = Precondition(PREDICTIONS["noise"](), TIME_INPUTS["time_999"]())
-
-
-def low_discrepancy(sde, key, batch):
-    offset = jax.random.uniform(key, ())
-    return sde.t_min + (1 - sde.t_min) * jnp.mod(offset + jnp.arange(batch) / batch, 1.0)
 
 
 class Tiny:
@@ -34,25 +30,45 @@ class Tiny:
     def init(self, key):
         return {"w": 0.1 * jax.random.normal(key, (64, 64)), "b": jnp.zeros((64,))}
 
-    def __call__(self, params, x, c_noise, cond=None, *, key=None):
+    def __call__(self, params, x, *, key=None):
         flat = x.reshape(x.shape[0], -1)
         if key is not None:
             flat = flat * jax.random.bernoulli(key, 0.9, flat.shape)
         return (jnp.tanh(flat @ params["w"]) + params["b"][None]).reshape(x.shape)
 
 
-NET = Tiny()
+class Noise:
+    """A task: a network that tells the noise of a VP process."""
+
+    net = Tiny()
+
+    def frozen(self):
+        return {}
+
+    def init(self, frozen, key):
+        return {"net": self.net.init(key)}
+
+    def draw(self, frozen, batch, key):
+        key_data, key_t, key_noise = jax.random.split(key, 3)
+        x0 = batch["x"] / 8.0 - 1 + 0.01 * jax.random.normal(key_data, batch["x"].shape)
+        count = x0.shape[0]
+        t = jnp.mod(jax.random.uniform(key_t, ()) + jnp.arange(count) / count, 1.0)
+        return x0, 1e-5 + (1 - 1e-5) * t, jax.random.normal(key_noise, x0.shape)
+
+    def loss(self, trained, frozen, ema, examples, key):
+        x0, t, noise = examples
+        guess = self.net(trained["net"], VP().perturb(x0, t, noise), key=key)
+        return mean_dims((guess - noise) ** 2), {"largest": jnp.max(t)}
+
+    def measures(self, setting):
+        return ()
 
 
-def bind(params, cond=None):
-    return Denoiser(params, VP(), NET, ROW, cond)
+class Dry(Noise):
+    """Without dropout, which is drawn by share."""
 
-
-OBJECTIVE = Objective(
-    prepare=lambda batch, key: (batch["x"] / 8.0 - 1 + 0.01 * jax.random.normal(key, batch["x"].shape), None),
-    bind=bind,
-    loss=DenoisingLoss(VP(), WEIGHTS["noise"](), low_discrepancy),
-)
+    def loss(self, trained, frozen, ema, examples, key):
+        return super().loss(trained, frozen, ema, examples, None)
 
 
 def adam(**options):
@@ -62,17 +78,16 @@ def adam(**options):
 class Run:
     """A small run over ``devices``, resumed from whatever its directory holds."""
 
-    def __init__(
-        self, path, *, devices=1, fsdp=1, optimizer=None, objective=OBJECTIVE, dispatch=1, accumulate=1
-    ):
+    def __init__(self, path, *, devices=1, fsdp=1, optimizer=None, task=None, dispatch=1, accumulate=1):
         self.path, self.dispatch = path, dispatch
         self.mesh = make_mesh(fsdp, jax.devices()[:devices])
-        self.optimizer = optimizer or adam()
-        make = init_state(NET.init, self.optimizer, 3)
-        self.shapes = jax.eval_shape(make)
-        step = make_step(objective, self.optimizer, EMAS["warmup"](decay=0.99), 3, accumulate)
-        self.step = compile_step(step, self.mesh, self.shapes, dispatch)
-        self.fresh = jax.jit(make, out_shardings=state_shardings(self.mesh, self.shapes))
+        self.optimizer, task = optimizer or adam(), task or Noise()
+        make = init_state(task, self.optimizer, 3)
+        self.frozen = jax.tree.map(jnp.asarray, task.frozen())
+        self.shapes = jax.eval_shape(make, self.frozen)
+        step = make_step(task, self.optimizer, EMAS["warmup"](decay=0.99), 3, accumulate)
+        self.compiled = compile_step(step, self.mesh, self.shapes, self.frozen, dispatch)
+        self.make = jax.jit(make, out_shardings=state_shardings(self.mesh, self.shapes))
         self.data = Batches(
             Digits("train"),
             batch_size=16,
@@ -81,24 +96,34 @@ class Run:
             steps_per_dispatch=dispatch,
         )
 
+    def fresh(self):
+        return self.make(self.frozen)
+
+    def step(self, state, batch):
+        return self.compiled(state, self.frozen, batch)
+
     def to(self, steps, **options):
         with Checkpoints(self.path / "checkpoints", keep_last=3) as checkpoints:
             state = checkpoints.restore(self.shapes, self.mesh) if checkpoints.steps else self.fresh()
             return self.on(checkpoints, state, steps, **options)
 
     def on(self, checkpoints, state, steps, **options):
+        schedule = Schedule(
+            steps=steps,
+            batch_size=16,
+            checkpoint_every_steps=4,
+            log_every_steps=2,
+            steps_per_dispatch=self.dispatch,
+        )
         with Log(self.path, int(state.step)) as log:
             return train(
                 self.step,
                 state,
                 self.data.from_step(int(state.step)),
-                steps=steps,
-                batch_size=16,
+                schedule,
+                frozen=self.frozen,
                 checkpoints=checkpoints,
                 log=log,
-                checkpoint_every_steps=4,
-                log_every_steps=2,
-                steps_per_dispatch=self.dispatch,
                 quiet=True,
                 **options,
             )[0]
@@ -126,15 +151,16 @@ def test_five_steps_equal_the_official_training_loop(fixture):
     ema = EMAS["warmup"](decay=info["ema_decay"])
 
     # The package's own step; the recorded times and noises travel with the data.
-    def recorded(denoiser, drawn, key):
-        return square_error(denoiser, VP(), *drawn, weight=WEIGHTS["noise"]()), {}
+    class Recorded(Noise):
+        def draw(self, frozen, batch, key):
+            return batch["x"]
 
-    objective = Objective(
-        prepare=lambda batch, key: (batch["x"], None),
-        bind=lambda params, cond: Denoiser(params, VP(), net, ROW),
-        loss=recorded,
-    )
-    step = jax.jit(make_step(objective, optimizer, ema, 0))
+        def loss(self, trained, frozen, ema, examples, key):
+            denoiser = Denoiser(trained["net"], VP(), net, ROW)
+            return square_error(denoiser, VP(), *examples, weight=WEIGHTS["noise"]()), {}
+
+    step = jax.jit(make_step(Recorded(), optimizer, ema, 0))
+    params = {"net": params}
     state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
     losses, norms = [], []
     for i in range(5):
@@ -142,7 +168,7 @@ def test_five_steps_equal_the_official_training_loop(fixture):
         t = uniforms(700 + i, (4,)) * (1 - 1e-5) + 1e-5
         noise = normals(800 + i, (4, 3, 32, 32)).transpose(0, 2, 3, 1)
         raw = tuple(jnp.asarray(a, jnp.float32) for a in (x0, t, noise))
-        state, metrics = step(state, {"x": raw, "label": jnp.zeros(4, jnp.int32)})
+        state, metrics = step(state, {}, {"x": raw})
         losses.append(float(metrics["loss"]))
         norms.append(float(metrics["grad_norm"]))
     np.testing.assert_allclose(losses, d["losses"], rtol=2e-5)
@@ -151,8 +177,8 @@ def test_five_steps_equal_the_official_training_loop(fixture):
     codes = {name: np.full(size, i, np.float32) for i, (name, size, *_) in enumerate(table)}
     order = {path: int(code.flat[0]) for path, code in _flat(from_torch_names(codes, net, shape)).items()}
     for got, key in ((state.params, "moved"), (state.ema, "ema_moved")):
-        start = _flat(params)
-        for path, leaf in _flat(got).items():
+        start = _flat(params["net"])
+        for path, leaf in _flat(got["net"]).items():
             if path.endswith("['key']['bias']"):
                 continue  # softmax does not see it: its gradient is rounding, which Adam magnifies
             distance = np.linalg.norm(np.asarray(leaf, np.float64) - np.asarray(start[path], np.float64))
@@ -187,7 +213,7 @@ def test_one_device_equals_eight_and_sharded_parameters(tmp_path, monkeypatch):
     one = Run(tmp_path / "1").to(12)
     eight = Run(tmp_path / "8", devices=8).to(12)
     split = Run(tmp_path / "f", devices=8, fsdp=4).to(12)
-    assert "fsdp" in str(split.params["w"].sharding.spec)
+    assert "fsdp" in str(split.params["net"]["w"].sharding.spec)
     assert_same(eight.params, one.params, atol=2e-5)
     assert_same(split.params, one.params, atol=2e-5)
 
@@ -210,12 +236,8 @@ def test_several_steps_a_dispatch_equal_single_ones(tmp_path):
 def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
 
-    def dry(params, cond=None):  # dropout is drawn by share
-        return lambda x, t, key: bind(params, cond)(x, t)
-
-    objective = Objective(OBJECTIVE.prepare, dry, OBJECTIVE.loss)
-    whole = Run(tmp_path / "1", objective=objective).to(8)
-    shares = Run(tmp_path / "4", objective=objective, accumulate=4, devices=4, fsdp=2, dispatch=2).to(8)
+    whole = Run(tmp_path / "1", task=Dry()).to(8)
+    shares = Run(tmp_path / "4", task=Dry(), accumulate=4, devices=4, fsdp=2, dispatch=2).to(8)
     assert_same(shares.params, whole.params, atol=2e-6)
     losses = [
         [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -228,71 +250,79 @@ def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch):
 def test_shares_have_their_own_dropout(tmp_path):
     seen = []
 
-    class Watched(Tiny):
-        def __call__(self, params, x, c_noise, cond=None, *, key=None):
+    class Watched(Noise):
+        def loss(self, trained, frozen, ema, examples, key):
             jax.debug.callback(lambda k: seen.append(tuple(np.ravel(k))), jax.random.key_data(key))
-            return super().__call__(params, x, c_noise, cond, key=key)
+            return super().loss(trained, frozen, ema, examples, key)
 
-    net = Watched()
-    objective = Objective(OBJECTIVE.prepare, lambda p, c: Denoiser(p, VP(), net, ROW, c), OBJECTIVE.loss)
-    run = Run(tmp_path, objective=objective, accumulate=4)
+    run = Run(tmp_path, task=Watched(), accumulate=4)
     jax.block_until_ready(run.step(run.fresh(), next(run.data.from_step(0))))
     jax.effects_barrier()
     assert len(set(seen)) == 4
 
 
 def test_gradients_are_those_at_the_parameters_by_the_key_of_the_step():
-    optimizer, batch = optax.sgd(1.0), {"x": Digits("train").read(np.arange(16))["x"]}
-    params, average = (NET.init(jax.random.key(i)) for i in (0, 1))
+    task, optimizer, batch = Noise(), optax.sgd(1.0), {"x": Digits("train").read(np.arange(16))["x"]}
+    params, average = ({"net": task.net.init(jax.random.key(i))} for i in (0, 1))
     state = TrainState(jnp.int32(7), params, average, optimizer.init(params))
-    moved, _ = make_step(OBJECTIVE, optimizer, EMAS["warmup"](), 3)(state, batch)
-    key = jax.random.fold_in(jax.random.key(3), 7)
-    want = jax.grad(lambda params: OBJECTIVE(params, batch, key)[0])(params)
+    moved, metrics = make_step(task, optimizer, EMAS["warmup"](), 3)(state, {}, batch)
+    key_draw, key_loss = jax.random.split(jax.random.fold_in(jax.random.key(3), 7))
+    examples = task.draw({}, batch, key_draw)
+
+    def per_example(params):
+        return task.loss(params, {}, average, examples, key_loss)[0]
+
+    want = jax.grad(lambda params: jnp.mean(per_example(params)))(params)
     assert_same(jax.tree.map(jnp.subtract, params, moved.params), want, atol=1e-6)
+    losses = per_example(params)
+    assert float(metrics["loss"]) == pytest.approx(float(jnp.mean(losses)), rel=1e-6)
+    assert float(metrics["loss_variance"]) == pytest.approx(float(jnp.var(losses)), rel=1e-3)
+    assert float(metrics["largest"]) == pytest.approx(float(examples[1].max()), rel=1e-6)
 
 
-@pytest.fixture
-def in_two(monkeypatch):
-    """Short steps are made of two programs, as long ones are on CPUs."""
-    monkeypatch.setattr("score_sde.train.step._LONG", 0)
+class Distilled(Noise):
+    """A task with a frozen teacher, whose loss also looks at the average."""
+
+    def frozen(self):
+        return {"teacher": {"shift": jnp.full((), 0.5)}}
+
+    def loss(self, trained, frozen, ema, examples, key):
+        x0, t, noise = examples
+        x = VP().perturb(x0, t, noise)
+        guess = self.net(trained["net"], x, key=key)
+        goal = frozen["teacher"]["shift"] * noise + 0.1 * self.net(ema["net"], x)
+        return mean_dims((guess - goal) ** 2), {}
 
 
-@pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (8, 4)])
-def test_a_step_in_two_programs_equals_one(devices, fsdp, tmp_path, monkeypatch, request):
-    monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
-    first = Run(tmp_path / "1", devices=devices, fsdp=fsdp)
-    assert not isinstance(first.step, TrainStep)
-    one = first.to(6)
-    request.getfixturevalue("in_two")
-    second = Run(tmp_path / "2", devices=devices, fsdp=fsdp)
-    assert isinstance(second.step, TrainStep)
-    two = second.to(6)
-    assert_same(two, one, atol=2e-6)
-    assert jax.tree.map(lambda a: a.sharding, two) == jax.tree.map(lambda a: a.sharding, one)
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("1", "2")
-    ]
-    assert [set(line) for line in logs[1]] == [set(line) for line in logs[0]]
-    for name in ("loss", "grad_norm", "loss_variance"):
-        np.testing.assert_allclose(*([line[name] for line in log] for log in logs), rtol=1e-5)
+def test_frozen_parts_are_inputs_that_stay_and_are_stored_once(tmp_path):
+    run = Run(tmp_path, task=Distilled())
+    state = run.to(4)
+    assert set(state.params) == {"net"}
+    batch = next(run.data.from_step(0))
+
+    def gradient(teacher, average):
+        frozen = {"teacher": {"shift": jnp.full((), teacher)}}
+        fresh = run.fresh()
+        fresh = dataclasses.replace(fresh, ema=jax.tree.map(lambda a: average * a, fresh.ema))
+        moved, _ = run.compiled(fresh, frozen, batch)
+        return optax.tree_utils.tree_get(moved.opt_state, "mu")["net"]["w"]
+
+    first = gradient(0.5, 1.0)
+    assert float(jnp.abs(gradient(0.5, 1.0) - first).max()) == 0
+    assert float(jnp.abs(gradient(2.0, 1.0) - first).max()) > 0  # an input, not a constant of the program
+    assert float(jnp.abs(gradient(0.5, 0.0) - first).max()) > 0  # the loss sees the average
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save_frozen(run.frozen)
+        checkpoints.save_frozen({"teacher": {"shift": jnp.full((), 9.0)}})  # the first stays
+        again = checkpoints.restore_frozen(jax.eval_shape(lambda: run.frozen), run.mesh)
+    assert float(again["teacher"]["shift"]) == 0.5
 
 
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_resumed_run_of_two_programs_is_bit_identical(accumulate, tmp_path, in_two):
-    whole = Run(tmp_path / "a", accumulate=accumulate).to(12)
-    Run(tmp_path / "b", accumulate=accumulate).to(4)
-    assert_same(Run(tmp_path / "b", accumulate=accumulate).to(12), whole)
-
-
-@pytest.mark.parametrize("programs", [1, 2])
-def test_state_is_donated(programs, tmp_path, request):
-    if programs == 2:
-        request.getfixturevalue("in_two")
+def test_state_is_donated(tmp_path):
     run = Run(tmp_path)
     state = run.fresh()
     run.step(state, next(run.data.from_step(0)))
-    assert state.params["w"].is_deleted()
+    assert state.params["net"]["w"].is_deleted()
 
 
 def test_changed_learning_rate_average_and_length_are_honoured(tmp_path):
@@ -310,20 +340,20 @@ def test_a_changed_architecture_is_shown(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="does not fit the config") as error:
         Run(tmp_path).to(8)
     text = str(error.value)
-    assert "w: saved float32[64, 64], config float32[64, 32]" in text
-    assert "b: saved float32[64], config nothing" in text
-    assert "c: saved nothing, config float32[3]" in text
+    assert "net/w: saved float32[64, 64], config float32[64, 32]" in text
+    assert "net/b: saved float32[64], config nothing" in text
+    assert "net/c: saved nothing, config float32[3]" in text
 
 
 @pytest.mark.parametrize("at", [0, 5, 7])
 def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path, at):
-    def loss(denoiser, x0, key):
-        value, aux = OBJECTIVE.loss(denoiser, x0, key)
-        # The times of step ``at`` identify it.
-        marked = jnp.array_equal(jax.random.key_data(key), jax.random.key_data(_loss_key(at)))
-        return jnp.where(marked, jnp.nan, value), aux
+    class Marked(Noise):
+        def loss(self, trained, frozen, ema, examples, key):
+            value, aux = super().loss(trained, frozen, ema, examples, key)
+            marked = jnp.array_equal(jax.random.key_data(key), jax.random.key_data(_loss_key(at)))
+            return jnp.where(marked, jnp.nan, value), aux
 
-    run = Run(tmp_path, objective=Objective(OBJECTIVE.prepare, bind, loss))
+    run = Run(tmp_path, task=Marked())
     with pytest.raises(FloatingPointError, match=f"step {at}: loss nan"):
         run.to(20)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:

@@ -1,0 +1,14 @@
+"""Several processes of one job: who writes and speaks."""
+
+import jax
+
+
+def is_chief() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def say(message: str) -> None:
+    """Print on the first process."""
+    if is_chief():
+        print(message, flush=True)
