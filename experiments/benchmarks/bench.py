@@ -28,7 +28,7 @@ import peers
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from score_sde.cpu import malloc as memory
+from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment.assemble import Experiment, assemble, open_source
@@ -345,5 +345,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    memory.settle()  # as run.py does; the peers gain by it too
+    malloc.restart_with_settings()  # as run.py does; the peers gain by it too
     main()
