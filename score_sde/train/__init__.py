@@ -8,13 +8,12 @@ from score_sde.train.loop import Every, train
 from score_sde.train.optimizer import OPTIMIZERS, with_moments
 from score_sde.train.posthoc import Combination, combine
 from score_sde.train.state import TrainState
-from score_sde.train.step import PROGRAMS, Objective, TrainStep, compile_step, init_state, make_step
+from score_sde.train.step import Objective, Step, compile_step, init_state, make_step
 from score_sde.train.watch import Alarm, Watch, slow_average
 
 __all__ = [
     "EMAS",
     "OPTIMIZERS",
-    "PROGRAMS",
     "Alarm",
     "Best",
     "Checkpoints",
@@ -23,8 +22,8 @@ __all__ = [
     "Log",
     "Objective",
     "Record",
+    "Step",
     "TrainState",
-    "TrainStep",
     "Watch",
     "combine",
     "compile_step",

@@ -10,6 +10,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.cpu import loops
 from score_sde.denoiser import Cond
 from score_sde.runtime.mesh import BATCH, replicated, state_shardings
 from score_sde.train.ema import Decay
@@ -77,10 +78,8 @@ class Objective:
         first = jax.tree.map(lambda a: a[0], examples)
         like = jax.eval_shape(jax.value_and_grad(mean_loss, has_aux=True), params, first, drawn.key)
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-        # XLA for CPUs runs the gradients of convolutions in loops without their fast path.
-        unroll = shares if jax.default_backend() == "cpu" else 1
         shared = (jnp.arange(shares), examples)
-        ((loss_mean, scalars), grads), _ = jax.lax.scan(one, nothing, shared, unroll=unroll)
+        ((loss_mean, scalars), grads), _ = jax.lax.scan(one, nothing, shared, unroll=loops.unroll(shares))
         variance = scalars.pop("square") - loss_mean**2
         return (loss_mean, {"loss_variance": variance, **scalars}), grads
 
@@ -89,30 +88,14 @@ def _scalars(aux: dict[str, Array]) -> Metrics:
     return {name: value for name, value in aux.items() if value.ndim == 0}
 
 
-@dataclass(frozen=True)
-class TrainStep:
-    """One update, ``(state, batch) -> (state, metrics)``, and the two halves that it consists of.
-
-    Attributes:
-      gradient: ``(params, step, batch) -> (grads, metrics)``.
-      update: ``(state, grads, metrics) -> (state, metrics)``: what the optimizer and the average make of it.
-    """
-
-    gradient: Callable[[Any, Array, Batch], tuple[Any, Metrics]]
-    update: Callable[[TrainState, Any, Metrics], tuple[TrainState, Metrics]]
-
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return self.update(state, *self.gradient(state.params, state.step, batch))
-
-
 def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     ema_decay: Decay,
     seed: int,
     accumulate: int = 1,
-) -> TrainStep:
-    """The training step.
+) -> Step:
+    """The training step, to be jitted.
 
     Its randomness is ``fold_in(seed, state.step)`` and its data come from the caller, so that a state is all
     that resuming needs.  The metrics are ``loss``, ``grad_norm`` (before clipping) and ``finite``.
@@ -121,39 +104,26 @@ def make_step(
       accumulate: A > 1 computes the gradient in A shares of the batch, in about 1/A of the memory.
     """
 
-    def gradient(params: Any, step: Array, batch: Batch) -> tuple[Any, Metrics]:
-        key = jax.random.fold_in(jax.random.key(seed), step)
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         if accumulate == 1:
-            (loss, scalars), grads = jax.value_and_grad(objective, has_aux=True)(params, batch, key)
+            (loss, scalars), grads = jax.value_and_grad(objective, has_aux=True)(state.params, batch, key)
         else:
-            (loss, scalars), grads = objective.in_shares(params, batch, key, accumulate)
-        return grads, {"loss": loss, **scalars}
-
-    def update(state: TrainState, grads: Any, metrics: Metrics) -> tuple[TrainState, Metrics]:
+            (loss, scalars), grads = objective.in_shares(state.params, batch, key, accumulate)
         norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         weight = 1.0 - ema_decay(state.step)  # of the new parameters
         ema = jax.tree.map(lambda e, p: e + weight * (p - e), state.ema, params)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        metrics = {**metrics, "grad_norm": norm, "finite": finite}
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        metrics = {"loss": loss, **scalars, "grad_norm": norm, "finite": finite}
         return TrainState(state.step + 1, params, ema, opt_state), metrics
 
-    return TrainStep(gradient, update)
+    return step
 
 
-PROGRAMS = ("gradient", "update", "steps")
-"""Names of the programs that ``compile_step`` may make, in the order in which they are called."""
-
-_LONG = 400  # arrays of parameters
-
-
-def compile_step(step: TrainStep, mesh: Mesh, shapes: TrainState, steps_per_dispatch: int = 1) -> Step:
+def compile_step(step: Step, mesh: Mesh, shapes: TrainState, steps_per_dispatch: int = 1) -> Step:
     """``step`` jitted over ``mesh``: state sharded by rule and donated, batch split over all devices.
-
-    On CPUs the halves of a long one are two programs, which XLA reads back in a third of the time: for each
-    part of a program it searches the whole.  The second call costs milliseconds, which short steps feel, and
-    one program can put gradients where activations were.
 
     Args:
       shapes: the state as ``jax.ShapeDtypeStruct``.
@@ -163,21 +133,6 @@ def compile_step(step: TrainStep, mesh: Mesh, shapes: TrainState, steps_per_disp
     one = steps_per_dispatch == 1
     state, everywhere = state_shardings(mesh, shapes), replicated(mesh)
     batch = NamedSharding(mesh, PartitionSpec(BATCH) if one else PartitionSpec(None, BATCH))
-    is_long = len(jax.tree.leaves(shapes.params)) >= _LONG
-    if one and is_long and mesh.devices.flat[0].platform == "cpu":
-        return TrainStep(
-            jax.jit(
-                step.gradient,
-                in_shardings=(state.params, state.step, batch),
-                out_shardings=(state.params, everywhere),
-            ),
-            jax.jit(
-                step.update,
-                in_shardings=(state, state.params, everywhere),
-                out_shardings=(state, everywhere),
-                donate_argnums=0,
-            ),
-        )
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         return step(state, batches) if one else jax.lax.scan(step, state, batches)

@@ -15,7 +15,7 @@ from score_sde.losses import WEIGHTS, DenoisingLoss, square_error
 from score_sde.nets.official import from_torch_names
 from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.sde import VP
-from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, TrainState, TrainStep, train
+from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Objective, TrainState, train
 from score_sde.train.step import compile_step, init_state, make_step
 from tests.recipe import normals, state_dict, uniforms
 
@@ -251,44 +251,7 @@ def test_gradients_are_those_at_the_parameters_by_the_key_of_the_step():
     assert_same(jax.tree.map(jnp.subtract, params, moved.params), want, atol=1e-6)
 
 
-@pytest.fixture
-def in_two(monkeypatch):
-    """Short steps are made of two programs, as long ones are on CPUs."""
-    monkeypatch.setattr("score_sde.train.step._LONG", 0)
-
-
-@pytest.mark.parametrize(("devices", "fsdp"), [(1, 1), (8, 4)])
-def test_a_step_in_two_programs_equals_one(devices, fsdp, tmp_path, monkeypatch, request):
-    monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
-    first = Run(tmp_path / "1", devices=devices, fsdp=fsdp)
-    assert not isinstance(first.step, TrainStep)
-    one = first.to(6)
-    request.getfixturevalue("in_two")
-    second = Run(tmp_path / "2", devices=devices, fsdp=fsdp)
-    assert isinstance(second.step, TrainStep)
-    two = second.to(6)
-    assert_same(two, one, atol=2e-6)
-    assert jax.tree.map(lambda a: a.sharding, two) == jax.tree.map(lambda a: a.sharding, one)
-    logs = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("1", "2")
-    ]
-    assert [set(line) for line in logs[1]] == [set(line) for line in logs[0]]
-    for name in ("loss", "grad_norm", "loss_variance"):
-        np.testing.assert_allclose(*([line[name] for line in log] for log in logs), rtol=1e-5)
-
-
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_resumed_run_of_two_programs_is_bit_identical(accumulate, tmp_path, in_two):
-    whole = Run(tmp_path / "a", accumulate=accumulate).to(12)
-    Run(tmp_path / "b", accumulate=accumulate).to(4)
-    assert_same(Run(tmp_path / "b", accumulate=accumulate).to(12), whole)
-
-
-@pytest.mark.parametrize("programs", [1, 2])
-def test_state_is_donated(programs, tmp_path, request):
-    if programs == 2:
-        request.getfixturevalue("in_two")
+def test_state_is_donated(tmp_path):
     run = Run(tmp_path)
     state = run.fresh()
     run.step(state, next(run.data.from_step(0)))
