@@ -41,10 +41,10 @@ only training, and importing what does not say which model it is, need --config.
 import gc
 import sys
 
-from score_sde.cpu import malloc as memory
+from score_sde.cpu import malloc
 
 if __name__ == "__main__":
-    memory.settle()
+    malloc.restart_with_settings()
     gc.set_threshold(100_000)  # importing and tracing programs make objects by the million and hardly garbage
 
     from score_sde.flags import parse

@@ -5,15 +5,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
 from score_sde import modes
+from score_sde.cpu import devices
 from score_sde.flags import Options, fail
-from score_sde.runtime import compilation_cache as programs
-
-_SMALLEST_SHARE = 16  # examples that a core must get for it to be a device of its own
+from score_sde.runtime import compilation_cache
 
 
 def run(options: Options) -> int:
@@ -22,10 +20,11 @@ def run(options: Options) -> int:
     A mistake in a config, a file or a number is one message and status 2, not a trace.
     """
     _join(options)
-    _use_cores(options.config)
-    programs.keep(options.compile_cache)
+    mesh, training = options.config.mesh, options.config.training
+    compilation_cache.keep(options.compile_cache)
     with _leaving_nobody_waiting():
         try:
+            devices.use_cores(training.batch_size // max(1, training.accumulate_steps), mesh.cpu_devices)
             return modes.find(options.mode)(options)
         except (ValueError, ImportError, FloatingPointError, OSError) as error:
             fail(f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
@@ -60,27 +59,3 @@ def _join(options: Options) -> None:
             jax.distributed.initialize()  # finds its peers by itself on TPU pods and under SLURM
     except (RuntimeError, ValueError) as error:
         fail(f"cannot join the other processes: {error}")
-
-
-def _use_cores(config: Any) -> None:
-    """Let each core of a CPU be a device, as far as they share the batch evenly.
-
-    XLA runs the small convolutions of small networks on one core; a device a core is faster.  On machines
-    with an accelerator this changes nothing.
-    """
-    cores = config.mesh.cpu_devices or _cores()
-    if config.mesh.cpu_devices < 0:
-        fail(f"config.mesh.cpu_devices = {config.mesh.cpu_devices}: must be 0 or more")
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return  # the user has said how many
-    batch = config.training.batch_size // max(1, config.training.accumulate_steps)
-    share = [n for n in range(1, cores + 1) if batch % n == 0 and batch // n >= _SMALLEST_SHARE]
-    count = cores if config.mesh.cpu_devices else max(share, default=1)
-    if count != jax.config.jax_num_cpu_devices:  # type: ignore[attr-defined]
-        jax.config.update("jax_num_cpu_devices", count)
-
-
-def _cores() -> int:
-    """Cores that this process may use; not every system tells more than how many there are."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

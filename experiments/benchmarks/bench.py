@@ -28,7 +28,7 @@ import peers
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from score_sde.cpu import malloc as memory
+from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment.assemble import Experiment, assemble, open_source
@@ -41,7 +41,7 @@ from score_sde.runtime.mesh import BATCH, batch_sharding, make_mesh, replicated
 from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import Plan, Solver, StepSolver
 from score_sde.solvers.adaptive import AdaptiveODE
-from score_sde.train import TrainState, TrainStep, compile_step, init_state, make_step
+from score_sde.train import compile_step, init_state, make_step
 
 DEFAULTS = ("configs/vp_digits.py", "configs/vp_cifar.py:reduced")
 SOLVER_STEPS = 10
@@ -191,30 +191,13 @@ def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Wo
     )
     # The step donates its state: it keeps its own copy and goes on from its last result.
     latest = [jax.device_put(jax.tree.map(jnp.copy, state), replicated(mesh))]
-    program = step_program(step, latest[0], examples, mesh.size)
+    program = Program.of(step, latest[0], examples, devices=mesh.size, counted=mesh.size)
 
     def call() -> None:
         latest[0], metrics = program.run(latest[0], examples)
         jax.block_until_ready((latest[0], metrics))
 
     return Work("training step", call, program.flops, program.moved, program.memory)
-
-
-def step_program(step: Any, state: TrainState, examples: Any, devices: int) -> Program:
-    """A training step compiled, in one program or as its two halves."""
-    of = functools.partial(Program.of, devices=devices, counted=devices)
-    if not isinstance(step, TrainStep):
-        return of(step, state, examples)
-    gradient = of(step.gradient, state.params, state.step, examples)
-    grads, metrics = jax.eval_shape(step.gradient, state.params, state.step, examples)
-    update = of(step.update, state, grads, metrics)
-    between = devices * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(grads))
-    return Program(
-        TrainStep(gradient.run, update.run),
-        gradient.flops + update.flops,
-        gradient.moved + update.moved,
-        max(gradient.memory, update.memory) + between,
-    )
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -345,5 +328,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    memory.settle()  # as run.py does; the peers gain by it too
+    malloc.restart_with_settings()  # as run.py does; the peers gain by it too
     main()

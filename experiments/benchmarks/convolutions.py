@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.cpu import malloc as memory
+from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
@@ -133,5 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    memory.settle()
+    malloc.restart_with_settings()
     main()

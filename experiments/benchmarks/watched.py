@@ -5,20 +5,20 @@ import runpy
 import sys
 from pathlib import Path
 
-from score_sde.cpu import malloc as memory
+from score_sde.cpu import malloc
 
 RUN = Path(__file__).parents[2] / "run.py"
 BEGINS = "the devices begin the training step"
-_FIRST = {"jit(gradient)", "jit(steps)"}  # what a step begins with: score_sde.train.PROGRAMS
+_STEP = "jit(steps)"  # what score_sde.train.compile_step makes
 
 
 def _say(event: str, seconds: float, **about: str | int) -> None:
-    if event == "/jax/core/compile/backend_compile_duration" and about.get("fun_name") in _FIRST:
+    if event == "/jax/core/compile/backend_compile_duration" and about.get("fun_name") == _STEP:
         print(BEGINS, flush=True)
 
 
 if __name__ == "__main__":
-    memory.settle()
+    malloc.restart_with_settings()
     gc.set_threshold(100_000)  # as run.py, for what is imported here
 
     import jax

@@ -29,7 +29,7 @@ from jax.sharding import PartitionSpec
 from scipy.integrate import solve_ivp
 
 from score_sde.arrays import sum_dims
-from score_sde.cpu import malloc as memory
+from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment.assemble import Experiment, assemble, open_source
@@ -235,5 +235,5 @@ def scaling_volume(scaling: Any) -> float:
 
 
 if __name__ == "__main__":
-    memory.settle()  # as run.py does
+    malloc.restart_with_settings()  # as run.py does
     main()

@@ -7,6 +7,8 @@ are read once, when a process starts, so that a program sets them by starting it
 import os
 import sys
 
+from score_sde.cpu import switch
+
 SETTINGS = {
     "glibc.malloc.hugetlb": 1,  # pages of 2 MB, of which there are 512 times fewer to hand out and to look up
     "glibc.malloc.arena_max": 1,  # one heap, since those of threads end at 64 MB,
@@ -15,14 +17,17 @@ SETTINGS = {
 }
 """glibc's names and values, as ``GLIBC_TUNABLES`` has them; versions that do not know one ignore it."""
 
+TUNABLES = "GLIBC_TUNABLES"
+
 CONTRACTION_KERNEL = "TENSORFLOW_USE_CUSTOM_CONTRACTION_KERNEL"
 """Where "0", Eigen multiplies the blocks of a convolution itself.
 
 By default oneDNN does, no faster, and takes memory for each of them, thousands of times a step: there the
-threads of two devices wait for each other.
+threads of two devices wait for each other.  XLA reads the variable at the first such product, so it stays in
+the environment and child processes inherit it; only XLA's and TensorFlow's kernels for CPUs read it.
 """
 
-_STARTED_AGAIN = "SCORE_SDE_STARTED_AGAIN"  # the process that was: a system may take ``GLIBC_TUNABLES`` away
+_RESTARTED = "SCORE_SDE_RESTARTED"  # set between the two starts only: what ``TUNABLES`` was before
 
 
 def tunables(given: str = "") -> str:
@@ -32,19 +37,36 @@ def tunables(given: str = "") -> str:
     return ":".join(filter(None, [given, *added]))
 
 
-def settle() -> None:
-    """Start this program again with ``SETTINGS``, in the same process, unless it has them; returns if so.
+def restart_with_settings() -> None:
+    """Start this program again with ``SETTINGS``, in the same process; returns in the second start.
 
-    It returns too where that is not for this program to decide, in a notebook or another program that runs it
-    and under a debugger, and where the C library is not glibc.  To be called before anything else is done.
+    The second start gives the environment back as it was, since glibc has read it by then: no child process
+    inherits the settings.
+
+    It returns at once, and changes nothing, where JAX may have an accelerator or ``switch`` is off.  There is
+    no second start where that is not for this program to decide: in a notebook or another program that runs
+    it, and under a debugger; nor where the C library is not glibc, or has the settings.  To be called before
+    anything else is done.
     """
-    os.environ.setdefault(CONTRACTION_KERNEL, "0")
-    given = os.environ.get("GLIBC_TUNABLES", "")
-    wanted, process = tunables(given), str(os.getpid())
-    if wanted == given or os.environ.get(_STARTED_AGAIN) == process or not _is_ours() or not _has_glibc():
+    if _RESTARTED in os.environ:
+        _restore(os.environ.pop(_RESTARTED))
         return
-    os.environ |= {"GLIBC_TUNABLES": wanted, _STARTED_AGAIN: process}
+    if not switch.acts_before_start():
+        return
+    os.environ.setdefault(CONTRACTION_KERNEL, "0")
+    given = os.environ.get(TUNABLES, "")
+    wanted = tunables(given)
+    if wanted == given or not _is_ours() or not _has_glibc():
+        return
+    os.environ |= {TUNABLES: wanted, _RESTARTED: given}
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _restore(given: str) -> None:
+    if given:
+        os.environ[TUNABLES] = given
+    else:
+        os.environ.pop(TUNABLES, None)  # a system may have taken it away
 
 
 def _is_ours() -> bool:

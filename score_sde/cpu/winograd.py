@@ -12,6 +12,8 @@ the other matrices do to squares is a sum of shifted images, along one axis and 
 time of a matrix product and of the copies that it would need.  The points are 0, 3/4, -3/4, 3/2, -3/2 and
 infinity: with 0, 1, -1, 2 and -2 rounding errors are thrice as large.  Accelerators' libraries do such things
 themselves.
+
+``convolve`` rounds to about 3e-6 of the largest value, XLA's own convolution to 1e-6.
 """
 
 import functools
@@ -25,6 +27,8 @@ from jax import Array, lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from score_sde.cpu import switch
 
 OUTPUTS, TAPS = 4, 3
 INPUTS = OUTPUTS + TAPS - 1
@@ -53,6 +57,11 @@ def matrices(points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 FROM_PRODUCTS, OF_KERNEL, OF_INPUT = (matrix.astype(np.float32) for matrix in matrices(POINTS))
+
+
+def takes(x: Array, kernel: Array) -> bool:
+    """Whether ``convolve`` is the one to use: on a CPU, by ``switch``, where it can be and is faster."""
+    return pays(x, kernel) and switch.acts() and understands(x, kernel)
 
 
 def pays(x: Array, kernel: Array) -> bool:

@@ -13,10 +13,8 @@ from score_sde.modes import actions
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import BEST, is_chief, say
 from score_sde.names import ConfigError
-from score_sde.runtime import compilation_cache as programs
 from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.train import (
-    PROGRAMS,
     Best,
     Checkpoints,
     Log,
@@ -65,12 +63,9 @@ def train(options: Options) -> int:
         training.accumulate_steps,
     )
     make = init_state(experiment.init, experiment.optimizer, config.seed)
-    directory = workdir / "checkpoints"
-    names = [] if directory.is_dir() else [make.__name__]  # a run that goes on makes no state
-    programs.read_ahead([*names, *PROGRAMS], of=f"{config}")
     shapes = jax.eval_shape(make)
     with Checkpoints(
-        directory,
+        workdir / "checkpoints",
         keep_last=training.keep_last,
         keep_every_steps=training.keep_every_steps,
     ) as checkpoints:

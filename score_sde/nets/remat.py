@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 from jax import lax
 
-from score_sde.cpu import winograd
+from score_sde.nets.convolution import PRIMITIVES
 
-_PRODUCTS = {lax.dot_general_p, lax.conv_general_dilated_p, winograd.CONVOLUTION}
+_PRODUCTS = {lax.dot_general_p, *PRIMITIVES}
 
 
 def _products(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -9,6 +9,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.cpu import loops
 from score_sde.runtime.mesh import BATCH, replicated, state_shardings
 from score_sde.tasks.base import Batch, Metrics, Parts, Task
 from score_sde.train.ema import Decay
@@ -100,9 +101,7 @@ def _in_shares(
     first = jax.tree.map(lambda a: a[0], split_examples)
     like = jax.eval_shape(value_and_grad, params, first, key)
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-    # XLA for CPUs runs the gradients of convolutions in loops without their fast path.
-    unroll = shares if jax.default_backend() == "cpu" else 1
-    total, _ = jax.lax.scan(add, nothing, (keys, split_examples), unroll=unroll)
+    total, _ = jax.lax.scan(add, nothing, (keys, split_examples), unroll=loops.unroll(shares))
     return total
 
 

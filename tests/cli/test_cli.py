@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,14 @@ def test_training_leaves_checkpoint_metrics_and_grid(trained):
     assert list((trained / "tensorboard").iterdir())
     assert Image.open(trained / "samples" / "step_00000004.png").size[0] > 2 * 8
     assert json.loads((trained / "config.json").read_text())["config"]["model"]["nf"] == 4
+
+
+def test_a_mode_runs_where_jax_runs_already(trained, monkeypatch, tmp_path):
+    """As in a notebook, where no flag has said how many devices there are."""
+    assert jax.device_count() == 8
+    monkeypatch.delenv("XLA_FLAGS")
+    assert run("--mode=export", f"--workdir={trained}", f"--output={tmp_path / 'a.safetensors'}") == 0
+    assert jax.device_count() == 8
 
 
 @pytest.mark.slow
@@ -339,7 +348,6 @@ def wait_for_checkpoint(process, workdir, after=0):
 
 
 def arrays(workdir, step):
-    import jax
     import orbax.checkpoint as ocp
 
     from score_sde.train import Checkpoints
@@ -356,8 +364,6 @@ def arrays(workdir, step):
 
 @pytest.mark.slow
 def test_kill_and_resume_end_in_the_same_bits(tmp_path):
-    import jax
-
     steps = 60
     whole = start(tmp_path / "whole", steps)
     assert whole.wait(300) == 0, whole.communicate()[0]
@@ -419,25 +425,3 @@ def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, c
     assert "differ in seed" in message(capsys, *words, "--seed=5", "--config.sampling.batch_size=8")
     (tmp_path / "samples.json").unlink()
     assert "no samples.json" in message(capsys, *words)
-
-
-@pytest.mark.slow
-def test_compiled_programs_are_kept_where_asked(tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    code = (
-        "import sys, jax; from score_sde import programs; programs.keep(eval(sys.argv[1]));"
-        "jax.jit(lambda x: jax.numpy.linalg.svd(x))(jax.numpy.ones((4, 4)))"
-    )
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    places = {
-        "None": tmp_path / ".cache" / "score_sde" / "programs",
-        f"{str(tmp_path / 'x')!r}": tmp_path / "x",
-    }
-    for asked, place in places.items():
-        subprocess.run([sys.executable, "-c", code, asked], cwd=ROOT, check=True)
-        assert any(place.iterdir())
-    before = sorted(tmp_path.rglob("*"))
-    subprocess.run([sys.executable, "-c", code, "'none'"], cwd=ROOT, check=True)
-    assert sorted(tmp_path.rglob("*")) == before
