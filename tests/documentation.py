@@ -119,7 +119,8 @@ SKIPPED = {
 
 # Options that a page shows without a command: the command that they belong to.
 COMMANDS = {
-    "docs/data.md": "python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/line_{line}",
+    "docs/data.md": "python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/line_{line} "
+    "--config.data.dequantize=False",
     "docs/import.md": "python run.py --mode=train --workdir=runs/line_{line}",
     "docs/evaluation.md": "python run.py --mode=evaluate --workdir=runs/digits --num_samples=1500",
     "docs/likelihood.md": "python run.py --mode=likelihood --workdir=runs/digits",
@@ -267,7 +268,7 @@ def _fill(folder: Path) -> None:
             write(folder / name / f"{i}.png", 8)
     for name in ("five.png", "query.png"):
         write(folder / name, 8)
-    np.savez(folder / "signals.npz", x=rng.standard_normal((64, 32, 2)).astype(np.float32))
+    np.savez(folder / "signals.npz", x=rng.standard_normal((64, 32)).astype(np.float32))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.documentation import PAGES, SKIPPED, Reader, blocks, make_clone, read, skipped
 
-# Run by default: the modes and the recipes, each once.  README's own commands are those of the first, and more.
+# Run by default: the modes and the recipes, once each.  README has the commands of the first, and more.
 QUICK = ("docs/start.md", "docs/extending.md")
 RUN = [page for page in PAGES if any(block.language != "text" for block in read(page))]
 COMMANDS = [(block, words) for page in PAGES for block in read(page) for words in block.commands()]
