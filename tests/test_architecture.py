@@ -34,12 +34,14 @@ OWNERS = {
     "diffrax": {"integrate/"},
     "flax": {"nets/"},
     "grain": {"data/"},
+    "matplotlib": {"images/charts.py"},
     "msgpack": {"convert/flax_files.py"},
     "ml_collections": {"experiment/", "flags.py"},
     "optax": {"experiment/", "train/"},
     "orbax": {"train/checkpoint.py"},
     "PIL": {"data/", "evaluate/resize.py", "images/", "modes/page.py"},
     "rich": {"runtime/progress.py"},
+    "safetensors": {"convert/safetensors.py"},
     "sklearn": {"data/"},
     "tensorboardX": {"train/log.py"},
     "tensorflow": set(),
@@ -185,7 +187,7 @@ def test_the_command_line_needs_neither_tensorflow_nor_torch():
 
 
 def test_libraries_wait_until_they_are_used():
-    assert modules_after(ALL_MODES).isdisjoint({"diffrax", "sklearn", "tensorflow_datasets"})
+    assert modules_after(ALL_MODES).isdisjoint({"diffrax", "matplotlib", "sklearn", "tensorflow_datasets"})
 
 
 # --- each check can fail ---------------------------------------------------------------------------

@@ -8,18 +8,29 @@ from PIL import Image
 
 Picture = Image.Image
 
-_SMALL = 96  # grids of pictures below this side are magnified, so that a person sees them
+_SIDE = 64  # pixels that a small picture of a grid is magnified to, if that many of them fit
+_BORDER = 96  # grey: it shows between pictures with black margins and between white ones
+_WIDTH = 1024  # pixels that a grid may have when it magnifies: a page shows it whole
+
+
+def magnification(height: int, width: int, columns: int) -> int:
+    """How often a grid repeats each pixel of its pictures along both axes, so that a person sees them."""
+    return max(1, min(_SIDE // max(height, width), (_WIDTH // columns - 1) // width))
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> Picture:
-    """Tile uint8 images ``(N, H, W, 1 | 3 | 4)`` with a one-pixel border, small ones magnified."""
+    """Tile uint8 images ``(N, H, W, 1 | 3 | 4)`` with a one-pixel border.
+
+    Small pictures are magnified by a whole number, each pixel a square of pixels.
+    """
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    zoom = max(1, _SMALL // max(height, width) // 2)
+    zoom = magnification(height, width, columns)
     images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
     height, width = height * zoom + 1, width * zoom + 1
-    canvas = np.zeros((rows * height + 1, columns * width + 1, channels), np.uint8)
+    canvas = np.full((rows * height + 1, columns * width + 1, channels), _BORDER, np.uint8)
+    canvas[..., 3:] = 255  # where there is a fourth channel: opaque
     for i, image in enumerate(images):
         top, left = (i // columns) * height + 1, (i % columns) * width + 1
         canvas[top : top + height - 1, left : left + width - 1] = image

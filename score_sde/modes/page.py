@@ -12,10 +12,11 @@ _STYLE = """
 body { font: 15px/1.5 sans-serif; max-width: 74em; margin: 1.5em auto; padding: 0 1em; color: #222; }
 h1, h2 { font-weight: 600; } h1 { font-size: 150%; } h2 { margin-top: 1.5em; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; } td, th { padding: .2em .8em; border: 1px solid #ddd; text-align: left; }
-figure { display: inline-block; margin: .5em 1em .5em 0; } figcaption { color: #666; font-size: 13px; }
-img { image-rendering: pixelated; max-width: 100%; }
+figure { display: inline-block; vertical-align: top; width: min-content; max-width: 100%; overflow-x: auto; }
+figure { margin: .5em 1em .5em 0; } figcaption { color: #666; font-size: 13px; min-width: 22em; }
+img { image-rendering: pixelated; display: block; }
 pre { background: #f6f6f6; padding: 1em; overflow: auto; }
-svg { width: 530px; max-width: 100%; height: auto; }
+svg { width: 530px; height: auto; }
 .answer { border-left: .5em solid #999; background: #f6f6f6; padding: .6em 1em; margin: .6em 0; }
 .answer b { font-size: 150%; }
 .good { border-color: #2e8b57; } .wait { border-color: #d0a000; } .bad { border-color: #b00020; }
@@ -60,18 +61,19 @@ class Page:
         self._parts.append(f"<figure>{element}</figure>")
 
     def picture(self, picture: Path | Image.Image, caption: str) -> None:
-        """A picture, copied into the page."""
+        """A picture, copied into the page and shown pixel by pixel: one that is too wide is scrolled."""
         if isinstance(picture, Path):
             data = picture.read_bytes()
         else:
             buffer = io.BytesIO()
             picture.save(buffer, "PNG")
             data = buffer.getvalue()
+        width, height = Image.open(io.BytesIO(data)).size
         source = base64.b64encode(data).decode()
         label = html.escape(caption)
         self._parts.append(
-            f'<figure><img alt="{label}" src="data:image/png;base64,{source}">'
-            f"<figcaption>{label}</figcaption></figure>"
+            f'<figure><img alt="{label}" width="{width}" height="{height}" '
+            f'src="data:image/png;base64,{source}"><figcaption>{label}</figcaption></figure>'
         )
 
     @property

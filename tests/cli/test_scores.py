@@ -25,7 +25,6 @@ from score_sde.evaluate.moments import Gaussian, Moments
 from score_sde.evaluate.neighbours import nearest_examples
 from score_sde.evaluate.scores import Sampled
 from score_sde.flags import Options
-from score_sde.images.charts import Chart, Line, ticks
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
 from score_sde.modes.workdir import restore_average
@@ -341,7 +340,7 @@ def test_a_report_holds_everything_it_shows(scored, capsys):
     result = json.loads((scored / "scores_pixels.json").read_text())
     assert run("--mode=report", f"--workdir={scored}") == 0
     page = (scored / "report.html").read_text()
-    assert not re.search(r"""(src|href)=["'](?!data:)""", page)  # nothing is fetched
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)  # nothing is fetched
     names = [f"<th>{name}</th>" for name in result["rows"][0]["scores"]]
     for shown in ("2.1500 +- 0.0300 bits/dim on 21 examples", *names, "step 4", "evaluate, 4"):
         assert shown in page
@@ -354,48 +353,6 @@ def test_a_report_holds_everything_it_shows(scored, capsys):
     svg = [ElementTree.fromstring(part) for part in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
     assert len(svg) >= 4
     assert "a report is a .html" in message(capsys, "--mode=report", f"--workdir={scored}", "--output=x.pdf")
-
-
-def test_curves_are_drawn_where_the_numbers_are(tmp_path):
-    x = np.arange(5.0)
-    chart = Chart(
-        "t", "x <", "y", (Line("a", x, 10.0**x), Line("b", x[:2], np.array([np.nan, 1e4]))), log=True
-    )
-    tree = ElementTree.fromstring(chart.svg())
-    lines = [
-        np.array([[float(v) for v in point.split(",")] for point in node.attrib["points"].split()])
-        for node in tree.iter("{http://www.w3.org/2000/svg}polyline")
-        if node.attrib["stroke"].startswith("#1f")
-    ]
-    (curve,) = (line for line in lines if len(line) == 5)
-    np.testing.assert_allclose(np.diff(curve, n=2, axis=0), 0, atol=0.21)  # powers on a log axis: a line
-    assert (np.diff(curve[:, 0]) > 0).all()
-    assert (np.diff(curve[:, 1]) < 0).all()  # up on the page is down in its coordinates
-    chart.write_png(tmp_path / "c.png")
-    pixels = np.asarray(Image.open(tmp_path / "c.png"))
-    for column, row in curve[1:-1].round().astype(int):  # the axes cover the ends
-        assert tuple(pixels[row, column]) == (0x1F, 0x5F, 0xA8)
-    assert "no data yet" in Chart("t", "x", "y", ()).svg()
-
-
-@pytest.mark.parametrize("log", [False, True])
-def test_axes_are_labelled_with_round_numbers(log):
-    draw = np.random.default_rng(0)
-    for _ in range(200):
-        low = 10 ** draw.uniform(-6, 4)
-        high = low * (1 + 10 ** draw.uniform(-2, 4))
-        found = np.array(ticks(low, high, log=log))
-        assert 3 <= len(found) <= 8
-        assert (np.diff(found) > 0).all()
-        assert low <= found[0] <= found[-1] <= high
-        apart = found if log and high > 10 * low else np.diff(found)
-        digits = [float(f"{value:.6e}".split("e")[0]) for value in apart]
-        assert set(digits) <= {1, 2, 2.5, 5}
-        if not log:
-            assert np.ptp(np.diff(found)) < 1e-9 * high
-    assert ticks(-1.0, 1.0) == [-1, -0.5, 0, 0.5, 1]
-    assert ticks(0.9, 1100, log=True) == [1, 10, 100, 1000]
-    assert ticks(0.8, 30, log=True) == [1, 2, 5, 10, 20]
 
 
 def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):

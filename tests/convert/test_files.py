@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.convert import CheckpointError, UnsafePickle, safetensors
+from score_sde.convert import CheckpointError, UnsafePickle, read, safetensors
 from score_sde.convert.inert import Name, Record
 from score_sde.convert.pickles import Machine
 from score_sde.convert.torch_files import read_pickle, read_zip
@@ -300,36 +300,45 @@ def test_safetensors_of_the_specification(tmp_path):
     np.testing.assert_array_equal(safetensors.read(tmp_path / "x")[0]["t"], [[1, -2]])
 
 
+def entry(dtype="F32", shape=(1,), start=0, end=4):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x01", "cut off"),
-        (struct.pack("<Q", 2**62) + b"{}", "header of"),
-        (safetensors_bytes(b"{]"), "damaged"),
-        (safetensors_bytes(b"[1]"), "damaged"),
-        (
-            safetensors_bytes({"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
-            "inconsistent",
-        ),
-        (
-            safetensors_bytes({"t": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"1234"),
-            "cut off: t",
-        ),
-        (
-            safetensors_bytes({"t": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}, b"1234"),
-            "incons",
-        ),
-        (
-            safetensors_bytes({"t": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, b"1234"),
-            "inconsistent",
-        ),
-        (
-            safetensors_bytes({"t": {"dtype": "Q7", "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
-            "dtype Q7",
-        ),
+        (b"", "header too small"),
+        (b"\x01", "header too small"),
+        (struct.pack("<Q", 2**62) + b"{}", "header too large"),
+        (struct.pack("<Q", 99) + b"{}", "invalid header length"),
+        (b"PK\x03\x04" * 9, "no safetensors"),
+        (safetensors_bytes(b"{]"), "invalid JSON"),
+        (safetensors_bytes(b"[1]"), "invalid JSON"),
+        (safetensors_bytes({"t": entry()}, b"12"), "not fully covered"),
+        (safetensors_bytes({"t": entry()}, b"12345678"), "not fully covered"),
+        (safetensors_bytes({"t": entry(shape=[2])}, b"1234"), "invalid shape"),
+        (safetensors_bytes({"t": entry(start=4, end=8)}, b"12345678"), "invalid offset"),
+        (safetensors_bytes({"t": entry(), "u": entry()}, b"1234"), "invalid offset"),  # they overlap
+        (safetensors_bytes({"t": entry(shape=[-1, -1])}, b"1234"), "-1"),
+        (safetensors_bytes({"t": entry(start=-4, end=0)}, b"1234"), "-4"),
+        (safetensors_bytes({"t": entry("Q7")}, b"1234"), "Q7"),
+        (safetensors_bytes({"t": entry("F8_E8M0", [4])}, b"1234"), "t has the dtype F8_E8M0"),
     ],
 )
 def test_damaged_safetensors(data, message, tmp_path):
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(CheckpointError, match=message):
         safetensors.read(tmp_path / "x")
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes({"t": entry()}, b"12"))
+    with pytest.raises(CheckpointError, match="model.safetensors.*not fully covered"):
+        read(path)
+
+
+def test_arrays_with_strides_are_written_as_they_read(tmp_path):
+    array = np.arange(12, dtype=np.float32).reshape(3, 4).T[::2]
+    safetensors.write(tmp_path / "x", {"t": array}, {})
+    np.testing.assert_array_equal(safetensors.read(tmp_path / "x")[0]["t"], array)
