@@ -44,12 +44,12 @@ class Tiny:
 NET = Tiny()
 
 
-def bind(params, cond=None):
+def bind(params, cond):
     return Denoiser(params, VP(), NET, ROW, cond)
 
 
 OBJECTIVE = Objective(
-    prepare=lambda batch, key: (batch["x"] / 8.0 - 1 + 0.01 * jax.random.normal(key, batch["x"].shape), None),
+    prepare=lambda batch, key: (batch["x"] / 8.0 - 1 + 0.01 * jax.random.normal(key, batch["x"].shape), {}),
     bind=bind,
     loss=DenoisingLoss(VP(), WEIGHTS["noise"](), low_discrepancy),
 )
@@ -130,7 +130,7 @@ def test_five_steps_equal_the_official_training_loop(fixture):
         return square_error(denoiser, VP(), *drawn, weight=WEIGHTS["noise"]()), {}
 
     objective = Objective(
-        prepare=lambda batch, key: (batch["x"], None),
+        prepare=lambda batch, key: (batch["x"], {}),
         bind=lambda params, cond: Denoiser(params, VP(), net, ROW),
         loss=recorded,
     )
@@ -210,7 +210,7 @@ def test_several_steps_a_dispatch_equal_single_ones(tmp_path):
 def test_accumulated_shares_equal_the_whole_batch(tmp_path, monkeypatch):
     monkeypatch.setattr("score_sde.runtime.mesh._SMALLEST_SPLIT", 1)
 
-    def dry(params, cond=None):  # dropout is drawn by share
+    def dry(params, cond):  # dropout is drawn by share
         return lambda x, t, key: bind(params, cond)(x, t)
 
     objective = Objective(OBJECTIVE.prepare, dry, OBJECTIVE.loss)
