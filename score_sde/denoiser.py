@@ -1,21 +1,24 @@
-"""The one currency: the denoiser ``D(x, t) = E[x0 | x_t = x]``.
+"""The one currency: what a model expects behind a noisy example, as the pair ``(x0, noise)``.
 
-Score, noise and velocity are changes of variable of it (Tweedie's formula, Efron 2011):
+``x0 = D(x, t) = E[x0 | x_t = x]`` and ``noise = E[noise | x_t = x]``, so that ``x = alpha x0 + sigma noise``.
+Score and velocity are changes of variable of the pair (Tweedie's formula, Efron 2011):
 
-    score    = (alpha D - x) / sigma^2
-    noise    = (x - alpha D) / sigma
-    velocity = alpha' D + sigma' noise          (dx/dt of the probability-flow ODE)
+    score    = -noise / sigma
+    velocity = alpha' x0 + sigma' noise         (dx/dt of the probability-flow ODE)
 
-A network becomes a denoiser through one row of four numbers (Karras et al. 2022, arXiv:2206.00364, eq. 7):
+A network becomes a denoiser through one row of numbers (Karras et al. 2022, arXiv:2206.00364, eq. 7):
 
     D(x, t) = c_skip x + c_out F(c_in x, c_noise)
+    noise   = noise_skip x + noise_out F(c_in x, c_noise)
 
-What the network predicts is the choice of ``c_skip, c_out, c_in``; how it is told the time is ``c_noise``.
+What the network predicts is the choice of the coefficients; how it is told the time is ``c_noise``.  The
+second line follows from the first, but is not computed from it: ``(x - alpha D) / sigma`` loses every digit
+in float32 where sigma is small.  Each prediction states both in closed form.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,88 +28,170 @@ from jax import Array
 from score_sde.arrays import expand
 from score_sde.sde import SDE
 
-# What a network may be told beside the example and its noise level, by name: ``label``, ``(B,)`` integers
-# with -1 for none, and ``augment``, ``(B, A)`` numbers that say how an example was augmented.
-Cond = Mapping[str, Array] | None
+Params: TypeAlias = "Mapping[str, Params | Array]"  # parameters of a network, by name
+Cond = Mapping[str, Array]  # conditions by name, arrays of B rows; empty: none
+
+
+class Estimate(NamedTuple):
+    """What a model expects behind ``x``: ``x = alpha x0 + sigma noise``.
+
+    Combinations of estimates whose weights sum to one are estimates, and so is a shift of ``x0`` with its
+    counterpart in the noise: guidance stays within the pair.
+
+    Attributes:
+      x0: the clean sample in the model's range, ``(B, *D)``.
+      noise: of unit variance, ``(B, *D)``.
+    """
+
+    x0: Array
+    noise: Array
+
+    def mix(self, of_x0: Array | float, of_noise: Array | float) -> Array:
+        """``of_x0 x0 + of_noise noise``, scalars: ``(B, *D)``.
+
+        A half whose factor is zero does not count, even where it is not finite, as the noise of a network
+        that predicts ``x0`` is where there is no noise.
+        """
+        return jnp.where(of_x0 == 0, 0.0, of_x0 * self.x0) + jnp.where(
+            of_noise == 0, 0.0, of_noise * self.noise
+        )
+
+    def toward(self, other: "Estimate", share: Array | float) -> "Estimate":
+        """``self + share (other - self)`` in both halves; ``share``: ``()`` or ``(B,)``, beyond 1 too."""
+        share = expand(share, self.x0)
+        return Estimate(*(mine + share * (its - mine) for mine, its in zip(self, other, strict=True)))
+
+    def shifted(self, sde: SDE, t: Array, shift: Array) -> "Estimate":
+        """The estimate with ``x0 + shift`` that belongs to the same ``x``; ``t``: ``()`` or ``(B,)``.
+
+        By Tweedie's formula a term ``g`` that is added to the score is a shift of ``sigma^2 / alpha g``.
+        """
+        ratio = expand(sde.alpha(t) / sde.sigma(t), shift)
+        return Estimate(self.x0 + shift, self.noise - ratio * shift)
 
 
 class Denoise(Protocol):
     """What solvers, guidance, likelihood and losses see."""
 
-    def __call__(self, x: Array, t: Array) -> Array:
-        """``(B, *D), () | (B,) -> E[x0 | x_t = x]: (B, *D)``."""
+    def __call__(self, x: Array, t: Array) -> Estimate:
+        """``(B, *D), () | (B,) -> E[x0 | x_t = x], E[noise | x_t = x]``, ``(B, *D)`` each."""
         ...
 
+
+Bind = Callable[[Params, Cond], Denoise]  # parameters and conditions to what the solver sees
 
 # --- changes of variable ---------------------------------------------------------------------------
 
 
-def noise_from(sde: SDE, x0: Array, x: Array, t: Array) -> Array:
-    """Noise that leads from ``x0`` to ``x`` at ``t``; all ``(B, *D)``, ``t``: ``()`` or ``(B,)``."""
-    return (x - expand(sde.alpha(t), x) * x0) / expand(sde.sigma(t), x)
+def from_x0(sde: SDE, x0: Array, x: Array, t: Array) -> Estimate:
+    """The estimate at ``x`` of which only ``x0`` is known; all ``(B, *D)``, ``t``: ``()`` or ``(B,)``.
+
+    The noise is ``(x - alpha x0) / sigma``: in float32 it is right to ``1e-7 alpha / sigma`` of the size of
+    ``x0`` only.  That is all there is for an ``x0`` that was clipped or comes from elsewhere.
+    """
+    return Estimate(x0, (x - expand(sde.alpha(t), x) * x0) / expand(sde.sigma(t), x))
 
 
-def score_from(sde: SDE, x0: Array, x: Array, t: Array) -> Array:
-    """Score of the marginal at ``t`` from the denoised ``x0``; shapes as in ``noise_from``."""
-    return -noise_from(sde, x0, x, t) / expand(sde.sigma(t), x)
+def score_from(sde: SDE, estimate: Estimate, t: Array) -> Array:
+    """Score of the marginal at ``t``: ``(B, *D)``; ``t``: ``()`` or ``(B,)``."""
+    return -estimate.noise / expand(sde.sigma(t), estimate.noise)
 
 
-def velocity_from(sde: SDE, x0: Array, x: Array, t: Array) -> Array:
-    """``dx/dt`` of the probability-flow ODE (arXiv:2011.13456, eq. 13); shapes as in ``noise_from``.
+def velocity_from(sde: SDE, estimate: Estimate, t: Array) -> Array:
+    """``dx/dt`` of the probability-flow ODE (arXiv:2011.13456, eq. 13); shapes as in ``score_from``.
 
     Written with the slopes of ``alpha`` and ``sigma``, it stays finite where ``alpha`` is zero.
     """
-    noise = noise_from(sde, x0, x, t)
-    return expand(sde.alpha_slope(t), x) * x0 + expand(sde.sigma_slope(t), x) * noise
+    x0, noise = estimate
+    return expand(sde.alpha_slope(t), x0) * x0 + expand(sde.sigma_slope(t), noise) * noise
 
 
-# --- what the network predicts: (sde, t) -> c_skip, c_out, c_in ------------------------------------
+def x0_error(sde: SDE, estimate: Estimate, x0: Array, noise: Array, t: Array) -> Array:
+    """``estimate.x0 - x0`` for ``x = alpha x0 + sigma noise``: ``(B, *D)``; ``t``: ``()`` or ``(B,)``.
 
-Row = tuple[Array, Array, Array]
+    The two halves of an estimate err together, ``alpha (x0 error) = -sigma (noise error)``.  The half with
+    the larger factor in ``x`` is near what the network saw, and its error a small difference: it is taken
+    from the other half.
+    """
+    alpha, sigma = expand(sde.alpha(t), x0), expand(sde.sigma(t), x0)
+    by_noise = sigma / alpha * (noise - estimate.noise)
+    return jnp.where(sigma < alpha, by_noise, estimate.x0 - x0)
+
+
+# --- what the network predicts: (sde, t) -> Row ----------------------------------------------------
+
+
+class Row(NamedTuple):
+    """How a prediction is read; each entry is shaped like ``t``.
+
+    Attributes:
+      c_skip, c_out: ``x0 = c_skip x + c_out F``.
+      noise_skip, noise_out: ``noise = noise_skip x + noise_out F``.
+      c_in: the network is given ``c_in x``.
+    """
+
+    c_skip: Array
+    c_out: Array
+    noise_skip: Array
+    noise_out: Array
+    c_in: Array
 
 
 def predict_noise(sde: SDE, t: Array) -> Row:
     """``F`` is the noise: ``D = (x - sigma F) / alpha`` (arXiv:2006.11239, eq. 15)."""
     alpha = sde.alpha(t)
-    return 1.0 / alpha, -sde.sigma(t) / alpha, jnp.ones_like(alpha)
+    one = jnp.ones_like(alpha)
+    return Row(1.0 / alpha, -sde.sigma(t) / alpha, 0.0 * one, one, one)
 
 
 def predict_score(sde: SDE, t: Array) -> Row:
     """``F / sigma`` is the score: ``D = (x + sigma F) / alpha``, NCSN++ (arXiv:2011.13456)."""
     alpha = sde.alpha(t)
-    return 1.0 / alpha, sde.sigma(t) / alpha, jnp.ones_like(alpha)
+    one = jnp.ones_like(alpha)
+    return Row(1.0 / alpha, sde.sigma(t) / alpha, 0.0 * one, -one, one)
 
 
 def predict_raw_score(sde: SDE, t: Array) -> Row:
     """``F`` is the score: ``D = (x + sigma^2 F) / alpha``, the first NCSN (arXiv:1907.05600)."""
-    alpha = sde.alpha(t)
-    return 1.0 / alpha, sde.sigma(t) ** 2 / alpha, jnp.ones_like(alpha)
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    one = jnp.ones_like(alpha)
+    return Row(1.0 / alpha, sigma**2 / alpha, 0.0 * one, -sigma, one)
 
 
 def predict_x0(sde: SDE, t: Array) -> Row:
-    """``F`` is the clean sample: ``D = F``."""
-    alpha = sde.alpha(t)
-    return jnp.zeros_like(alpha), jnp.ones_like(alpha), jnp.ones_like(alpha)
+    """``F`` is the clean sample: ``D = F``, ``noise = (x - alpha F) / sigma``.
+
+    Where sigma is small the noise of a good network is a small difference: this is a prediction for x0.
+    """
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    one = jnp.ones_like(alpha)
+    return Row(0.0 * one, one, 1.0 / sigma, -alpha / sigma, one)
 
 
 def predict_v(sde: SDE, t: Array) -> Row:
     """``F = alpha noise - sigma x0`` (Salimans & Ho 2022, arXiv:2202.00512, section 4)."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     square = alpha**2 + sigma**2
-    return alpha / square, -sigma / square, jnp.ones_like(alpha)
+    return Row(alpha / square, -sigma / square, sigma / square, alpha / square, jnp.ones_like(alpha))
 
 
 def predict_velocity(sde: SDE, t: Array) -> Row:
-    """``F = dx/dt``, flow matching (arXiv:2210.02747): solved for ``x0`` from ``velocity_from``."""
+    """``F = dx/dt``, flow matching (arXiv:2210.02747): ``alpha' x0 + sigma' noise = F`` solved with ``x``."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
-    slope, spread = sde.alpha_slope(t), sde.sigma_slope(t)
-    gain = slope * sigma - spread * alpha
-    return -spread / gain, sigma / gain, jnp.ones_like(alpha)
+    fall, rise = sde.alpha_slope(t), sde.sigma_slope(t)
+    gain = fall * sigma - rise * alpha  # alpha falls and sigma rises: both terms are negative
+    return Row(-rise / gain, sigma / gain, fall / gain, -alpha / gain, jnp.ones_like(alpha))
 
 
 @dataclass(frozen=True)
 class PredictEDM:
     """EDM preconditioning (arXiv:2206.00364, table 1), stated for ``x / alpha``: it fits every process.
+
+    With ``total = sigma^2 + alpha^2 sigma_data^2``, the variance of ``x``, the table's ``c_skip`` and
+    ``c_out`` at the noise level ``sigma / alpha`` are
+
+        D     = sigma_data^2 alpha / total x + sigma sigma_data / sqrt(total) F(x / sqrt(total))
+        noise = sigma / total x - alpha sigma_data / sqrt(total) F
 
     Attributes:
       sigma_data: standard deviation of the data.
@@ -115,21 +200,25 @@ class PredictEDM:
     sigma_data: float = 0.5
 
     def __call__(self, sde: SDE, t: Array) -> Row:
-        alpha, level = sde.alpha(t), sde.sigma(t) / sde.alpha(t)
-        total = level**2 + self.sigma_data**2
-        c_skip = self.sigma_data**2 / total
-        c_out = level * self.sigma_data / jnp.sqrt(total)
-        return c_skip / alpha, c_out, 1.0 / (alpha * jnp.sqrt(total))
+        sigma, signal = sde.sigma(t), self.sigma_data * sde.alpha(t)
+        total = sigma**2 + signal**2
+        root = jnp.sqrt(total)
+        return Row(
+            self.sigma_data * signal / total,
+            self.sigma_data * sigma / root,
+            sigma / total,
+            -signal / root,
+            1.0 / root,
+        )
 
 
 def predict_scaled_noise(sde: SDE, t: Array) -> Row:
-    """The VP and iDDPM columns of EDM's table 1, stated for ``s = sigma / alpha``.
+    """The VP and iDDPM columns of EDM's table 1: F is the noise, its input ``x`` at unit scale.
 
-    ``D = x / alpha - s F(x / (alpha sqrt(s^2 + 1)))``: F is the noise, its input has unit variance.
+    ``D = (x - sigma F(x / sqrt(alpha^2 + sigma^2))) / alpha``, the table's at the level ``sigma / alpha``.
     """
-    alpha = sde.alpha(t)
-    level = sde.sigma(t) / alpha
-    return 1.0 / alpha, -level, 1.0 / (alpha * jnp.sqrt(level**2 + 1.0))
+    alpha, sigma = sde.alpha(t), sde.sigma(t)
+    return predict_noise(sde, t)._replace(c_in=1.0 / jnp.sqrt(alpha**2 + sigma**2))
 
 
 PREDICTIONS: dict[str, Callable[..., Callable[[SDE, Array], Row]]] = {
@@ -227,11 +316,9 @@ TIME_INPUTS: dict[str, Callable[..., Callable[[SDE, Array], Array]]] = {
 
 
 class Coefficients(NamedTuple):
-    """One row of the table above; each entry is shaped like ``t``."""
+    """A ``Row`` and the network's time input, shaped like ``t``."""
 
-    c_skip: Array
-    c_out: Array
-    c_in: Array
+    row: Row
     c_noise: Array
 
 
@@ -243,7 +330,7 @@ class Precondition:
     time_input: Callable[[SDE, Array], Array]
 
     def __call__(self, sde: SDE, t: Array) -> Coefficients:
-        return Coefficients(*self.prediction(sde, t), self.time_input(sde, t))
+        return Coefficients(self.prediction(sde, t), self.time_input(sde, t))
 
 
 @jax.tree_util.register_dataclass
@@ -256,30 +343,36 @@ class Denoiser:
       sde: the process that ``t`` refers to.
       net: ``net(params, x, c_noise, cond, key=key) -> (B, *D)``.
       precondition: the row.
-      cond: conditions bound to every call, by name, or None.
+      cond: conditions bound to every call, by name.
     """
 
-    params: Any
+    params: Params
     sde: SDE = field(metadata={"static": True})
     net: Callable[..., Array] = field(metadata={"static": True})
     precondition: Precondition = field(metadata={"static": True})
-    cond: Cond = None
+    cond: Cond = field(default_factory=dict)
 
-    def __call__(self, x: Array, t: Array, *, key: Array | None = None) -> Array:
-        """``(B, *D), () | (B,) -> (B, *D)`` in float32; a key turns dropout on.
+    def __call__(self, x: Array, t: Array, *, key: Array | None = None) -> Estimate:
+        """``(B, *D), () | (B,) -> (B, *D)`` twice, in float32; a key turns dropout on.
 
         Of a network that emits more channels than the data have (iDDPM's variances), the first count.
         """
-        t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
-        row = self.precondition(self.sde, t)
-        output = self.net(self.params, expand(row.c_in, x) * x, row.c_noise, self.cond, key=key)
-        return expand(row.c_skip, x) * x + expand(row.c_out, x) * output[..., : x.shape[-1]]
+        row, c_noise = self._coefficients(x, t)
+        output = self.net(self.params, expand(row.c_in, x) * x, c_noise, self.cond, key=key)
+        output = output[..., : x.shape[-1]]
+        return Estimate(
+            expand(row.c_skip, x) * x + expand(row.c_out, x) * output,
+            expand(row.noise_skip, x) * x + expand(row.noise_out, x) * output,
+        )
 
     def features(self, x: Array, t: Array) -> dict[str, Array]:
         """What the layers of the network make of a noisy example: ``(B, *D), () | (B,)`` to arrays by layer.
 
         The network must have ``features``, as those of ``score_sde.nets`` do.
         """
-        t = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
-        row, net = self.precondition(self.sde, t), cast(Any, self.net)
-        return net.features(self.params, expand(row.c_in, x) * x, row.c_noise, self.cond)
+        row, c_noise = self._coefficients(x, t)
+        net = cast(Any, self.net)
+        return net.features(self.params, expand(row.c_in, x) * x, c_noise, self.cond)
+
+    def _coefficients(self, x: Array, t: Array) -> Coefficients:
+        return self.precondition(self.sde, jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1]))

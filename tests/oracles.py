@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.arrays import expand, sum_dims
+from score_sde.denoiser import Estimate, from_x0
 from score_sde.sde import SDE
+
+
+def denoise_by(sde: SDE, clean):
+    """The denoiser whose clean sample is ``clean(x, t)``."""
+    return lambda x, t, **options: from_x0(sde, clean(x, t), x, jnp.asarray(t))
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +27,14 @@ class Gaussian:
         return self.mean[None] + self.std[None] * jax.random.normal(key, (count, *self.mean.shape))
 
     def denoise(self, sde: SDE):
-        """``E[x0 | x_t]``: a precision-weighted mean."""
+        """``E[x0 | x_t]``, a precision-weighted mean, and ``E[noise | x_t]``."""
 
         def at(x, t):
             t = jnp.broadcast_to(t, x.shape[:1])
             a, s = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
             variance = (a * self.std[None]) ** 2 + s**2
-            return self.mean[None] + a * self.std[None] ** 2 / variance * (x - a * self.mean[None])
+            off = (x - a * self.mean[None]) / variance
+            return Estimate(self.mean[None] + a * self.std[None] ** 2 * off, s * off)
 
         return at
 
@@ -71,8 +78,9 @@ class Mixture:
             weights, _, variance = self._responsibilities(sde, x, t)
             mean = jnp.exp(weights) @ self.means.reshape(len(self.means), -1)
             mean = mean.reshape(x.shape)
-            a = expand(sde.alpha(t), x)
-            return mean + a * self.std**2 / expand(variance, x) * (x - a * mean)
+            a, s = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
+            off = (x - a * mean) / expand(variance, x)
+            return Estimate(mean + a * self.std**2 * off, s * off)
 
         return at
 

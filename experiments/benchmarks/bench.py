@@ -131,7 +131,7 @@ def works(
     def slope_and_divergence(params: Any, x: Any, t: Any, keys: Any) -> Any:
         denoise = experiment.bind(params)
         directions = experiment.divergence.directions(keys, shape)
-        return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
+        return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), t), x, directions)
 
     def log_density(params: Any, x: Any, keys: Any) -> Any:
         options = experiment.config.likelihood

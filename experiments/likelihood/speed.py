@@ -50,7 +50,7 @@ def host_loop(experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array
     probe = Hutchinson().directions(keys, shape[1:])[0]
 
     def slope(params: Any, x: jax.Array, t: jax.Array) -> jax.Array:
-        return velocity_from(sde, experiment.bind(params)(x, t), x, t)
+        return velocity_from(sde, experiment.bind(params)(x, t), t)
 
     velocity = jax.jit(slope)
 

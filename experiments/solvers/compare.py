@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.denoiser import Denoise, Estimate
 from score_sde.images.charts import Chart, Line
 from score_sde.names import options
 from score_sde.sampling.draw import sample_keys
@@ -27,7 +27,7 @@ NOISY = ("ddpm", "sde_dpmpp_2m", "sde_dpmpp_3m", "dpmpp_sde", "stochastic_heun")
 OTHER_GRIDS = {"ddim": ("uniform", "quadratic")}
 
 
-def mixture(sde: SDE) -> Callable:
+def mixture(sde: SDE) -> Denoise:
     """The exact denoiser of three equal Gaussians in the plane."""
 
     def denoise(x, t):
@@ -35,7 +35,8 @@ def mixture(sde: SDE) -> Callable:
         variance = (a * STD) ** 2 + s**2
         square = jnp.sum((x[:, None] - a * MEANS[None]) ** 2, axis=-1)
         mean = jax.nn.softmax(-0.5 * square / variance, axis=1) @ jnp.asarray(MEANS, x.dtype)
-        return mean + a * STD**2 / variance * (x - a * mean)
+        off = (x - a * mean) / variance
+        return Estimate(mean + a * STD**2 * off, s * off)
 
     return denoise
 
@@ -60,7 +61,7 @@ class Comparison:
 
     def __init__(
         self,
-        denoise: Callable,
+        denoise: Denoise,
         sde: SDE,
         shape: tuple,
         grid: str,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_sde.data import Spec
+from score_sde.denoiser import Estimate
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import complete
@@ -87,7 +88,7 @@ def main() -> None:
     x = sde.prior_sigma * jax.random.normal(jax.random.key(1), (arguments.batch, *example))
 
     def network(params: Any, x: jax.Array, t: jax.Array) -> jax.Array:
-        return experiment.bind(params)(x, t)
+        return experiment.bind(params)(x, t).x0
 
     @jax.jit
     def only_network(params: Any, x: jax.Array) -> jax.Array:
@@ -99,7 +100,7 @@ def main() -> None:
     def scanned(params: Any, plan: Any) -> jax.Array:
         traces.append(1)
         program = SOLVERS["ddim"]().program
-        return sample(keys, lambda x, t: network(params, x, t), sde, program, plan, shape=example)
+        return sample(keys, experiment.bind(params), sde, program, plan, shape=example)
 
     def plan_of(key: str, times: np.ndarray) -> Any:
         return SOLVERS[key](denoise=False).plan(sde, times)
@@ -135,7 +136,7 @@ def main() -> None:
     @jax.jit
     def free(plan: Any) -> jax.Array:
         program = SOLVERS["ddim"]().program
-        return sample(keys, lambda x, t: 0.5 * x, sde, program, plan, shape=example)
+        return sample(keys, lambda x, t: Estimate(0.5 * x, x), sde, program, plan, shape=example)
 
     bare = in_rounds(
         {key: (lambda plan=plan: free(plan)) for key, plan in ((k, plan_of(k, long)) for k in TIMED)},

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from score_sde.data import Scaling, Source
-from score_sde.denoiser import Cond, Denoise
+from score_sde.denoiser import Bind, Cond, Params
 from score_sde.evaluate.batches import Note, encoded_batches, to_host
 from score_sde.losses import loss_by_level
 from score_sde.runtime.mesh import BATCH
@@ -52,7 +52,7 @@ def level_times(sde: SDE, count: int) -> np.ndarray:
 
 
 def measure_levels(
-    bind: Callable[[Any, Cond], Denoise],
+    bind: Bind,
     sde: SDE,
     mesh: Mesh,
 ) -> Callable[..., Levels]:
@@ -61,7 +61,7 @@ def measure_levels(
     Made once and called often: its program is compiled at the first call.
     """
 
-    def errors(params: Any, x: Array, keys: Array, cond: Cond, times: Array) -> tuple[Array, Array]:
+    def errors(params: Params, x: Array, keys: Array, cond: Cond, times: Array) -> tuple[Array, Array]:
         return loss_by_level(bind(params, cond), sde, x, keys, times)
 
     whole, split = PartitionSpec(), PartitionSpec(BATCH)

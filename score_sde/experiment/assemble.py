@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -15,9 +16,9 @@ from ml_collections import ConfigDict
 from score_sde import nets
 from score_sde.data import AUGMENT_DIM, SOURCES, Scaling, Source, Spec, augment, random_flip
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Cond, Denoise, Denoiser, Precondition
+from score_sde.experiment.guided import guidance_of
 from score_sde.experiment.schema import NAMED
-from score_sde.guidance.change_process import across
-from score_sde.guidance.thresholds import THRESHOLDS
+from score_sde.guidance import Guidance
 from score_sde.likelihood import ode_density as likelihood
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss, Trained, VariationalLoss
 from score_sde.names import ConfigError, build, find, options
@@ -42,7 +43,7 @@ class Experiment:
       config: complete.
       spec: what one example of the data is.
       path: the process whose path samples follow; ``sde``, or another.
-      wrap: the model's denoiser to that of the sampler.
+      guidance: from the model to what the sampler sees.
       solver, plan: how samples are drawn on that path.
       scaling: raw data to the model's range and back.
       learns: whether the process is learned; its schedule is then among the parameters, and everything but
@@ -58,7 +59,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     ema: Decay
     path: SDE
-    wrap: Callable[[Denoise], Denoise]
+    guidance: Guidance
     solver: Solver
     plan: Plan
     divergence: likelihood.Divergence
@@ -87,15 +88,15 @@ class Experiment:
             config.sde.update(asdict(self.sde.settled(jax.device_get(params["schedule"]))))
         return assemble(config, self.spec)
 
-    def bind(self, params: Any, cond: Cond = None) -> Denoiser:
+    def bind(self, params: Any, cond: Cond = MappingProxyType({})) -> Denoiser:
         """The denoiser of the network's parameters under some conditions; one without labels ignores them."""
-        if cond is not None and not self.config.training.conditional:
-            cond = {name: value for name, value in cond.items() if name != "label"} or None
-        return Denoiser(params, self.sde, self.net, self.precondition, cond)
+        without = () if self.config.training.conditional else ("label",)
+        kept = {name: value for name, value in cond.items() if name not in without}
+        return Denoiser(params, self.sde, self.net, self.precondition, kept)
 
-    def bind_sampler(self, params: Any, cond: Cond = None) -> Denoise:
-        """What a solver is given: ``bind`` on the path of the samples, under the threshold."""
-        return self.wrap(self.bind(params, cond))
+    def bind_sampler(self, params: Any, cond: Cond) -> Denoise:
+        """What a solver is given: ``bind``, guided; ``cond`` has the guidance's ``inputs`` too."""
+        return self.guidance(self.bind)(params, cond)
 
     def prepare(self, batch: dict[str, Array], key: Array) -> tuple[Array, Cond]:
         """A raw training batch as the model sees it, flipped, scaled and augmented; and its conditions."""
@@ -112,7 +113,7 @@ class Experiment:
             cond["label"] = label
         if data.augment_probability:
             x0, cond["augment"] = augment(x0, jax.random.fold_in(key, 2), data.augment_probability)
-        return x0, cond or None
+        return x0, cond
 
     @property
     def objective(self) -> Objective:
@@ -231,7 +232,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         optimizer=_with_batch_size(config, "optimizer"),
         ema=_with_batch_size(config, "ema"),
         path=path,
-        wrap=_wrapper(config, sde, path, scaling),
+        guidance=guidance_of(config, sde, path, scaling),
         solver=solver,
         plan=plan,
         divergence=divergence,
@@ -288,28 +289,6 @@ def _sampler(config: Any, path: SDE) -> tuple[Solver, Plan]:
         return solver, solver.plan(path, grid(start, end, steps)[: None if last is None else last + 1])
     except ValueError as error:
         raise ConfigError(f"config.sampling: {error}") from error
-
-
-def _wrapper(config: Any, sde: SDE, path: SDE, scaling: Scaling) -> Callable[[Denoise], Denoise]:
-    """From the model's denoiser to the sampler's: the other path, and then the threshold."""
-    sampling = config.sampling
-    if sampling.levels and path is sde:
-        raise ConfigError(
-            f"config.sampling.levels = {sampling.levels}: must be 0 with config.path.name = 'trained'"
-        )
-    make = find(THRESHOLDS, sampling.threshold, "sampling.threshold")
-    if "low" in options(make):
-        if scaling.levels is None:
-            raise ConfigError(
-                f"config.sampling.threshold = {sampling.threshold!r}: must be 'none', for continuous data "
-                "have no range"
-            )
-        limit = build(make, sampling, "sampling", low=scaling.low, high=scaling.high)
-    else:
-        limit = build(make, sampling, "sampling")
-    if path is sde:
-        return limit
-    return lambda denoise: limit(across(denoise, sde, path, levels=sampling.levels))
 
 
 def _member(config: Any, section: str) -> Callable[..., Any]:

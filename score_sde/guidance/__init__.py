@@ -1,1 +1,30 @@
-"""Wrappers of the denoiser."""
+"""Guidance: what changes a model's prediction between the network and the solver.
+
+Each is a ``Bind -> Bind`` (see ``Guidance``).  To add one: a frozen dataclass in a file of its own, and a
+line in ``GUIDANCES``.
+"""
+
+from collections.abc import Callable
+
+from score_sde.guidance.base import Guidance, Unchanged, compose
+from score_sde.guidance.change_process import ChangeProcess
+from score_sde.guidance.classifier_free import GUIDANCE_SCALE, ClassifierFree
+from score_sde.guidance.thresholds import THRESHOLDS, Dynamic, Static
+
+GUIDANCES: dict[str, Callable[..., Guidance]] = {
+    "none": Unchanged,
+    "classifier_free": ClassifierFree,
+}
+
+__all__ = [
+    "GUIDANCES",
+    "GUIDANCE_SCALE",
+    "THRESHOLDS",
+    "ChangeProcess",
+    "ClassifierFree",
+    "Dynamic",
+    "Guidance",
+    "Static",
+    "Unchanged",
+    "compose",
+]

@@ -77,7 +77,7 @@ class Adaptive:
         def field(log_snr: Array, x: Array) -> Array:
             t = sde.time_of(log_snr, min(start, end))
             slope = jax.jvp(sde.log_snr, (t,), (jnp.ones_like(t),))[1]
-            return velocity_from(sde, denoise(x, t), x, t) / expand(slope, x)
+            return velocity_from(sde, denoise(x, t), t) / expand(slope, x)
 
         rtol, atol = (max(_SHARE * bound, min(bound, _FINEST)) for bound in (self.rtol, self.atol))
         accuracy = ode.Accuracy(rtol, atol, self.max_steps, self.method)

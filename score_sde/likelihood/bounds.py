@@ -27,7 +27,7 @@ from jax import Array
 from jax.scipy.special import log_ndtr
 
 from score_sde.arrays import fold_in_each, normal_per_sample, sum_dims
-from score_sde.denoiser import Denoise
+from score_sde.denoiser import Denoise, x0_error
 from score_sde.names import nearest
 from score_sde.sde import SDE
 
@@ -60,22 +60,22 @@ class Cells:
     count: int
 
 
-# --- the last term: (denoise, sde, x0, x, t) -> E[-log p(x0 | x_t)] in nats, (B,) ----------------------
+# --- the last term: (denoise, sde, x0, noise, t) -> E[-log p(x0 | x_t)] in nats, (B,) ------------------
 
 Decoder = Callable[[Denoise, SDE, Array, Array, Array], Array]
 
 
-def no_decoder(denoise: Denoise, sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+def no_decoder(denoise: Denoise, sde: SDE, x0: Array, noise: Array, t: Array) -> Array:
     """The entropy of ``q(x_t | x0)``: a bound for data that carry the noise of ``t``, without correction."""
     size = math.prod(x0.shape[1:])
     entropy = size * (jnp.log(sde.sigma(t)) + 0.5 * math.log(2.0 * math.pi * math.e))
     return jnp.broadcast_to(entropy, x0.shape[:1])
 
 
-def gaussian_decoder(denoise: Denoise, sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+def gaussian_decoder(denoise: Denoise, sde: SDE, x0: Array, noise: Array, t: Array) -> Array:
     """``N(x0; D(x, t), (sigma / alpha)^2)``: for continuous or dequantised data."""
     scale = sde.sigma(t) / sde.alpha(t)
-    square = sum_dims((x0 - denoise(x, t)) ** 2) / scale**2
+    square = sum_dims((_error(denoise, sde, x0, noise, t) / scale) ** 2)
     return 0.5 * square + math.prod(x0.shape[1:]) * (jnp.log(scale) + 0.5 * math.log(2.0 * math.pi))
 
 
@@ -85,11 +85,11 @@ class LevelDecoder:
 
     cells: Cells
 
-    def __call__(self, denoise: Denoise, sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+    def __call__(self, denoise: Denoise, sde: SDE, x0: Array, noise: Array, t: Array) -> Array:
         scale = sde.sigma(t) / sde.alpha(t)
         cells = self.cells
         own = jnp.round((x0 - cells.first) / cells.step)
-        off = x / sde.alpha(t) - x0
+        off = scale * noise  # of x / alpha from x0
         near = jnp.clip(own + jnp.round(off / cells.step), 0, cells.count - 1)
 
         def log_weight(level: Array) -> Array:
@@ -100,8 +100,8 @@ class LevelDecoder:
         total = jax.lax.fori_loop(
             0,
             cells.count,
-            lambda k, total: total + jnp.exp(log_weight(k.astype(x.dtype)) - top),
-            jnp.zeros_like(x),
+            lambda k, total: total + jnp.exp(log_weight(k.astype(x0.dtype)) - top),
+            jnp.zeros_like(x0),
         )
         return sum_dims(top + jnp.log(total) - log_weight(own))
 
@@ -112,10 +112,10 @@ class BinDecoder:
 
     cells: Cells
 
-    def __call__(self, denoise: Denoise, sde: SDE, x0: Array, x: Array, t: Array) -> Array:
+    def __call__(self, denoise: Denoise, sde: SDE, x0: Array, noise: Array, t: Array) -> Array:
         cells, sigma = self.cells, sde.sigma(t)
         level = jnp.round((x0 - cells.first) / cells.step)
-        off = x0 - denoise(x, t)
+        off = -_error(denoise, sde, x0, noise, t)
         low = jnp.where(level <= 0, -jnp.inf, (off - 0.5 * cells.step) / sigma)
         high = jnp.where(level >= cells.count - 1, jnp.inf, (off + 0.5 * cells.step) / sigma)
         flip = low > 0  # in the upper tail by symmetry: there the differences of the lower one are lost
@@ -247,8 +247,13 @@ def _step_costs(sde: SDE, times: np.ndarray, variance: str) -> tuple[np.ndarray,
 
 def _square_error(denoise: Denoise, sde: SDE, x0: Array, t: Array, keys: Array) -> Array:
     """``|x0 - D(x_t, t)|^2`` at one draw of noise, ``(B,)``."""
-    x = sde.perturb(x0, t, normal_per_sample(keys, x0.shape[1:]).astype(x0.dtype))
-    return sum_dims((x0 - denoise(x, t)) ** 2)
+    noise = normal_per_sample(keys, x0.shape[1:]).astype(x0.dtype)
+    return sum_dims(_error(denoise, sde, x0, noise, t) ** 2)
+
+
+def _error(denoise: Denoise, sde: SDE, x0: Array, noise: Array, t: Array) -> Array:
+    """``D(x_t, t) - x0``: ``(B, *D)``."""
+    return x0_error(sde, denoise(sde.perturb(x0, t, noise), t), x0, noise, t)
 
 
 def _prior_cost(sde: SDE, x0: Array, t: Array) -> Array:
@@ -259,6 +264,5 @@ def _prior_cost(sde: SDE, x0: Array, t: Array) -> Array:
 
 
 def _decoded(keys: Array, denoise: Denoise, sde: SDE, x0: Array, t: Array, decoder: Decoder) -> Array:
-    times = jnp.broadcast_to(t, x0.shape[:1])
-    x = sde.perturb(x0, times, normal_per_sample(keys, x0.shape[1:]).astype(x0.dtype))
-    return decoder(denoise, sde, x0, x, t)
+    noise = normal_per_sample(keys, x0.shape[1:]).astype(x0.dtype)
+    return decoder(denoise, sde, x0, noise, t)

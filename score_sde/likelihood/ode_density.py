@@ -300,11 +300,11 @@ def _together(
 
     def field(t: Array, state: State) -> State:
         x, _ = state
-        return divergence(lambda x: velocity_from(sde, denoise(x, t), x, t), x, directions)
+        return divergence(lambda x: velocity_from(sde, denoise(x, t), t), x, directions)
 
     def light(t: Array, state: State) -> State:
         x, expansion = state
-        return velocity_from(sde, denoise(x, t), x, t), jnp.zeros_like(expansion)
+        return velocity_from(sde, denoise(x, t), t), jnp.zeros_like(expansion)
 
     probes = max(directions.shape[0], 1)
     y0 = (x, jnp.zeros((x.shape[0], probes), x.dtype))
@@ -327,7 +327,7 @@ def _with_nodes(
 
     def field(t: Array, state: State) -> State:
         (x,) = state
-        return (velocity_from(sde, denoise(x, t), x, t),)
+        return (velocity_from(sde, denoise(x, t), t),)
 
     ends = jnp.array([start, sde.t_max], x.dtype)
     points, weights, coarse = (jnp.asarray(a, x.dtype) for a in clenshaw_curtis(nodes))
@@ -340,7 +340,7 @@ def _with_nodes(
     def at(node: tuple[Array, Array]) -> Array:
         t, x = node
         t = jnp.broadcast_to(t, x.shape[:1])
-        _, trace = divergence(lambda x: expand(sde.alpha(t), x) * denoise(x, t), x, directions)
+        _, trace = divergence(lambda x: expand(sde.alpha(t), x) * denoise(x, t).x0, x, directions)
         return trace
 
     traces = jax.lax.map(at, (times, path))  # (nodes + 1, B, probes)

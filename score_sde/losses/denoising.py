@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.arrays import mean_dims
+from score_sde.denoiser import Denoise, Estimate, x0_error
 from score_sde.losses.times import Times, correction_of
 from score_sde.losses.weights import Weight
 from score_sde.sde import SDE
@@ -26,7 +27,7 @@ class Drawn(NamedTuple):
 
 
 def square_error(
-    denoise: Callable[..., Array],
+    denoise: Callable[..., Estimate],
     sde: SDE,
     x0: Array,
     t: Array,
@@ -38,14 +39,13 @@ def square_error(
     """Weighted square error of the denoised sample, mean over the dimensions: ``(B,)``.
 
     Args:
-      denoise: ``(x, t, **options) -> (B, *D)``.
+      denoise: ``(x, t, **options) -> Estimate``.
       x0: clean data, ``(B, *D)``; ``t``: ``(B,)``; ``noise``: ``(B, *D)``.
       weight: multiplies the square error of ``x0``.
       options: handed to ``denoise`` (a dropout key).
     """
-    x = sde.perturb(x0, t, noise)
-    error = denoise(x, t, **options) - x0
-    return weight(sde, t) * mean_dims(error**2)
+    estimate = denoise(sde.perturb(x0, t, noise), t, **options)
+    return weight(sde, t) * mean_dims(x0_error(sde, estimate, x0, noise, t) ** 2)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class DenoisingLoss:
     times: Times
     half_sum: bool = False
 
-    def __call__(self, denoiser: Callable[..., Array], x0: Array, key: Array) -> tuple[Array, Aux]:
+    def __call__(self, denoiser: Callable[..., Estimate], x0: Array, key: Array) -> tuple[Array, Aux]:
         """Per-example loss ``(B,)`` and ``{"log_snr": (B,), "t": (B,)}``; dropout is on."""
         return self.at(denoiser, x0, self.draw(x0, key))
 
@@ -75,7 +75,7 @@ class DenoisingLoss:
         t = self.times(self.sde, key_t, x0.shape[0])
         return Drawn(t, jax.random.normal(key_noise, x0.shape), key_net)
 
-    def at(self, denoiser: Callable[..., Array], x0: Array, drawn: Drawn) -> tuple[Array, Aux]:
+    def at(self, denoiser: Callable[..., Estimate], x0: Array, drawn: Drawn) -> tuple[Array, Aux]:
         """The loss at times and noise that are given; returns as a call does."""
         t, noise, key = drawn
         loss = square_error(denoiser, self.sde, x0, t, noise, weight=self.weight, key=key)
@@ -85,13 +85,10 @@ class DenoisingLoss:
         return loss, {"log_snr": self.sde.log_snr(t), "t": t}
 
 
-def loss_by_level(
-    denoise: Callable[..., Array], sde: SDE, x0: Array, keys: Array, levels: Array
-) -> tuple[Array, Array]:
+def loss_by_level(denoise: Denoise, sde: SDE, x0: Array, keys: Array, levels: Array) -> tuple[Array, Array]:
     """Square errors at fixed times, for comparing models and checkpoints without time noise.
 
     Args:
-      denoise: ``(x, t) -> (B, *D)``.
       x0: ``(B, *D)``.
       keys: one per example, ``(B,)``: an example meets the same noise whatever the batch.
       levels: times, ``(L,)``.
@@ -104,8 +101,8 @@ def loss_by_level(
         i, t = level
         noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, i), x0.shape[1:]))(keys)
         times = jnp.full(x0.shape[:1], t)
-        x = sde.perturb(x0, times, noise)
-        square = mean_dims((denoise(x, times) - x0) ** 2)
+        estimate = denoise(sde.perturb(x0, times, noise), times)
+        square = mean_dims(x0_error(sde, estimate, x0, noise, times) ** 2)
         return (sde.alpha(t) / sde.sigma(t)) ** 2 * square, square
 
     return jax.lax.map(at, (jnp.arange(levels.shape[0]), levels))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from score_sde.arrays import mean_dims
-from score_sde.denoiser import Denoiser
+from score_sde.denoiser import Denoiser, Estimate
 from score_sde.losses.denoising import Aux, Drawn, square_error
 from score_sde.losses.times import SPREADS, Importance, log_snr_ends
 from score_sde.losses.weights import noise_weight
@@ -27,14 +27,14 @@ from score_sde.sde.learned import ByLevel, Schedule, fall
 
 
 def variational_bound(
-    denoise: Callable[..., Array], sde: SDE, x0: Array, key: Array, **options: Any
+    denoise: Callable[..., Estimate], sde: SDE, x0: Array, key: Array, **options: Any
 ) -> Array:
     """An unbiased estimate of the bound from one time an example: ``(B,)`` nats per dimension of ``x0``.
 
     Times are evenly spread in the log-SNR, the density of importance sampling.
 
     Args:
-      denoise: ``(x, t, **options) -> (B, *D)``.
+      denoise: ``(x, t, **options) -> Estimate``.
       x0: ``(B, *D)``, continuous or dequantised, in the model's range.
     """
     key_t, key_noise = jax.random.split(key)

@@ -77,6 +77,7 @@ def samples(
             num_samples=count,
             batch_size=config.sampling.batch_size,
             labels=labels,
+            inputs=now.guidance.inputs(count),
         )
         drawn = outside(experiment, np.concatenate(list(batches)))
         suffix = ".png" if drawable(experiment.spec) else ".npz"

@@ -77,6 +77,7 @@ class Generator:
             num_samples=stop,
             batch_size=self._size,
             labels=labels,
+            inputs=self._experiment.guidance.inputs(stop),
             start=start,
         )
         return outside(self._experiment, np.concatenate(list(batches)))

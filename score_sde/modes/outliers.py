@@ -150,7 +150,7 @@ def _densities(
     estimate = of_ode(experiment, config)
 
     def density(params: Any, keys: Array, x: Array, cond: Cond) -> Estimates:
-        return estimate.measure(params, keys, x, None)
+        return estimate.measure(params, keys, x, {})
 
     everything = np.concatenate([one.x for one in sets.values()])
     with Progress(len(everything), "outliers", "example", quiet=not is_chief()) as progress:

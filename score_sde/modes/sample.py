@@ -72,7 +72,8 @@ class _Work:
     @property
     def draws(self) -> dict[str, Any]:
         """Arguments of those who generate."""
-        return {"seed": self.seed, "num_samples": self.count, "labels": self.labels}
+        inputs = self.experiment.guidance.inputs(self.count)
+        return {"seed": self.seed, "num_samples": self.count, "labels": self.labels, "inputs": inputs}
 
     def progress(self, there: int = 0) -> Progress:
         title = f"sample (checkpoint {self.step})"

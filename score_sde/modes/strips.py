@@ -32,7 +32,7 @@ def denoising(experiment: Experiment, params: Any, source: Source) -> tuple[pict
 
     @jax.jit
     def denoise(params: Any, x: Any, t: Any) -> Any:
-        return experiment.bind(params, cond)(x, t)
+        return experiment.bind(params, cond)(x, t).x0
 
     noisy, clean = [x0], [x0]
     times = level_times(experiment.sde, levels)
@@ -75,6 +75,7 @@ def by_evaluations(experiment: Experiment, params: Any) -> tuple[pictures.Pictur
             num_samples=_COLUMNS,
             batch_size=round_up(_COLUMNS, mesh),
             labels=labels,
+            inputs=fast.guidance.inputs(_COLUMNS),
         )
         rows.append(np.concatenate(list(batches)))
     apart = [float(np.sqrt(np.mean((row - rows[-1]) ** 2))) for row in rows[:-1]]

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from score_sde.denoiser import Cond, Denoise
+from score_sde.denoiser import Bind, Cond, Params
 from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
 from score_sde.solvers import Carry, Hooks, Plan, StepSolver, Watch, noise_of
@@ -45,11 +45,11 @@ def over_devices(function: Callable, mesh: Mesh, takes: tuple, gives: Any, coupl
 
 _CARRY: Any = Carry(SPLIT, SPLIT, Watch(WHOLE, SPLIT, LATER))  # type: ignore[arg-type]
 
-Draw = Callable[[Any, Plan, Array, Cond], Array]
+Draw = Callable[[Params, Plan, Array, Cond], Array]
 
 
 def compile_trajectory(
-    bind: Callable[[Any, Cond], Denoise],
+    bind: Bind,
     sde: SDE,
     solver: StepSolver,
     mesh: Mesh,
@@ -63,7 +63,6 @@ def compile_trajectory(
     They are drawn in at most ``CHUNKS`` chunks, the batch split over ``mesh``.
 
     Args:
-      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
       progress: called with the first row of a chunk as the devices begin it.
     """
     program = solver.program
@@ -75,7 +74,7 @@ def compile_trajectory(
         return plan, program.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
 
     def advance(
-        params: Any, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
+        params: Params, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
     ) -> tuple[Carry, Array]:
         denoise, noise = bind(params, cond), noise_of(keys, shape)
         carry = program.advance(denoise, carry, plan, noise, hooks, first, last)
@@ -94,7 +93,7 @@ def compile_trajectory(
     some = over_devices(advance, mesh, takes, (_CARRY, SPLIT), coupled)
     trajectory = over_devices(splice, mesh, (LATER, SPLIT), SPLIT, coupled)
 
-    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
+    def draw(params: Params, plan: Plan, keys: Array, cond: Cond) -> Array:
         count = program.count(plan)
         length = -(-count // CHUNKS)
         plan, carry = begin(plan, keys)

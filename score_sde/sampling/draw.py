@@ -1,6 +1,7 @@
 """From keys to samples: prior, solver, last move; any number of samples, over any number of devices."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.denoiser import Cond, Denoise
+from score_sde.denoiser import Bind, Cond, Denoise, Params
 from score_sde.runtime.mesh import round_up
 from score_sde.sampling.chunks import (
     AS_PLACED,
@@ -81,7 +82,7 @@ _TAKES = (AS_PLACED, WHOLE, SPLIT, SPLIT)
 
 
 def compile_sample(
-    bind: Callable[[Any, Cond], Denoise],
+    bind: Bind,
     sde: SDE,
     solver: Solver,
     mesh: Mesh,
@@ -96,7 +97,6 @@ def compile_sample(
     chooses its steps on the way is one program.
 
     Args:
-      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
       progress: called with the first step of a chunk as the devices begin it.
     """
     program = solver.program
@@ -105,7 +105,7 @@ def compile_sample(
         last = over_devices(lambda states: states[:, -1], mesh, (SPLIT,), SPLIT, program.couples_batch)
         return lambda *given: last(trajectory(*given))
 
-    def draw(params: Any, plan: Plan, keys: Array, cond: Cond) -> Array:
+    def draw(params: Params, plan: Plan, keys: Array, cond: Cond) -> Array:
         return sample(keys, bind(params, cond), sde, program, plan, shape=shape)
 
     return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
@@ -121,6 +121,7 @@ def generate(
     num_samples: int,
     batch_size: int,
     labels: np.ndarray | None = None,
+    inputs: Mapping[str, np.ndarray] = MappingProxyType({}),
     start: int = 0,
 ) -> Iterator[np.ndarray]:
     """Samples ``start .. num_samples - 1`` in batches, on the host: each ``(<= batch_size, *shape)``.
@@ -129,13 +130,14 @@ def generate(
 
     Args:
       labels: class of every sample, ``(num_samples,)``, or None.
+      inputs: of the guidance for every sample, ``(num_samples, ...)`` by name.
 
     Raises:
       FloatingPointError: samples that are not finite, naming their numbers.
     """
     size = round_up(min(batch_size, num_samples - start), mesh)
     for first in range(start, num_samples, size):
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels, inputs)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)
         batch = np.asarray(x)[: num_samples - first]
@@ -153,6 +155,7 @@ def generate_share(
     size: int,
     num_samples: int,
     labels: np.ndarray | None = None,
+    inputs: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
 
@@ -167,7 +170,7 @@ def generate_share(
       FloatingPointError: as ``generate``.
     """
     for first in firsts:
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, labels, inputs)
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         begin = first + (shards[0].index[0].start or 0)
         rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
@@ -184,11 +187,14 @@ def _batch(
     size: int,
     num_samples: int,
     labels: np.ndarray | None,
+    inputs: Mapping[str, np.ndarray],
 ) -> Array:
     """Samples ``first .. first + size - 1`` over all devices."""
-    numbers, cond = np.arange(first, first + size), None
-    if labels is not None:
-        cond = {"label": jnp.asarray(labels[np.minimum(numbers, num_samples - 1)])}
+    numbers = np.arange(first, first + size)
+    given = dict(inputs) if labels is None else {"label": labels, **inputs}
+    cond = {
+        name: jnp.asarray(of_each[np.minimum(numbers, num_samples - 1)]) for name, of_each in given.items()
+    }
     return draw(params, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
 
 

@@ -57,13 +57,20 @@ class DDPM(SDE):
 
     def log_alpha(self, t: Array) -> Array:
         index = jnp.asarray(t) * (self.steps - 1)
-        return jnp.interp(index, jnp.arange(self.steps), jnp.asarray(self._log_alphas))
+        level = jnp.clip(jnp.floor(index), 0, self.steps - 2).astype(int)
+        table = jnp.asarray(self._log_alphas)
+        # Differences made here, in float64: in float32 they would leave four digits to the slope.
+        between = table[level] + (index - level) * jnp.asarray(np.diff(self._log_alphas))[level]
+        return jnp.where(index > self.steps - 1, table[-1], between)
 
     def alpha(self, t: Array) -> Array:
         return jnp.exp(self.log_alpha(t))
 
     def sigma(self, t: Array) -> Array:
         return jnp.sqrt(-jnp.expm1(2.0 * self.log_alpha(t)))
+
+    def sigma_slope(self, t: Array) -> Array:
+        return -self.drift(t) * self.alpha(t) ** 2 / self.sigma(t)  # as for VP
 
     @property
     def prior_sigma(self) -> float:

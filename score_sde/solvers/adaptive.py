@@ -58,7 +58,7 @@ class AdaptiveODE(Solver):
         noise: Noise,
     ) -> Array:
         def field(t: Array, x: Array) -> Array:
-            return velocity_from(sde, denoise(x, t), x, t)
+            return velocity_from(sde, denoise(x, t), t)
 
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
         return ode.CONTROLS[self.error_control](field, x, plan.start, plan.end, accuracy).y

@@ -166,9 +166,8 @@ class AdaptiveDPM(Solver):
         z = expand(h if self.prediction == "noise" else -h, x)
 
         def predict(x: Array, share: float) -> Array:
-            t, a, s = at(share)
-            x0 = denoise(x, t)
-            return (x - a * x0) / s if self.prediction == "noise" else x0
+            estimate = denoise(x, at(share)[0])
+            return estimate.noise if self.prediction == "noise" else estimate.x0
 
         def move(share: float, first: Array, slope: Array | float) -> Array:
             """To ``share`` of the step: the prediction at its start, and what its change adds."""

@@ -82,7 +82,7 @@ class AdaptiveSDE(Solver):
         start, end = jnp.asarray(plan.start, x.dtype), jnp.asarray(plan.end, x.dtype)
 
         def reverse(x: Array, t: Array) -> Array:
-            return -sde.reverse_drift(x, score_from(sde, denoise(x, t), x, t), t)
+            return -sde.reverse_drift(x, score_from(sde, denoise(x, t), t), t)
 
         def unfinished(state: _State) -> Array:
             return jnp.any((state.t > end) & (state.tries < self.max_steps))

@@ -32,19 +32,21 @@ def noise_of(keys: Array, shape: tuple[int, ...]) -> Noise:
 
 
 class Affine(NamedTuple):
-    """One affine move ``a x + b D(x, t) + c noise``: most one-step solvers are only this.
+    """One affine move ``of_x x + of_x0 x0 + of_noise noise + noise_gain z``.
 
-    Each entry is a scalar, or ``(n,)`` for the rows of ``n`` steps.
+    Most one-step solvers are only this.  ``x0`` and ``noise`` are what the model expects behind ``x`` at ``t``,
+    ``z`` is drawn.  Each entry is a scalar, or ``(n,)`` for the rows of ``n`` steps.
     """
 
     t: Any
-    a: Any
-    b: Any
-    c: Any
+    of_x: Any
+    of_x0: Any
+    of_noise: Any
+    noise_gain: Any
 
     def mean(self, denoise: Denoise, x: Array) -> Array:
         """The move without its noise: ``(B, *D) -> (B, *D)``."""
-        return self.a * x + self.b * denoise(x, self.t)
+        return self.of_x * x + denoise(x, self.t).mix(self.of_x0, self.of_noise)
 
 
 class Plan(NamedTuple):
@@ -298,7 +300,7 @@ def times_at(sde: SDE, lam: np.ndarray, low: float, high: float) -> np.ndarray:
     return 0.5 * (near + far)
 
 
-TWEEDIE = Affine(0.0, 0.0, 1.0, 0.0)  # the move to the expected clean sample, at whatever time
+TWEEDIE = Affine(0.0, 0.0, 1.0, 0.0, 0.0)  # the move to the expected clean sample, at whatever time
 
 
 def make_plan(rows: Any, times: np.ndarray, finish: Affine = TWEEDIE) -> Plan:

@@ -92,7 +92,7 @@ class Corrected(StepSolver):
         at, to = marginals(sde, np.asarray(times)[:-1]), marginals(sde, np.asarray(times)[1:])
         if to.sigma[-1] == 0:
             raise ValueError("a corrector needs noise: end the grid above the time where sigma is zero")
-        level = Level(to.t, to.alpha, to.sigma, transition(at, to).retention ** 2)
+        level = Level(to.t, to.sigma, transition(at, to).retention ** 2)
         level = Level(*(column[step] for column in level))
         draw = int(rows.draw.max()) + 1 + step * self.corrector_steps
         row = CorrectedRow(rows, coefficients(level), draw.astype(np.int32))

@@ -14,19 +14,18 @@ class Level(NamedTuple):
     """What a corrector knows of its noise level; scalars, or ``(n,)`` for ``n`` steps.
 
     Attributes:
-      t, alpha, sigma: the time and its marginal scale and noise.
+      t, sigma: the time and the standard deviation of the noise there.
       pace: the factor ``alpha_i`` of algorithms 4 and 5: the share of signal variance that one predictor
         step retains (1 for VE).
     """
 
     t: Any
-    alpha: Any
     sigma: Any
     pace: Any
 
 
 def _score(denoise: Denoise, x: Array, level: Level) -> Array:
-    return (level.alpha * denoise(x, level.t) - x) / level.sigma**2
+    return -denoise(x, level.t).noise / level.sigma
 
 
 def _norms(x: Array) -> Array:

@@ -151,12 +151,12 @@ class LegacyPC(PC):
         at, d = _discretize(sde, times)
         n = len(at.t)
         if self.predictor == "none":
-            move = Affine(at.t, np.ones(n), np.zeros(n), np.zeros(n))
+            move = Affine(at.t, np.ones(n), np.zeros(n), np.zeros(n), np.zeros(n))
         else:
             move = LEGACY_PREDICTORS[self.predictor](sde, at, d, self.noise_scale)
         if self.denoise:
-            move.c[-1] = 0.0  # the last mean is the result
-        level = Level(at.t, at.alpha, at.sigma, d.pace)
+            move.noise_gain[-1] = 0.0  # the last mean is the result
+        level = Level(at.t, at.sigma, d.pace)
         return make_plan(PCRow(self.draws(n), coefficients(move), coefficients(level)), times)
 
     def step(

@@ -24,7 +24,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals
 from score_sde.solvers.published import FORMS, Form, Span
 from score_sde.solvers.quadrature import lagrange_integrals
-from score_sde.solvers.table import PREDICTIONS, WIDTH, Prediction, Rows, Scalar
+from score_sde.solvers.table import PREDICTIONS, WIDTH, X0, Prediction, Rows, Scalar
 
 # How eta becomes the share of the old noise that a step keeps, e^{-tau h}.
 
@@ -80,7 +80,7 @@ class Step(NamedTuple):
 
 
 def first_order(step: Step) -> Move:
-    """DDIM (arXiv:2010.02502, eq. 12), also from no signal and to no noise: ``m_0 = D``."""
+    """DDIM (arXiv:2010.02502, eq. 12), also from no signal and to no noise: ``m_0 = x0``."""
     at, to, kept = step.at, step.to, step.kept
     carry = to.sigma / at.sigma * kept
     return Move(carry, np.array([to.alpha - carry * at.alpha]), to.sigma * np.sqrt(1.0 - kept**2))
@@ -222,7 +222,7 @@ def write(
         room = min(i + 1 - first, count - i) if lower_final else i + 1 - first
         size = min(order, room)
         predicted = i >= first and method.reaches(to)
-        prediction = method.predict(sde, at) if predicted else Prediction(0.0, 1.0)
+        prediction = method.predict(sde, at) if predicted else X0
         move = method.move(step, nodes(i, size)) if predicted else first_order(step)
         weights = move.carry * change
         weights[: len(move.weights)] += move.weights

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals
-from score_sde.solvers.multistep import CHURNS, Method, write
-from score_sde.solvers.table import Rows, TableSolver
+from score_sde.solvers.multistep import CHURNS, Method, keep_ddim, write
+from score_sde.solvers.table import Prediction, Rows, TableSolver
 
 MOST = 4  # past predictions that a polynomial goes through
 
@@ -143,6 +145,14 @@ class DDIM(SchemeSolver):
     @property
     def scheme(self) -> Scheme:
         return Scheme(_x0(), 1, eta=self.eta)
+
+    def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
+        # alpha_s x0 + kept sigma_s noise as published: what a threshold does with the noise is heeded.
+        for i in range(len(path.t) - 1):
+            at, to = path.pick(i), path.pick(i + 1)
+            kept = keep_ddim(self.eta, float(to.lam - at.lam))
+            drawn = to.sigma * np.sqrt(1.0 - kept**2)
+            rows.add(at.t, Prediction(to.alpha, kept * to.sigma), weights=[1.0], noise=drawn, draw=i + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,10 +91,10 @@ class PC(StepSolver):
         t, s = np.asarray(times[:-1], np.float64), np.asarray(times[1:], np.float64)
         predictor = PREDICTORS[self.predictor]
         ones = np.ones_like(t)
-        move = predictor(sde, t, s, self.noise_scale) if predictor else Affine(t, ones, 0 * t, 0 * t)
+        move = predictor(sde, t, s, self.noise_scale) if predictor else Affine(t, ones, 0 * t, 0 * t, 0 * t)
         to = marginals(sde, s)
         pace = transition(marginals(sde, t), to).retention ** 2
-        level = Level(to.t, to.alpha, to.sigma, pace)
+        level = Level(to.t, to.sigma, pace)
         return make_plan(PCRow(self.draws(len(t)), coefficients(move), coefficients(level)), times)
 
     def step(
@@ -107,7 +107,7 @@ class PC(StepSolver):
     def _predict(self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array) -> Array:
         if PREDICTORS[self.predictor] is None:
             return x
-        return row.predict.mean(denoise, x) + row.predict.c * noise(draw)
+        return row.predict.mean(denoise, x) + row.predict.noise_gain * noise(draw)
 
     def _correct(self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array) -> Array:
         corrector = CORRECTORS[self.corrector]

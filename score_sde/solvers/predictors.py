@@ -1,6 +1,6 @@
-"""Predictors: one stochastic step ``t -> s`` as an affine move in ``x``, ``D(x, t)`` and noise.
+"""Predictors: one stochastic step ``t -> s`` as an affine move in ``x``, ``x0``, ``noise`` and noise drawn.
 
-Every one starts from the reverse SDE (arXiv:2011.13456, eq. 6) with ``score = (alpha D - x) / sigma^2``; they
+Every one starts from the reverse SDE (arXiv:2011.13456, eq. 6) with ``score = -noise / sigma``; they
 differ in how they discretise it.  ``noise_scale`` scales the injected noise: 1 is the reverse SDE, 0 the
 probability-flow ODE (see ``SDE.reverse_drift``).
 """
@@ -15,9 +15,8 @@ from score_sde.solvers.base import Affine, Marginals, marginals, on_host
 
 
 def score_move(at: Marginals, x: np.ndarray, score: np.ndarray, noise: np.ndarray) -> Affine:
-    """The move ``x_coefficient x + score_coefficient score + noise_coefficient z`` in terms of ``D``."""
-    per_score = score / at.sigma**2
-    return Affine(at.t, x - per_score, per_score * at.alpha, noise)
+    """The move ``x_gain x + score_gain score + noise_gain z``, with ``score = -noise / sigma``."""
+    return Affine(at.t, x, np.zeros_like(x), -score / at.sigma, noise)
 
 
 class _Transition(NamedTuple):
@@ -69,7 +68,7 @@ def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) 
     kernel = transition(at, to)
     noise = noise_scale * to.sigma * np.sqrt(kernel.variance) / at.sigma
     kept = np.sqrt(to.sigma**2 - noise**2) / at.sigma
-    return Affine(at.t, kept, to.alpha - kept * at.alpha, noise)
+    return Affine(at.t, kept, to.alpha - kept * at.alpha, np.zeros_like(kept), noise)
 
 
 def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
@@ -79,7 +78,7 @@ def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float =
     they are one point.  ``noise_scale`` scales the noise alone.
     """
     variance = transition(marginals(sde, t), marginals(sde, s)).variance
-    return ancestral(sde, t, s)._replace(c=noise_scale * np.sqrt(variance))
+    return ancestral(sde, t, s)._replace(noise_gain=noise_scale * np.sqrt(variance))
 
 
 Predictor = Callable[..., Affine]

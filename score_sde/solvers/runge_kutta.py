@@ -122,7 +122,7 @@ def write_tableau(
     times = np.where(c == 0.0, at.t[:, None], np.where(c == 1.0, to.t[:, None], times))
     stages = marginals(sde, times.ravel())
     predictions = PREDICTIONS[frame.prediction](sde, stages)
-    of_x, of_d = (np.broadcast_to(p, times.size).reshape(times.shape) for p in predictions)
+    of_x0, of_noise = (np.broadcast_to(p, times.size).reshape(times.shape) for p in predictions)
     scales, units, ends = frame.scale(stages).reshape(times.shape), frame.scale(at), frame.scale(to)
     widths = (end - start)[:, 0]
     for i in range(count):
@@ -136,7 +136,7 @@ def write_tableau(
             slopes = b if last else a[j + 1]
             rows.add(
                 times[i, j],
-                Prediction(of_x[i, j], of_d[i, j]),
+                Prediction(of_x0[i, j], of_noise[i, j]),
                 anchor=scale / units[i],
                 weights=[scale * widths[i] * w for w in reversed(slopes)],
                 opens=j == 0,

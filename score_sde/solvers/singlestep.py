@@ -15,7 +15,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, times_at
 from score_sde.solvers.published import phis
 from score_sde.solvers.runge_kutta import Churned
-from score_sde.solvers.table import PREDICTIONS, Prediction, Rows
+from score_sde.solvers.table import PREDICTIONS, X0, Rows
 
 SHARES = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 
@@ -72,9 +72,7 @@ def write_step(
     """Fill in one step from ``at`` to the level of ``to`` with stages at ``nodes``, noise at its end."""
     if to.sigma == 0 or len(nodes.t) == 0:
         carry = to.sigma / at.sigma
-        rows.add(
-            at.t, Prediction(0.0, 1.0), x=carry, weights=[to.alpha - carry * at.alpha], noise=noise, draw=draw
-        )
+        rows.add(at.t, X0, x=carry, weights=[to.alpha - carry * at.alpha], noise=noise, draw=draw)
         return
     h = float(to.lam - at.lam)
     r = tuple((nodes.lam - at.lam) / h)

@@ -10,9 +10,7 @@ from score_sde.solvers.base import Marginals, marginals, on_host, times_at
 from score_sde.solvers.predictors import transition
 from score_sde.solvers.runge_kutta import write_tableau
 from score_sde.solvers.singlestep import between, split
-from score_sde.solvers.table import Prediction, Rows, TableSolver
-
-X0 = Prediction(0.0, 1.0)
+from score_sde.solvers.table import X0, Prediction, Rows, TableSolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +97,21 @@ class StochasticHeun(TableSolver):
 
     def write(self, sde: SDE, path: Marginals, rows: Rows) -> None:
         f, square = on_host(sde.drift, path.t), on_host(sde.diffusion, path.t) ** 2
-        score = -0.5 * (1.0 + self.noise_scale**2) * square / path.sigma**2  # times alpha D - x
-        of_x, of_d = f - score, score * path.alpha
+        # f x - (1 + noise_scale^2) / 2 g^2 score, with x and the score in terms of x0 and the noise
+        of_x0 = f * path.alpha
+        of_noise = f * path.sigma + 0.5 * (1.0 + self.noise_scale**2) * square / path.sigma
         points, weights = np.polynomial.legendre.leggauss(8)
         for i in range(len(path.t) - 1):
             t, s = float(path.t[i]), float(path.t[i + 1])
             inside = 0.5 * (t + s) + 0.5 * (t - s) * points
             variance = 0.5 * (t - s) * np.sum(weights * on_host(sde.diffusion, inside) ** 2)
             noise, draw = self.noise_scale * np.sqrt(variance), i + 1
-            slope = Prediction(float(of_x[i]), float(of_d[i]))
+            slope = Prediction(float(of_x0[i]), float(of_noise[i]))
             if path.sigma[i + 1] == 0:
                 rows.add(t, X0, weights=[path.alpha[i + 1]])
                 continue
             rows.add(t, slope, anchor=1.0, weights=[s - t], noise=noise, draw=draw, closes=False)
-            slope = Prediction(float(of_x[i + 1]), float(of_d[i + 1]))
+            slope = Prediction(float(of_x0[i + 1]), float(of_noise[i + 1]))
             half = 0.5 * (s - t)
             rows.add(s, slope, anchor=1.0, weights=[half, half], noise=noise, draw=draw, opens=False)
 

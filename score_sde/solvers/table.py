@@ -2,12 +2,12 @@
 
 A row says where to evaluate, what to remember, and how to move on:
 
-    m_0 = of_x x + of_d D(x, t)                                  remembered; m_1 ... m_4 are the last ones
+    m_0 = of_x0 x0 + of_noise noise                              remembered; m_1 ... m_4 are the last ones
     x'  = x_gain x + anchor_gain anchor + sum_j weight_j m_j + noise_gain z
 
-``anchor`` is the state at the start of the step, for steps of several evaluations.  Multistep, singlestep,
-corrected, stochastic and restarting methods are all such tables, so that changing one for another changes
-no program: the network is compiled once.
+``x0`` and ``noise`` are what the model expects behind ``x`` at ``t``.  ``anchor`` is the state at the start of
+the step, for steps of several evaluations.  Multistep, singlestep, corrected, stochastic and restarting methods
+are all such tables, so that changing one for another changes no program: the network is compiled once.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ class Row(NamedTuple):
     """
 
     t: Any
-    of_x: Any
-    of_d: Any
+    of_x0: Any
+    of_noise: Any
     x_gain: Any
     anchor_gain: Any
     weights: Any
@@ -72,26 +72,28 @@ class Tables(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What is remembered of an evaluation: ``of_x x + of_d D``, scalars."""
+    """What is remembered of an evaluation: ``of_x0 x0 + of_noise noise``, scalars."""
 
-    of_x: Scalar
-    of_d: Scalar
+    of_x0: Scalar
+    of_noise: Scalar
+
+
+X0, NOISE = Prediction(1.0, 0.0), Prediction(0.0, 1.0)
 
 
 def predict_x0(sde: SDE, at: Marginals) -> Prediction:
     """The denoised sample."""
-    return Prediction(0.0, 1.0)
+    return X0
 
 
 def predict_noise(sde: SDE, at: Marginals) -> Prediction:
-    """``(x - alpha D) / sigma``."""
-    return Prediction(1.0 / at.sigma, -at.alpha / at.sigma)
+    """The noise."""
+    return NOISE
 
 
 def predict_velocity(sde: SDE, at: Marginals) -> Prediction:
-    """``dx/dt`` of the probability-flow ODE, ``alpha' D + sigma' noise``."""
-    slope, spread = on_host(sde.alpha_slope, at.t), on_host(sde.sigma_slope, at.t)
-    return Prediction(spread / at.sigma, slope - spread * at.alpha / at.sigma)
+    """``dx/dt`` of the probability-flow ODE, ``alpha' x0 + sigma' noise``."""
+    return Prediction(on_host(sde.alpha_slope, at.t), on_host(sde.sigma_slope, at.t))
 
 
 PREDICTIONS = {"x0": predict_x0, "noise": predict_noise, "velocity": predict_velocity}
@@ -144,7 +146,7 @@ class Rows:
 
     def tweedie(self, t: float) -> None:
         """Append the last move to the expected clean sample."""
-        self.add(t, Prediction(0.0, 1.0), weights=[1.0])
+        self.add(t, X0, weights=[1.0])
 
     def stack(self, s_noise: float = 1.0) -> Tables:
         """The table, as the device takes it, with every noise times ``s_noise``."""
@@ -176,7 +178,7 @@ class Table(StepSolver):
     def step(self, denoise: Denoise, x: Array, row: Row, history: Any, noise: Noise) -> tuple[Array, Any]:
         anchor, values = history
         anchor = jnp.where(row.opens, x, anchor)
-        values = (row.of_x * x + row.of_d * denoise(x, row.t), *values[:-1])
+        values = (denoise(x, row.t).mix(row.of_x0, row.of_noise), *values[:-1])
         moved = row.x_gain * x + row.anchor_gain * anchor
         for j, value in enumerate(values):
             moved = moved + row.weights[j] * value

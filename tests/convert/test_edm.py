@@ -166,8 +166,8 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
         seen["x"], seen["c_noise"] = x, c_noise
         return jnp.asarray(raw)
 
-    denoise = type(e.bind(None))(None, e.sde, net, e.precondition, None)
-    got = np.asarray(denoise(jnp.asarray(ours, jnp.float32), jnp.asarray(t, jnp.float32)))
+    denoise = type(e.bind(None))({}, e.sde, net, e.precondition)
+    got = np.asarray(denoise(jnp.asarray(ours, jnp.float32), jnp.asarray(t, jnp.float32)).x0)
     want = low + (denoised + 1) * scale if scale != 1 else denoised
     for i in range(len(sigma)):  # per example: at large noise the values are large
         np.testing.assert_allclose(got[i], want[i], atol=3e-5 * max(1, np.abs(want[i]).max()))

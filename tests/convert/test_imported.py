@@ -126,7 +126,7 @@ def outside(experiment, x):
 def test_score(tag, base, recorded):
     e, params = restored(tag, base)
     x, t = (jnp.asarray(recorded[f"{tag}/{name}"]) for name in ("x", "t"))
-    got = run(lambda p, x: score_from(e.sde, e.bind(p)(x, t), x, t), params, x)
+    got = run(lambda p, x: score_from(e.sde, e.bind(p)(x, t), t), params, x)
     want = recorded[f"{tag}/score"]
     if tag == "ddpm":  # the network at the time itself, its noise over the table's sigma at the index below
         index = (recorded["ddpm/t"] * 49).astype(int)
@@ -254,7 +254,7 @@ def test_training_goes_on_as_there(tag, tmp_path):
         value = square_error(denoiser, e.sde, x0, t, noise, weight=e.loss.weight)
         return value * (0.5 * 192 if e.loss.half_sum else 1.0), {}
 
-    objective = replace(e.objective, prepare=lambda batch, key: (batch["x"], None), loss=loss)
+    objective = replace(e.objective, prepare=lambda batch, key: (batch["x"], {}), loss=loss)
     assert isinstance(objective, Objective)
     step = jax.jit(make_step(objective, e.optimizer, e.ema, 0))
     losses, norms = [], []

@@ -76,7 +76,7 @@ def test_snapshots_of_edm(tag, tmp_path, fixture):
         1,
         -1,
     )
-    cond = {"label": jnp.array([0, 2])} if "label_dim" in made else None
+    cond = {"label": jnp.array([0, 2])} if "label_dim" in made else {}
     got = sampled(e, params, cond, lambda i: jnp.where(i == 0, latents, 0.0))
     want = fixture("imported_others")[f"{tag}/samples"]
     assert np.abs(got - want).max() < 5e-4 * np.abs(want).max()

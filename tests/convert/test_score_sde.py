@@ -101,7 +101,7 @@ def test_scores_are_the_recorded_ones(name, words, which, tmp_path, monkeypatch)
     t = jnp.asarray(t, jnp.float32)
 
     def score(params, x):
-        return score_from(e.sde, e.bind(params)(x, t), x, t)
+        return score_from(e.sde, e.bind(params)(x, t), t)
 
     params = getattr(model.state, which)
     # Little optimisation: the program runs once, so compiling it is all the time there is.

@@ -15,7 +15,7 @@ from score_sde.likelihood.bounds import (
     no_decoder,
 )
 from score_sde.sde import DDPM, EDM, VE, VP, Flow, SubVP
-from tests.oracles import Gaussian, Mixture
+from tests.oracles import Gaussian, Mixture, denoise_by
 
 SDES = {"vp": VP(), "subvp": SubVP(), "ve": VE(), "edm": EDM(), "flow": Flow()}
 DATA = Gaussian(np.array([0.5, -0.3, 0.0]), np.array([0.2, 0.6, 1.0]))
@@ -84,7 +84,7 @@ def test_a_wrong_score_loosens_the_bound_by_its_weighted_error():
 
     def wrong(x, t):
         t = jnp.broadcast_to(t, x.shape[:1])
-        return DATA.denoise(sde)(x, t) + shift * (sde.sigma(t) / sde.alpha(t))[:, None]
+        return DATA.denoise(sde)(x, t).shifted(sde, t, shift * (sde.sigma(t) / sde.alpha(t))[:, None])
 
     bounds = [
         jax.jit(lambda x, d=d: continuous_bound(keys(len(x)), d, sde, x, decoder=no_decoder))(x).nats
@@ -170,8 +170,9 @@ def test_a_decoder_of_levels_is_a_distribution_over_them(make, count):
     sde, t = VP(), jnp.float32(0.01)
     cells = Cells(-1.0, 2 / (count - 1), count)
     levels = jnp.asarray(cells.first + cells.step * np.arange(count), jnp.float32)[:, None]
-    noisy = jnp.full((count, 1), 0.3)
-    cost = make(cells)(lambda x, t: x / sde.alpha(t), sde, levels, noisy, t)
+    noise = (0.3 - sde.alpha(t) * levels) / sde.sigma(t)
+    denoise = denoise_by(sde, lambda x, t: x / sde.alpha(t))
+    cost = make(cells)(denoise, sde, levels, noise, t)
     assert float(jnp.sum(jnp.exp(-cost))) == pytest.approx(1.0, abs=1e-4)
     assert np.all(np.isfinite(cost))
 
@@ -180,8 +181,7 @@ def test_bits_of_exactly_decodable_levels_cost_nothing():
     sde, t = VP(), jnp.float32(1e-5)  # sigma = 0.001, far below the distance of 17 levels
     cells = Cells(-1.0, 0.125, 17)
     x0 = jnp.asarray(cells.first + cells.step * np.arange(17), jnp.float32)[:, None]
-    noisy = sde.perturb(x0, jnp.full(17, 1e-5), jnp.ones_like(x0))
-    assert float(jnp.max(LevelDecoder(cells)(None, sde, x0, noisy, t))) < 1e-6
+    assert float(jnp.max(LevelDecoder(cells)(None, sde, x0, jnp.ones_like(x0), t))) < 1e-6
 
 
 def test_impossible_chains_are_named():

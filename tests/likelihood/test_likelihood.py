@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from score_sde.arrays import expand
+from score_sde.denoiser import Estimate
 from score_sde.integrate.ode import METHODS
 from score_sde.likelihood.ode_density import (
     PROBES,
@@ -285,7 +286,8 @@ class Uniform:
             log_mass = jax.scipy.special.log_ndtr(high)
             log_mass += jnp.log(-jnp.expm1(jax.scipy.special.log_ndtr(low) - log_mass))
             density = [jnp.exp(-0.5 * e**2 - log_mass) / math.sqrt(2 * math.pi) for e in (low, high)]
-            return x / a + jnp.where(flip, -1, 1) * s / a * (density[0] - density[1])
+            noise = jnp.where(flip, 1, -1) * (density[0] - density[1])
+            return Estimate((x - s * noise) / a, noise)
 
         return at
 
@@ -318,7 +320,8 @@ class Rotated:
     def denoise(self, sde):
         def at(x, t):
             t = jnp.repeat(jnp.broadcast_to(t, x.shape[:1]), self.size // 2)
-            return (self.axes.denoise(sde)(self._pairs(x), t) @ self.turn.T).reshape(x.shape)
+            halves = self.axes.denoise(sde)(self._pairs(x), t)
+            return Estimate(*((half @ self.turn.T).reshape(x.shape) for half in halves))
 
         return at
 

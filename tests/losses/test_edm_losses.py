@@ -18,6 +18,7 @@ from score_sde.nets import NETS, Net
 from score_sde.nets.edm_names import from_edm_names
 from score_sde.sde import EDM, VE, VP
 from tests.conftest import DATA, ROOT
+from tests.oracles import denoise_by
 from tests.recipe import normals, state_dict, uniforms
 
 SHAPE = (4, 3, 32, 32)
@@ -39,7 +40,7 @@ def toy(sde):
         alpha, level = sde.alpha(t), sde.sigma(t) / sde.alpha(t)
         return jnp.sin(x / alpha.reshape(wide)) / (1 + level.reshape(wide))
 
-    return denoise
+    return denoise_by(sde, denoise)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -79,7 +80,7 @@ def test_losses_of_a_network(fixture):
 
     @jax.jit
     def squares(x0, t, noise):
-        return (denoiser(EDM().perturb(x0, t, noise), t) - x0) ** 2
+        return (denoiser(EDM().perturb(x0, t, noise), t).x0 - x0) ** 2
 
     vp = np.sqrt(np.expm1(0.5 * 19.9 * (1 + UNIFORM * (1e-5 - 1)) ** 2 + 0.1 * (1 + UNIFORM * (1e-5 - 1))))
     for name, sigma, weight in (("VPLoss", vp, WEIGHTS["noise"]()), ("EDMLoss", *LOSSES["EDMLoss"][1:])):

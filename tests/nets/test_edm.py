@@ -37,14 +37,14 @@ def test_network_and_denoiser(name):
     assert back.keys() == tensors.keys()
     assert all(np.array_equal(back[key], tensors[key]) for key in tensors)
     d = np.load(DATA / f"edm/{name}.npz")
-    cond = {"label": jnp.asarray(d["label"])} if "label" in d else None
+    cond = {"label": jnp.asarray(d["label"])} if "label" in d else {}
     row = Precondition(PREDICTIONS[prediction](), TIME_INPUTS[label]())
     denoiser = Denoiser(params, EDM(), net, row, cond)
     x, t = jnp.moveaxis(d["x"], 1, -1), jnp.asarray(d["sigma"], jnp.float32)
-    run = jax.jit(lambda d, x, t: d(x, t)).lower(denoiser, x, t)
+    run = jax.jit(lambda d, x, t: d(x, t).x0).lower(denoiser, x, t)
     got = run.compile({"xla_backend_optimization_level": 0})(denoiser, x, t)
     got, x = (np.moveaxis(np.asarray(a), -1, 1) for a in (got, x))
-    c_skip, c_out = (np.asarray(c).reshape(-1, 1, 1, 1) for c in row(EDM(), t)[:2])
+    c_skip, c_out = (np.asarray(c).reshape(-1, 1, 1, 1) for c in row(EDM(), t).row[:2])
     raw = (got - c_skip * x) / c_out
     assert np.abs(got - d["D"]).max() < 1e-4 * np.abs(d["D"]).max()
     assert np.abs(raw - d["F"]).max() < 1e-3 * np.abs(d["F"]).max()

@@ -14,8 +14,6 @@ from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import complete
-from score_sde.guidance.change_process import across
-from score_sde.guidance.thresholds import Dynamic, Static
 from score_sde.names import ConfigError, build, options
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sampling.draw import compile_sample, generate, sample, sample_keys, sample_with_hooks
@@ -63,9 +61,11 @@ def test_first_order_rows_are_ddim_in_closed_form(sde, eta):
     times = np.linspace(sde.t_max, sde.t_max * 1e-2, 12)
     rows = SOLVERS["ddim"](eta=eta, denoise=False).plan(sde, times).rows.rows
     want = ancestral(sde, times[:-1], times[1:], eta)
-    np.testing.assert_allclose(rows.x_gain, want.a, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(rows.weights[:, 0], want.b, rtol=1e-10)
-    np.testing.assert_allclose(rows.noise_gain, want.c, rtol=1e-10)
+    at = marginals(sde, times[:-1])  # the same move with x = alpha x0 + sigma noise in place of x
+    np.testing.assert_allclose(rows.of_x0, want.of_x0 + want.of_x * at.alpha, rtol=1e-10)
+    np.testing.assert_allclose(rows.of_noise, want.of_x * at.sigma, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(rows.noise_gain, want.noise_gain, rtol=1e-10)
+    assert np.all(rows.x_gain == 0) and np.all(rows.weights[:, 0] == 1)
 
 
 def test_a_corrector_changes_weights_only():
@@ -300,66 +300,13 @@ def test_stopped_samples_stay_and_the_network_rests():
         np.testing.assert_allclose(x[sample_number], short[sample_number], atol=1e-6)
 
 
-# --- across processes, thresholds ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("trained", "sampled", "t"),
-    [(VP(), EDM(), 3.0), (EDM(), VP(), 0.5), (Flow(), VP(), 0.3), (VP(), Flow(), 0.7), (DDPM(), EDM(), 1.0)],
-)
-@pytest.mark.usefixtures("x64")
-def test_a_model_of_one_process_is_exact_on_another(trained, sampled, t):
-    x = jax.random.normal(jax.random.key(0), (16, 2)) * sampled.sigma(jnp.asarray(t))
-    got = across(DATA.denoise(trained), trained, sampled)(x, jnp.asarray(t))
-    np.testing.assert_allclose(got, DATA.denoise(sampled)(x, jnp.asarray(t)), rtol=1e-7)
-    each = across(DATA.denoise(trained), trained, sampled)(x, jnp.full(16, t))
-    np.testing.assert_allclose(each, got, rtol=1e-10)
-
-
-def test_a_vp_model_samples_on_the_grid_of_edm():
-    trained, sampled, solver = VP(), EDM(), SOLVERS["dpmpp_2m"]()
-    denoise = across(DATA.denoise(trained), trained, sampled)
-    plan = solver.plan(sampled, GRIDS["edm"](sampled)(80.0, 0.0, 40))
-    keys = sample_keys(0, jnp.arange(4096))
-    x = np.asarray(jax.jit(lambda k: sample(k, denoise, sampled, solver, plan, shape=(2,)))(keys))
-    error = 5 / np.sqrt(4096)
-    assert np.all(np.abs(x.mean(0) - DATA.mean) < error * DATA.std)
-    assert np.all(np.abs(x.std(0) / DATA.std - 1) < error / np.sqrt(2) + 0.01)
-
-
-def test_a_discrete_model_is_asked_for_its_levels_only():
-    asked = []
-    trained, sampled = DDPM(steps=10, beta_max=5.0), EDM()
-
-    def denoise(x, t):
-        asked.append(float(t) * 9)
-        return x
-
-    for level in (0.1, 1.0, 5.0, 1e5):
-        across(denoise, trained, sampled, levels=10)(jnp.ones((1, 2)), jnp.asarray(level))
-    np.testing.assert_allclose(asked, np.round(asked), atol=1e-5)
-    assert asked[-1] == pytest.approx(9)  # beyond the last level: the last
+# --- times ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sde", [VP(), EDM(), Cosine(), DDPM()], ids=lambda s: type(s).__name__)
 def test_times_are_found_from_their_log_snr(sde):
     t = jnp.linspace(0.1, 0.9, 7) * sde.t_max
     np.testing.assert_allclose(sde.time_of(sde.log_snr(t), 0.0), t, rtol=1e-4)
-
-
-def test_thresholds():
-    x = jnp.array([[0.5, -2.0, 4.0, 1.0], [0.1, 0.2, -0.3, 0.4]])
-    identity = lambda x, t: x  # noqa: E731
-    np.testing.assert_array_equal(Static()(identity)(x, 0.0), np.clip(x, -1, 1))
-    got = Dynamic(threshold_quantile=1.0)(identity)(x, 0.0)
-    np.testing.assert_allclose(got[0], np.asarray(x[0]) / 4)  # scaled by its largest
-    np.testing.assert_array_equal(got[1], x[1])  # inside already
-    got = Dynamic(threshold_quantile=0.5)(identity)(x, 0.0)
-    np.testing.assert_allclose(got[0], np.clip(x[0], -1.5, 1.5) / 1.5)  # the median of absolute values
-    unit = (x + 1) / 2  # data in [0, 1] are treated as those in [-1, 1]
-    np.testing.assert_array_equal(Static(low=0.0, high=1.0)(identity)(unit, 0.0), np.clip(unit, 0, 1))
-    again = Dynamic(threshold_quantile=0.5, low=0.0, high=1.0)(identity)(unit, 0.0)
-    np.testing.assert_allclose(again, (got + 1) / 2, atol=1e-6)
 
 
 # --- adaptive, restarting --------------------------------------------------------------------------
@@ -472,7 +419,6 @@ def test_grids_have_the_spacing_that_they_promise():
         (lambda: GRIDS["list"]((1.0, 0.5))(1.0, 0.5, 2), "3 decreasing times"),
         (lambda: GRIDS["edm"](EDM())(80.0, 0.1, 5), "below t_min"),
         (lambda: GRIDS["log_snr"](Flow())(0.9, 0.0, 5), "sigma > 0"),
-        (lambda: Dynamic(threshold_quantile=2.0), "threshold_quantile = 2.0"),
     ],
 )
 def test_impossible_options_are_named(make, words):

@@ -83,11 +83,11 @@ def test_ode_sampler_equals_the_recording_and_the_exact_flow(name, denoise, fixt
 def test_the_last_official_move_differs_from_tweedie():
     sde, grid = VP(), times("vp", 1000)
     legacy, right = LegacyODE().plan(sde, grid).finish, LegacyODE.__mro__[1]().plan(sde, grid).finish
-    # In terms of the score at t = 1e-3: beta_0 = 1e-4 there against sigma^2 / alpha = 1.0994e-4.
+    # In terms of the score, -noise / sigma, at t = 1e-3: beta_0 = 1e-4 there against sigma^2 = 1.0994e-4.
     sigma = float(sde.sigma(jnp.float32(1e-3)))
     alpha = float(sde.alpha(jnp.float32(1e-3)))
-    assert legacy.b * sigma**2 / alpha == pytest.approx(1e-4, rel=1e-3)
-    assert right.b * sigma**2 / alpha == pytest.approx(1.0994e-4 / alpha, rel=1e-3)
+    assert -legacy.of_noise * sigma == pytest.approx(1e-4, rel=1e-3)
+    assert right.of_x0 * sigma**2 / alpha == pytest.approx(1.0994e-4 / alpha, rel=1e-3)
 
 
 def test_discrete_models_are_sampled_from_their_table():
@@ -99,10 +99,8 @@ def test_discrete_models_are_sampled_from_their_table():
     grid = np.linspace(np.float32(1), np.float32(1e-3), 100, dtype=np.float32)
     index = (grid * np.float32(99)).astype(int)
     move = plan.rows.predict
-    noise = -np.asarray(sde.alpha(move.t)) / np.asarray(sde.sigma(move.t))  # of D, x held at zero
-    score = -noise / sigmas[index]
-    want = betas[index] * score / np.sqrt(1 - betas[index])
-    np.testing.assert_allclose(move.b, want, rtol=1e-4)
+    want = -betas[index] / sigmas[index] / np.sqrt(1 - betas[index])
+    np.testing.assert_allclose(move.of_noise, want, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def mixture_flow(sde, x, times):
     denoise = MIXTURE.denoise(sde)
 
     def velocity(x, t):
-        return velocity_from(sde, denoise(x, t), x, t)
+        return velocity_from(sde, denoise(x, t), t)
 
     def step(x, interval):
         t, s = interval

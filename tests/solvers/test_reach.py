@@ -1,6 +1,7 @@
 """What a config reaches: other paths, thresholds, error control, listed grids, states, an early end."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from score_sde.sde import EDM, VE, VP
 from score_sde.solvers import GRIDS, SOLVERS, AdaptiveDPM, AdaptiveODE, Hooks
 from score_sde.solvers.grids import save_times
 from tests.conftest import ROOT
-from tests.oracles import Gaussian
+from tests.oracles import Gaussian, denoise_by
 
 DATA = Gaussian(np.array([0.5, -0.3]), np.array([0.4, 0.8]))
 
@@ -40,19 +41,42 @@ def test_a_config_samples_on_the_path_of_another_process():
     assert found.sde == VP() and found.path == EDM(t_max=50.0)
     assert found.plan.start == 50.0 and found.plan.end == 0.0
     x = 3.0 * jax.random.normal(jax.random.key(0), (16, 2))
-    got = found.wrap(DATA.denoise(VP()))(x, jnp.float32(3.0))
-    np.testing.assert_allclose(got, DATA.denoise(EDM())(x, jnp.float32(3.0)), atol=1e-4)
+    got = found.guidance(lambda params, cond: DATA.denoise(VP()))({}, {})(x, jnp.float32(3.0))
+    np.testing.assert_allclose(got.x0, DATA.denoise(EDM())(x, jnp.float32(3.0)).x0, atol=1e-4)
 
 
 def test_without_a_path_the_denoiser_is_untouched():
     found, denoise = experiment(), DATA.denoise(VP())
-    assert found.path is found.sde and found.wrap(denoise) is denoise
+    assert found.path is found.sde and found.guidance(lambda params, cond: denoise)({}, {}) is denoise
 
 
 @pytest.mark.parametrize(("name", "largest"), [("static", 1.0), ("dynamic", 1.0), ("none", 9.0)])
 def test_a_config_thresholds_the_prediction(name, largest):
-    denoise = experiment(threshold=name, threshold_quantile=0.5).wrap(lambda x, t: 9.0 * x)
-    assert float(jnp.max(denoise(jnp.ones((2, 4)), jnp.float32(0.5)))) == largest
+    guidance = experiment(threshold=name, threshold_quantile=0.5).guidance
+    denoise = guidance(lambda params, cond: denoise_by(VP(), lambda x, t: 9.0 * x))({}, {})
+    assert float(jnp.max(denoise(jnp.ones((2, 4)), jnp.float32(0.5)).x0)) == largest
+
+
+def test_a_config_guides_a_model_of_classes():
+    config = load_file(str(ROOT / "configs" / "vp_digits.py"))
+    config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
+    config.training.conditional = True
+    config.sampling = {"guidance": "classifier_free", "guidance_scale": 3.0, "threshold": "static"}
+    found = assemble(complete(config), Spec((8, 8, 1), 17, 10))
+
+    # A network of noise that is told nothing but adds its label: any other combination has another sum.
+    def net(params, x, c_noise, cond, *, key):
+        return jnp.ones_like(x) * cond["label"][:, None, None, None]
+
+    cond = {"label": jnp.array([4, 7]), **found.guidance.inputs(2)}
+    x, t = jnp.zeros((2, 8, 8, 1)), jnp.float32(0.5)
+    got = replace(found, net=net).bind_sampler({}, cond)(x, t)
+    noise = np.array([-1 + 3.0 * (4 + 1), -1 + 3.0 * (7 + 1)])
+    assert np.all(got.x0 == -1)
+    sde = found.sde
+    np.testing.assert_allclose(got.noise[:, 0, 0, 0], sde.alpha(t) / sde.sigma(t) * np.ones(2), rtol=1e-5)
+    loose = replace(found, net=net, guidance=found.guidance.parts[0]).bind_sampler({}, cond)(x, t)
+    np.testing.assert_allclose(loose.noise[:, 0, 0, 0], noise, rtol=1e-6)
 
 
 def test_an_early_end_is_that_of_a_shorter_grid():
@@ -79,6 +103,9 @@ def test_a_saved_grid_is_a_grid(tmp_path):
     [
         ({"threshold": "statc"}, "config.sampling.threshold = 'statc' is not one of: none, static, dynamic"),
         ({"threshold": "dynamic", "threshold_quantile": 0.0}, "threshold_quantile = 0.0: must be in"),
+        ({"guidance": "classifier-free"}, "did you mean 'classifier_free'"),
+        ({"guidance": "classifier_free"}, "guidance = 'classifier_free': needs training.conditional"),
+        ({"guidance_scale": 2.0}, "guidance_scale = 2.0: has no meaning with sampling.guidance = 'none'"),
         ({"stop_after_steps": 11}, "stop_after_steps = 11: must be in 1 to steps = 10"),
         ({"keep_every_steps": -1}, "keep_every_steps = -1: must be 0 or more"),
         ({"keep_every_steps": 2, "solver": "ode"}, "keep_every_steps = 2: must be 0"),
@@ -118,7 +145,7 @@ def test_every_method_counts_its_evaluations_and_follows_the_flow(method):
             sde.drift(t)[:, None] * x
             + 0.5
             * sde.diffusion(t)[:, None] ** 2
-            * (x - sde.alpha(t)[:, None] * denoise(x, t))
+            * (x - sde.alpha(t)[:, None] * denoise(x, t).x0)
             / sde.sigma(t)[:, None] ** 2
         )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.guidance.thresholds import Static
+from score_sde.guidance import Static
 from score_sde.sde import DDPM, EDM, VE, VP
 from score_sde.solvers import SOLVERS, AdaptiveDPM, LegacyPC
 from score_sde.solvers.base import marginals, times_at
@@ -241,6 +241,10 @@ DIFFUSERS = {
 }
 
 
+def clipped(sde, denoise):
+    return Static(sde=sde)(lambda params, cond: denoise)({}, {})
+
+
 @pytest.mark.parametrize("key", keys("hf", *DIFFUSERS))
 @pytest.mark.usefixtures("x64")
 def test_diffusers(key):
@@ -258,7 +262,7 @@ def test_diffusers(key):
         levels = RECORDED[key.replace("hf/KDPM2", "hf-grid/Euler")]
     variance_preserving = name not in ("Euler", "Heun", "KDPM2")
     data = Gaussian(RECORDED["hf/mu"], RECORDED["hf/s"])
-    denoise = Static()(data.denoise(sde)) if "clip" in key else data.denoise(sde)
+    denoise = clipped(sde, data.denoise(sde)) if "clip" in key else data.denoise(sde)
     draws = jnp.asarray(recorded_noise(779))
     plan = DIFFUSERS[name].plan(sde, levels)
     x = jnp.asarray(RECORDED["hf/latents"]) * np.sqrt(1 + levels[0] ** 2)

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.guidance.thresholds import Static
 from score_sde.sde import DDPM, EDM
 from score_sde.solvers import PC, SOLVERS
 from score_sde.solvers.base import marginals
 from score_sde.solvers.table import Table
 from tests.conftest import DATA
-from tests.solvers.test_recorded import DIFFUSERS, K_DIFFUSION, RECORDED, of_dpm_solver, whole
+from tests.solvers.test_recorded import DIFFUSERS, K_DIFFUSION, RECORDED, clipped, of_dpm_solver, whole
 
 ERRORS = json.loads((DATA / "solver_errors.json").read_text(encoding="utf-8"))
 
@@ -128,7 +127,7 @@ def test_diffusers(key):
     by_level = name.startswith(("Euler", "Heun", "KDPM2", "LMS"))
     x = latents * (levels[0] if by_level else np.sqrt(1 + levels[0] ** 2))
     noise = draws(779)
-    denoise = Static()(model.denoise(sde)) if "clip" in key else model.denoise(sde)
+    denoise = clipped(sde, model.denoise(sde)) if "clip" in key else model.denoise(sde)
     got = Table().run(denoise, sde, x, solver.plan(sde, levels), lambda i: noise[i - 1])
     if not by_level:
         got = got / np.sqrt(1 + levels[-1] ** 2)

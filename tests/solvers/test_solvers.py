@@ -119,13 +119,15 @@ def test_stochastic_predictors_have_weak_order_one(predictor, name):
 
     def spread(steps):
         grid = np.linspace(1.0, 0.5, steps + 1)
-        _, a, b, c = PREDICTORS[predictor](sde, grid[:-1], grid[1:])
+        _, of_x, of_x0, of_noise, drawn = PREDICTORS[predictor](sde, grid[:-1], grid[1:])
         _, alpha, sigma = marginals(sde, grid)
         std = 0.6
-        gain = alpha * std**2 / (alpha**2 * std**2 + sigma**2)  # of the denoiser of N(0, std^2)
+        # x0 and noise that are expected behind x, for N(0, std^2)
+        x0, noise = np.array([alpha * std**2, sigma]) / (alpha**2 * std**2 + sigma**2)
         variance = alpha[0] ** 2 * std**2 + sigma[0] ** 2
         for i in range(steps):
-            variance = (a[i] + b[i] * gain[i]) ** 2 * variance + c[i] ** 2
+            gain = of_x[i] + of_x0[i] * x0[i] + of_noise[i] * noise[i]
+            variance = gain**2 * variance + drawn[i] ** 2
         return abs(variance / (alpha[-1] ** 2 * std**2 + sigma[-1] ** 2) - 1)
 
     order = np.log2(spread(2000) / spread(4000))
