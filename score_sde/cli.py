@@ -5,11 +5,11 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
 from score_sde import modes
+from score_sde.experiment.schema import Config
 from score_sde.flags import Options, fail
 from score_sde.runtime import compilation_cache as programs
 
@@ -62,18 +62,16 @@ def _join(options: Options) -> None:
         fail(f"cannot join the other processes: {error}")
 
 
-def _use_cores(config: Any) -> None:
+def _use_cores(config: Config) -> None:
     """Let each core of a CPU be a device, as far as they share the batch evenly.
 
     XLA runs the small convolutions of small networks on one core; a device a core is faster.  On machines
     with an accelerator this changes nothing.
     """
     cores = config.mesh.cpu_devices or _cores()
-    if config.mesh.cpu_devices < 0:
-        fail(f"config.mesh.cpu_devices = {config.mesh.cpu_devices}: must be 0 or more")
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return  # the user has said how many
-    batch = config.training.batch_size // max(1, config.training.accumulate_steps)
+    batch = config.training.batch_size // config.training.accumulate_steps
     share = [n for n in range(1, cores + 1) if batch % n == 0 and batch // n >= _SMALLEST_SHARE]
     count = cores if config.mesh.cpu_devices else max(share, default=1)
     if count != jax.config.jax_num_cpu_devices:  # type: ignore[attr-defined]
