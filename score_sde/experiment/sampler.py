@@ -18,13 +18,14 @@ class Sampler:
     """How samples are drawn of a model.
 
     Attributes:
-      bind: parameters and conditions to what the solver is given: the model's denoiser, guided, on the path of
-        the samples, under the threshold.
+      bind: parameters and conditions to what the solver is given: ``wrap`` of the model's guided denoiser.
+      wrap: a denoiser of the model's process to one on the path of the samples, under the threshold.
       process: the process whose path samples follow: that of the model, or another.
       solver, plan: the steps on that path.
     """
 
     bind: Callable[..., Denoise]
+    wrap: Callable[[Denoise], Denoise]
     process: SDE
     solver: Solver
     plan: Plan
@@ -48,14 +49,14 @@ def sampler_of(experiment: Experiment, sampling: Sampling | None = None) -> Samp
     limit = _threshold(sampling, experiment.scaling)
     guided = guide(experiment.bind)
 
-    def bind(*given: object) -> Denoise:
-        denoise = guided(*given)
-        if process is not sde:
-            denoise = across(denoise, sde, process, levels=sampling.round_to_levels)
-        return limit(denoise)
+    def wrap(denoise: Denoise) -> Denoise:
+        if process is sde:
+            return limit(denoise)
+        return limit(across(denoise, sde, process, levels=sampling.round_to_levels))
 
     solver = sampling.solver.build()
-    return Sampler(bind, process, solver, _plan(sampling, process, solver))
+    plan = _plan(sampling, process, solver)
+    return Sampler(lambda *given: wrap(guided(*given)), wrap, process, solver, plan)
 
 
 def _plan(sampling: Sampling, process: SDE, solver: Solver) -> Plan:

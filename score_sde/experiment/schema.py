@@ -3,7 +3,7 @@
 ``complete`` fills a ConfigDict in, ``typed`` makes it into a ``Config``, which everything else sees.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.index import METRICS as DISTANCES
 from score_sde.evaluate.named_extractors import EXTRACTORS
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES
-from score_sde.experiment import sections, values
+from score_sde.experiment import sections
 from score_sde.experiment.choices import (
     CODECS,
     GUIDANCES,

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
 import numpy as np
 
 from score_sde.data import ArrayFile, Folder, Source, batch_indices

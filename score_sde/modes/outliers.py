@@ -1,6 +1,7 @@
 """``--mode=outliers``."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,8 @@ class Measured:
 def outliers(options: Options) -> int:
     """How well scores tell held-out data from ``--samples``, or from data made foreign."""
     config, output = options.config.outliers, _output(options)
-    names = _chosen(config.scores, "scores")
-    foreign = _chosen(config.foreign, "foreign") if options.samples is None else ()
+    names = _chosen(config.scores, OUTLIER_SCORES, "scores")
+    foreign = _chosen(config.foreign, FOREIGN, "foreign") if options.samples is None else ()
     seed = options.config.seed if options.seed is None else options.seed
     spec_levels = options.saved.get("spec", {}).get("levels")
     if options.config.likelihood.dequantize and spec_levels is not None:
@@ -107,9 +108,9 @@ def outliers(options: Options) -> int:
     return 0
 
 
-def _chosen(names: tuple[str, ...], field: str) -> tuple[str, ...]:
+def _chosen(names: tuple[str, ...], table: Iterable[str], field: str) -> tuple[str, ...]:
     if not names:
-        raise ConfigError(f"config.outliers.{field} = (): name one or more")
+        raise ConfigError(f"config.outliers.{field} = (): name one or more of {', '.join(table)}")
     return names
 
 
