@@ -1,7 +1,7 @@
 """EDM on CIFAR-10: Karras et al. 2022 (arXiv:2206.00364), configuration F of table 2.
 
     python run.py --config=configs/edm_cifar.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR
 
 DIR holds train/ and test/ folders of 32x32 images, with a sub-folder per class for ``cond``.  Without the two
 overrides the data come from TensorFlow Datasets by name (cifar10).  Variants: ``cond`` learns with the ten
@@ -22,7 +22,7 @@ NCSNPP = {
     "model.fir": True,
     "model.progressive_input": "residual",
 }
-COND = {"training.conditional": True}
+COND = {"conditions.names": ("label",)}
 VARIANTS = {
     "": {},
     "cond": COND,
@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     # The augmentation flips images and says so; a flip of its own would not.
-    config.data = ConfigDict({"source": "tfds", "name": "cifar10", "augment_probability": 0.12})
+    config.data = ConfigDict({"source": {"name": "tfds", "dataset": "cifar10"}, "augment_probability": 0.12})
     config.sde = ConfigDict({"name": "edm", "t_min": 0.002, "t_max": 80.0})
     config.model = ConfigDict(
         {
@@ -48,9 +48,14 @@ def get_config(variant: str = "") -> ConfigDict:
             "dropout": 0.13,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.5, "time_input": "quarter_log_sigma"})
+    config.denoiser = ConfigDict(
+        {"prediction": {"name": "edm", "sigma_data": 0.5}, "time_input": "quarter_log_sigma"}
+    )
     config.loss = ConfigDict(
-        {"weight": "edm", "sigma_data": 0.5, "times": "log_normal", "p_mean": -1.2, "p_std": 1.2}
+        {
+            "weight": {"name": "edm", "sigma_data": 0.5},
+            "times": {"name": "log_normal", "p_mean": -1.2, "p_std": 1.2},
+        }
     )
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 1e-3, "warmup_images": 10_000_000, "clip_norm": 0.0}
@@ -65,5 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     # 17 steps of two evaluations, and one to no noise: EDM's 18 noise levels.
-    config.sampling = ConfigDict({"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002})
+    config.sampling = ConfigDict(
+        {"solver": "heun", "grid": {"name": "power", "rho": 7.0}, "steps": 17, "t_end": 0.002}
+    )
     return vary(config, VARIANTS, variant)

@@ -14,7 +14,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.data = ConfigDict({"source": "digits"})
+    config.codec = ConfigDict({"name": "pixels", "dequantize": True})
     config.sde = ConfigDict({"name": "edm", "t_min": 0.005, "t_max": 20.0})
     config.model = ConfigDict(
         {
@@ -28,8 +29,12 @@ def get_config(variant: str = "") -> ConfigDict:
             "fourier_scale": 1.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.6, "time_input": "quarter_log_sigma"})
-    config.loss = ConfigDict({"weight": "edm", "sigma_data": 0.6, "times": "log_normal", "p_mean": -0.9})
+    config.denoiser = ConfigDict(
+        {"prediction": {"name": "edm", "sigma_data": 0.6}, "time_input": "quarter_log_sigma"}
+    )
+    config.loss = ConfigDict(
+        {"weight": {"name": "edm", "sigma_data": 0.6}, "times": {"name": "log_normal", "p_mean": -0.9}}
+    )
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-3, "warmup_images": 6_400, "decay_steps": 1000}
     )
@@ -49,5 +54,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = ConfigDict(
         {"solver": "heun", "grid": "power", "steps": 18, "t_end": 0.005, "batch_size": 100}
     )
-    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
+    config.likelihood = ConfigDict({"integrator": {"name": "adaptive", "rtol": 1e-4, "atol": 1e-4}})
     return vary(config, VARIANTS, variant)

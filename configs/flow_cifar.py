@@ -1,9 +1,9 @@
 """Flow matching along straight paths on CIFAR-10: Lipman et al. 2023 (arXiv:2210.02747), section 4.1.
 
     python run.py --config=configs/flow_cifar.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR
 
-DIR holds train/ and test/ folders of 32x32 images.  Without the two overrides the data come from TensorFlow
+DIR holds train/ and test/ folders of 32x32 images.  Without the overrides the data come from TensorFlow
 Datasets by name (cifar10).  The network is DDPM++ of vp_cifar.py, not the paper's.
 
 Published with another network (table 1): FID 6.35, 2.99 bits/dim, 142 evaluations.  61.804 M parameters here.
@@ -14,14 +14,14 @@ from ml_collections import ConfigDict
 
 from score_sde.experiment.files import vary
 
-VARIANTS = {"": {}, "cond": {"training.conditional": True}}
+VARIANTS = {"": {}, "cond": {"conditions.names": ("label",)}}
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"source": "tfds", "name": "cifar10", "random_flip": True})
+    config.data = ConfigDict({"source": {"name": "tfds", "dataset": "cifar10"}, "random_flip": True})
     config.sde = ConfigDict({"name": "flow"})
     config.model = ConfigDict(
         {

@@ -14,7 +14,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.data = ConfigDict({"source": "digits"})
+    config.codec = ConfigDict({"name": "pixels", "dequantize": True})
     config.sde = ConfigDict({"name": "flow"})
     config.model = ConfigDict(
         {
@@ -45,5 +46,5 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.sampling = ConfigDict({"solver": "heun", "steps": 30, "t_end": 1e-4, "batch_size": 100})
-    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
+    config.likelihood = ConfigDict({"integrator": {"name": "adaptive", "rtol": 1e-4, "atol": 1e-4}})
     return vary(config, VARIANTS, variant)

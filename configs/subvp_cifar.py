@@ -1,9 +1,9 @@
 """DDPM++ cont. (sub-VP) on CIFAR-10: arXiv:2011.13456, subvp/cifar10_ddpmpp_continuous, and its siblings.
 
     python run.py --config=configs/subvp_cifar.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR
 
-DIR holds train/ and test/ folders of 32x32 images.  Without the two overrides the data come from TensorFlow
+DIR holds train/ and test/ folders of 32x32 images.  Without the overrides the data come from TensorFlow
 Datasets by name (cifar10).  A variant follows the file name after a colon; docs/recipes.md lists them with
 their published results.  ``reduced`` is a small network for a CPU.
 
@@ -74,13 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 42
-    config.data = ConfigDict(
-        {
-            "source": "tfds",
-            "name": "cifar10",
-            "random_flip": True,
-        }
-    )
+    config.data = ConfigDict({"source": {"name": "tfds", "dataset": "cifar10"}, "random_flip": True})
     config.sde = ConfigDict({"name": "subvp", "beta_min": 0.1, "beta_max": 20.0})
     config.model = ConfigDict(
         {
@@ -116,11 +110,9 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.sampling = ConfigDict(
         {
-            "solver": "pc",
+            "solver": {"name": "pc", "predictor": "euler_maruyama", "corrector": "none"},
             "steps": 1000,
             "t_end": 1e-3,
-            "predictor": "euler_maruyama",
-            "corrector": "none",
             "batch_size": 64,
         }
     )

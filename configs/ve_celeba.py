@@ -1,9 +1,10 @@
 """NCSN++ (VE) on CelebA at 64x64: arXiv:2011.13456, ve/celeba_ncsnpp, and the earlier networks on it.
 
     python run.py --config=configs/ve_celeba.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR \\
+        --config.data.source.center_crop=140 --config.data.source.size=64
 
-DIR holds the aligned 178x218 images; their central 140 pixels are scaled to 64.  Without the two overrides
+DIR holds the aligned 178x218 images; their central 140 pixels are scaled to 64.  Without the overrides
 the data come from TensorFlow Datasets by name (celeb_a).  Variants: ``ncsn``, ``ncsn_5``, ``ncsn_124``,
 ``ncsn_1245`` and ``ncsnv2``; the numbers are the techniques of arXiv:2006.09011 that a recipe uses.
 
@@ -23,12 +24,14 @@ NCSN = {
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 0, "clip_norm": 0.0},
     "ema.decay": 0.0,
     "sampling": {
-        "solver": "legacy_pc",
-        "predictor": "none",
-        "corrector": "ald",
+        "solver": {
+            "name": "legacy_pc",
+            "predictor": "none",
+            "corrector": "ald",
+            "corrector_steps": 100,
+            "snr": 0.316,
+        },
         "steps": 10,
-        "corrector_steps": 100,
-        "snr": 0.316,
         "t_end": 1e-5,
     },
 }
@@ -36,8 +39,8 @@ MANY_LEVELS = {
     "sde.steps": 500,
     "sde.sigma_max": 90.0,
     "sampling.steps": 500,
-    "sampling.corrector_steps": 5,
-    "sampling.snr": 0.128,
+    "sampling.solver.corrector_steps": 5,
+    "sampling.solver.snr": 0.128,
 }
 VARIANTS = {
     "": {},  # ve/celeba_ncsnpp
@@ -64,15 +67,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 42
     config.data = ConfigDict(
         {
-            "source": "tfds",
-            "name": "celeb_a",
-            "center_crop": 140,
-            "size": 64,
-            "low": 0.0,  # this recipe keeps the data in [0, 1]; the network maps them to [-1, 1]
-            "high": 1.0,
+            "source": {"name": "tfds", "dataset": "celeb_a", "center_crop": 140, "size": 64},
             "random_flip": True,
         }
     )
+    # This recipe keeps the data in [0, 1]; the network maps them to [-1, 1].
+    config.codec = ConfigDict({"name": "pixels", "low": 0.0, "high": 1.0})
     config.sde = ConfigDict({"name": "smld", "steps": 1000, "sigma_min": 0.01, "sigma_max": 90.0})
     config.model = ConfigDict(
         {
@@ -98,12 +98,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training = ConfigDict({"steps": 1_300_000, "batch_size": 128, "checkpoint_every_steps": 10_000})
     config.sampling = ConfigDict(
         {
-            "solver": "pc",
+            "solver": {"name": "pc", "predictor": "reverse_diffusion", "corrector": "langevin", "snr": 0.17},
             "steps": 999,
             "t_end": 0.0,
-            "predictor": "reverse_diffusion",
-            "corrector": "langevin",
-            "snr": 0.17,
         }
     )
     return vary(config, VARIANTS, variant)

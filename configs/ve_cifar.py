@@ -1,9 +1,9 @@
 """NCSN++ cont. (VE) on CIFAR-10: arXiv:2011.13456, ve/cifar10_ncsnpp_continuous, and its siblings.
 
     python run.py --config=configs/ve_cifar.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR
 
-DIR holds train/ and test/ folders of 32x32 images.  Without the two overrides the data come from TensorFlow
+DIR holds train/ and test/ folders of 32x32 images.  Without the overrides the data come from TensorFlow
 Datasets by name (cifar10).  A variant follows the file name after a colon; docs/recipes.md lists them with
 their published results.  ``reduced`` is a small network for a CPU.
 
@@ -43,12 +43,14 @@ NCSN = {
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 0, "clip_norm": 0.0},
     "ema.decay": 0.0,
     "sampling": {
-        "solver": "legacy_pc",
-        "predictor": "none",
-        "corrector": "ald",
+        "solver": {
+            "name": "legacy_pc",
+            "predictor": "none",
+            "corrector": "ald",
+            "corrector_steps": 100,
+            "snr": 0.316,
+        },
         "steps": 10,
-        "corrector_steps": 100,
-        "snr": 0.316,
         "t_end": 1e-5,
     },
 }
@@ -56,8 +58,8 @@ MANY_LEVELS = {
     "sde.steps": 232,
     "sde.sigma_max": 50.0,
     "sampling.steps": 232,
-    "sampling.corrector_steps": 5,
-    "sampling.snr": 0.176,
+    "sampling.solver.corrector_steps": 5,
+    "sampling.solver.snr": 0.176,
 }
 VARIANTS = {
     "": {},  # ve/cifar10_ncsnpp_continuous
@@ -98,7 +100,7 @@ VARIANTS = {
         "training.eval_every_steps": 250,
         "training.sample_every_steps": 250,
         "training.sample_count": 36,
-        "sampling.predictor": "ancestral",
+        "sampling.solver.predictor": "ancestral",
         "sampling.steps": 100,
     },
 }
@@ -108,15 +110,9 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 42
-    config.data = ConfigDict(
-        {
-            "source": "tfds",
-            "name": "cifar10",
-            "low": 0.0,  # this recipe keeps the data in [0, 1]; the network maps them to [-1, 1]
-            "high": 1.0,
-            "random_flip": True,
-        }
-    )
+    config.data = ConfigDict({"source": {"name": "tfds", "dataset": "cifar10"}, "random_flip": True})
+    # This recipe keeps the data in [0, 1]; the network maps them to [-1, 1].
+    config.codec = ConfigDict({"name": "pixels", "low": 0.0, "high": 1.0})
     config.sde = ConfigDict({"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0})
     config.model = ConfigDict(
         {
@@ -156,12 +152,9 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.sampling = ConfigDict(
         {
-            "solver": "pc",
+            "solver": {"name": "pc", "predictor": "reverse_diffusion", "corrector": "langevin", "snr": 0.16},
             "steps": 1000,
             "t_end": 1e-5,
-            "predictor": "reverse_diffusion",
-            "corrector": "langevin",
-            "snr": 0.16,
             "batch_size": 64,
         }
     )

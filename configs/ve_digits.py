@@ -14,7 +14,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.data = ConfigDict({"source": "digits"})
+    config.codec = ConfigDict({"name": "pixels", "dequantize": True})
     config.sde = ConfigDict({"name": "ve", "sigma_min": 0.01, "sigma_max": 20.0})
     config.model = ConfigDict(
         {
@@ -28,8 +29,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "fourier_scale": 1.0,
         }
     )
-    config.denoiser = ConfigDict({"prediction": "edm", "sigma_data": 0.6, "time_input": "quarter_log_sigma"})
-    config.loss = ConfigDict({"weight": "edm", "sigma_data": 0.6, "times": "low_discrepancy"})
+    config.denoiser = ConfigDict(
+        {"prediction": {"name": "edm", "sigma_data": 0.6}, "time_input": "quarter_log_sigma"}
+    )
+    config.loss = ConfigDict({"weight": {"name": "edm", "sigma_data": 0.6}, "times": "low_discrepancy"})
     config.optimizer = ConfigDict(
         {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 1000}
     )
@@ -47,7 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.sampling = ConfigDict(
-        {"solver": "pc", "predictor": "ancestral", "steps": 100, "t_end": 1e-5, "batch_size": 100}
+        {"solver": {"name": "pc", "predictor": "ancestral"}, "steps": 100, "t_end": 1e-5, "batch_size": 100}
     )
-    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
+    config.likelihood = ConfigDict({"integrator": {"name": "adaptive", "rtol": 1e-4, "atol": 1e-4}})
     return vary(config, VARIANTS, variant)

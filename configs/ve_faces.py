@@ -1,6 +1,6 @@
 """NCSN++ cont. (VE) on faces: arXiv:2011.13456, ve/celebahq_256_ncsnpp_continuous, and its siblings.
 
-    python run.py --config=configs/ve_faces.py --mode=train --config.data.path=DIR
+    python run.py --config=configs/ve_faces.py --mode=train --config.data.source.path=DIR
 
 DIR holds images of CelebA-HQ or FFHQ.  Variants: ``ffhq_256``, and ``celebahq_1024`` and ``ffhq_1024``, the
 recipe of 1024x1024 pixels (appendix H.3).
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from score_sde.experiment.files import vary
 
 LARGE = {
-    "data.size": 1024,
+    "data.source.size": 1024,
     "sde.sigma_max": 1348.0,
     "model.nf": 16,
     "model.ch_mult": (1, 2, 4, 8, 16, 32, 32, 32),
@@ -22,7 +22,7 @@ LARGE = {
     "ema.decay": 0.9999,
     "training.batch_size": 8,
     "training.sample_count": 4,
-    "sampling.snr": 0.15,
+    "sampling.solver.snr": 0.15,
     "sampling.batch_size": 4,
 }
 VARIANTS = {
@@ -38,15 +38,9 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 42
-    config.data = ConfigDict(
-        {
-            "source": "folder",
-            "size": 256,
-            "low": 0.0,  # this recipe keeps the data in [0, 1]; the network maps them to [-1, 1]
-            "high": 1.0,
-            "random_flip": True,
-        }
-    )
+    config.data = ConfigDict({"source": {"name": "folder", "size": 256}, "random_flip": True})
+    # This recipe keeps the data in [0, 1]; the network maps them to [-1, 1].
+    config.codec = ConfigDict({"name": "pixels", "low": 0.0, "high": 1.0})
     config.sde = ConfigDict({"name": "ve", "sigma_min": 0.01, "sigma_max": 348.0})
     config.model = ConfigDict(
         {
@@ -74,12 +68,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training = ConfigDict({"steps": 2_400_000, "batch_size": 64, "checkpoint_every_steps": 5_000})
     config.sampling = ConfigDict(
         {
-            "solver": "pc",
+            "solver": {"name": "pc", "predictor": "reverse_diffusion", "corrector": "langevin", "snr": 0.075},
             "steps": 2000,
             "t_end": 1e-5,
-            "predictor": "reverse_diffusion",
-            "corrector": "langevin",
-            "snr": 0.075,
         }
     )
     return vary(config, VARIANTS, variant)

@@ -1,9 +1,9 @@
 """NCSN++ cont. (VE) on LSUN at 256x256: arXiv:2011.13456, ve/bedroom_ncsnpp_continuous, and its siblings.
 
     python run.py --config=configs/ve_lsun.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR --config.data.source.size=256
 
-DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the two overrides the data
+DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the overrides the data
 come from TensorFlow Datasets by name (lsun/bedroom).  Variants: ``church``, and ``ncsnv2`` on bedrooms at
 128x128.
 
@@ -17,10 +17,10 @@ from score_sde.experiment.files import vary
 
 VARIANTS = {
     "": {},  # ve/bedroom_ncsnpp_continuous
-    "church": {"data.name": "lsun/church", "sde.sigma_max": 380.0},  # ve/church_ncsnpp_continuous
+    "church": {"data.source.dataset": "lsun/church", "sde.sigma_max": 380.0},  # ve/church_ncsnpp_continuous
     # ve/ncsnv2/bedroom, whose misspelt field made the published file unusable: 1086 levels, as it meant.
     "ncsnv2": {
-        "data.size": 128,
+        "data.source.size": 128,
         "model": {"name": "ncsnv2_128", "nf": 128, "input_range": (0.0, 1.0)},
         "sde": {"name": "smld", "steps": 1086, "sigma_min": 0.01, "sigma_max": 190.0},
         "denoiser.time_input": "reverse_index",
@@ -29,12 +29,14 @@ VARIANTS = {
         "ema.decay": 0.9999,
         "training.batch_size": 128,
         "sampling": {
-            "solver": "legacy_pc",
-            "predictor": "none",
-            "corrector": "ald",
+            "solver": {
+                "name": "legacy_pc",
+                "predictor": "none",
+                "corrector": "ald",
+                "corrector_steps": 3,
+                "snr": 0.095,
+            },
             "steps": 1086,
-            "corrector_steps": 3,
-            "snr": 0.095,
             "t_end": 1e-5,
         },
     },
@@ -46,15 +48,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.seed = 42
     config.data = ConfigDict(
-        {
-            "source": "tfds",
-            "name": "lsun/bedroom",
-            "size": 256,
-            "low": 0.0,  # this recipe keeps the data in [0, 1]; the network maps them to [-1, 1]
-            "high": 1.0,
-            "random_flip": True,
-        }
+        {"source": {"name": "tfds", "dataset": "lsun/bedroom", "size": 256}, "random_flip": True}
     )
+    # This recipe keeps the data in [0, 1]; the network maps them to [-1, 1].
+    config.codec = ConfigDict({"name": "pixels", "low": 0.0, "high": 1.0})
     config.sde = ConfigDict({"name": "ve", "sigma_min": 0.01, "sigma_max": 378.0})
     config.model = ConfigDict(
         {
@@ -82,12 +79,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training = ConfigDict({"steps": 2_400_000, "batch_size": 64, "checkpoint_every_steps": 5_000})
     config.sampling = ConfigDict(
         {
-            "solver": "pc",
+            "solver": {"name": "pc", "predictor": "reverse_diffusion", "corrector": "langevin", "snr": 0.075},
             "steps": 2000,
             "t_end": 1e-5,
-            "predictor": "reverse_diffusion",
-            "corrector": "langevin",
-            "snr": 0.075,
         }
     )
     return vary(config, VARIANTS, variant)

@@ -1,9 +1,9 @@
 """DDPM on LSUN and CelebA-HQ at 256x256: arXiv:2006.11239, vp/ddpm/bedroom, and its siblings.
 
     python run.py --config=configs/vp_256.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR --config.data.source.size=256
 
-DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the two overrides the data
+DIR holds images of any size; each is scaled to cover 256x256 and cut.  Without the overrides the data
 come from TensorFlow Datasets by name (lsun/bedroom).  Variants: ``church``, and ``celebahq``, which has no
 default data: name a folder.
 
@@ -17,8 +17,8 @@ from score_sde.experiment.files import vary
 
 VARIANTS = {
     "": {},  # vp/ddpm/bedroom
-    "church": {"data.name": "lsun/church"},  # vp/ddpm/church
-    "celebahq": {"data.source": "folder"},  # vp/ddpm/celebahq
+    "church": {"data.source.dataset": "lsun/church"},  # vp/ddpm/church
+    "celebahq": {"data.source": {"name": "folder", "size": 256}},  # vp/ddpm/celebahq
 }
 
 
@@ -26,7 +26,9 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 42
-    config.data = ConfigDict({"source": "tfds", "name": "lsun/bedroom", "size": 256, "random_flip": True})
+    config.data = ConfigDict(
+        {"source": {"name": "tfds", "dataset": "lsun/bedroom", "size": 256}, "random_flip": True}
+    )
     config.sde = ConfigDict({"name": "ddpm", "steps": 1000, "beta_min": 0.1, "beta_max": 20.0})
     config.model = ConfigDict(
         {
@@ -46,6 +48,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.ema = ConfigDict({"name": "constant", "decay": 0.9999})
     config.training = ConfigDict({"steps": 2_400_000, "batch_size": 64, "checkpoint_every_steps": 5_000})
     config.sampling = ConfigDict(
-        {"solver": "pc", "steps": 999, "t_end": 0.0, "predictor": "ancestral", "corrector": "none"}
+        {"solver": {"name": "pc", "predictor": "ancestral", "corrector": "none"}, "steps": 999, "t_end": 0.0}
     )
     return vary(config, VARIANTS, variant)

@@ -1,9 +1,9 @@
 """DDPM++ cont. (VP) on CIFAR-10: arXiv:2011.13456, vp/cifar10_ddpmpp_continuous, and its siblings.
 
     python run.py --config=configs/vp_cifar.py --mode=train \\
-        --config.data.source=folder --config.data.path=DIR
+        --config.data.source=folder --config.data.source.path=DIR
 
-DIR holds train/ and test/ folders of 32x32 images.  Without the two overrides the data come from TensorFlow
+DIR holds train/ and test/ folders of 32x32 images.  Without the overrides the data come from TensorFlow
 Datasets by name (cifar10).  A variant follows the file name after a colon; docs/recipes.md lists them with
 their published results.  ``reduced`` is a small network for a CPU.
 
@@ -22,7 +22,7 @@ DISCRETE = {
     "sde": {"name": "ddpm", "steps": 1000, "beta_min": 0.1, "beta_max": 20.0},
     "denoiser.time_input": "index",
     "loss.times": "levels",
-    "sampling.predictor": "ancestral",
+    "sampling.solver.predictor": "ancestral",
     "sampling.steps": 999,
     "sampling.t_end": 0.0,
 }
@@ -45,7 +45,7 @@ ML = {
 LEARNED = ML | {
     "sde": {"name": "learned"},
     "denoiser.time_input": "vp_time",
-    "data.dequantize": True,
+    "codec.dequantize": True,
 }
 # Meant for about ten minutes on two CPU cores.
 REDUCED = {
@@ -77,7 +77,9 @@ VARIANTS = {
     "ddpmpp_discrete": DISCRETE,  # vp/cifar10_ddpmpp
     "ncsnpp": NCSNPP,  # vp/cifar10_ncsnpp_continuous
     "ncsnpp_deep": NCSNPP | DEEP,  # vp/cifar10_ncsnpp_deep_continuous
-    "ncsnpp_discrete": NCSNPP | DISCRETE | {"sampling.predictor": "reverse_diffusion"},  # vp/cifar10_ncsnpp
+    "ncsnpp_discrete": NCSNPP
+    | DISCRETE
+    | {"sampling.solver.predictor": "reverse_diffusion"},  # vp/cifar10_ncsnpp
     "ddpm": DDPM,  # vp/ddpm/cifar10_continuous
     "ddpm_discrete": DDPM | DISCRETE,  # vp/ddpm/cifar10
     "ddpm_unconditional": DDPM
@@ -95,13 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 42
-    config.data = ConfigDict(
-        {
-            "source": "tfds",
-            "name": "cifar10",
-            "random_flip": True,
-        }
-    )
+    config.data = ConfigDict({"source": {"name": "tfds", "dataset": "cifar10"}, "random_flip": True})
     config.sde = ConfigDict({"name": "vp", "beta_min": 0.1, "beta_max": 20.0})
     config.model = ConfigDict(
         {
@@ -137,11 +133,9 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.sampling = ConfigDict(
         {
-            "solver": "pc",
+            "solver": {"name": "pc", "predictor": "euler_maruyama", "corrector": "none"},
             "steps": 1000,
             "t_end": 1e-3,
-            "predictor": "euler_maruyama",
-            "corrector": "none",
             "batch_size": 64,
         }
     )

@@ -22,7 +22,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The recipe, or one of its variants."""
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"source": "digits", "dequantize": True})
+    config.data = ConfigDict({"source": "digits"})
+    config.codec = ConfigDict({"name": "pixels", "dequantize": True})
     config.sde = ConfigDict({"name": "vp", "beta_min": 0.1, "beta_max": 20.0})
     config.model = ConfigDict(
         {
@@ -53,7 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.sampling = ConfigDict(
-        {"solver": "pc", "predictor": "ancestral", "steps": 100, "t_end": 1e-3, "batch_size": 100}
+        {"solver": {"name": "pc", "predictor": "ancestral"}, "steps": 100, "t_end": 1e-3, "batch_size": 100}
     )
-    config.likelihood = ConfigDict({"rtol": 1e-4, "atol": 1e-4})
+    config.likelihood = ConfigDict({"integrator": {"name": "adaptive", "rtol": 1e-4, "atol": 1e-4}})
     return vary(config, VARIANTS, variant)

@@ -1,35 +1,159 @@
-"""The command line: absl flags, and ml_collections overrides of the config."""
+"""The command line: absl flags, and ``--config.section.field=value``."""
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
 from score_sde.experiment.files import SAVED, load_file, load_saved
-from score_sde.names import ConfigError, nearest
+from score_sde.names import ConfigError
 
-# Where each is, ``MODULE.FUNCTION`` in ``score_sde.modes``: imported when it is asked for.
-MODES = {
-    "train": "train.train",
-    "sample": "sample.sample",
-    "likelihood": "likelihood.likelihood",
-    "evaluate": "evaluate.evaluate",
-    "stats": "stats.stats",
-    "classifier": "classifier.classifier",
-    "dequantiser": "dequantiser.dequantiser",
-    "report": "report.report",
-    "encode": "encode.encode",
-    "decode": "decode.decode",
-    "interpolate": "interpolate.interpolate",
-    "search": "search.search",
-    "outliers": "outliers.outliers",
-    "import": "exchange.import_checkpoint",
-    "export": "exchange.export_checkpoint",
+if TYPE_CHECKING:  # both import jax, which a mistyped flag does not wait for
+    from score_sde.experiment.schema import Config
+
+# The config of a model: what every mode reads that has one.
+_MODEL = ("seed", "data", "codec", "sde", "model", "denoiser", "conditions", "mesh", "ema")
+_CODES = (*_MODEL, "inversion")
+
+
+class Mode(NamedTuple):
+    """A mode.
+
+    Attributes:
+      run: where it is, ``MODULE.FUNCTION`` in ``score_sde.modes``: imported when it is asked for.
+      sections: of the config that it reads; None: all, for it writes them into a workdir.
+    """
+
+    run: str
+    sections: tuple[str, ...] | None
+
+
+MODES: Mapping[str, Mode] = {
+    "train": Mode("train.train", None),
+    "sample": Mode("sample.sample", (*_MODEL, "sampling")),
+    "likelihood": Mode("likelihood.likelihood", (*_MODEL, "likelihood")),
+    "evaluate": Mode("evaluate.evaluate", (*_MODEL, "sampling", "evaluate")),
+    "stats": Mode("stats.stats", ("data", "evaluate", "mesh")),
+    "classifier": Mode("classifier.classifier", ("seed", "data", "classifier", "mesh")),
+    "dequantiser": Mode("dequantiser.dequantiser", (*_MODEL, "dequantiser", "likelihood", "training")),
+    "report": Mode("report.report", (*_MODEL, "sampling", "training", "loss")),
+    "encode": Mode("encode.encode", _CODES),
+    "decode": Mode("decode.decode", _CODES),
+    "interpolate": Mode("interpolate.interpolate", _CODES),
+    "search": Mode("search.search", (*_CODES, "search", "evaluate")),
+    "outliers": Mode("outliers.outliers", (*_MODEL, "likelihood", "outliers")),
+    "import": Mode("exchange.import_checkpoint", None),
+    "export": Mode("exchange.export_checkpoint", (*_MODEL, "sampling")),
+}
+
+_ALL = tuple(MODES)
+_CHECKPOINT = (
+    *("sample", "likelihood", "evaluate", "dequantiser", "report", "encode", "decode", "interpolate"),
+    *("search", "outliers", "export"),
+)
+
+
+class Flag(NamedTuple):
+    """A flag.
+
+    Attributes:
+      kind: of its value: ``str``, ``int``, ``float`` or ``bool``.
+      modes: that read it.
+      doc: what it does.
+      least: the smallest number that it takes.
+    """
+
+    kind: type
+    modes: tuple[str, ...]
+    doc: str
+    least: int | None = None
+
+
+FLAGS: Mapping[str, Flag] = {
+    "workdir": Flag(str, _ALL, "Where the run lives; default: runs/<config>[-<variant>]."),
+    "num_samples": Flag(
+        int,
+        ("sample", "evaluate"),
+        "sample: how many; default 64. evaluate: generate so many and score them.",
+        1,
+    ),
+    "samples": Flag(
+        str,
+        ("evaluate", "stats", "encode", "decode", "interpolate", "search", "outliers"),
+        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.  "
+        "encode, interpolate, search, outliers: such examples, to use instead of the data's.  decode: the "
+        ".npz of encode, or a .npy of codes.",
+    ),
+    "images": Flag(
+        str,
+        ("interpolate", "search"),
+        "interpolate, search: pictures, with commas between: files, or numbers of examples.",
+    ),
+    "reference": Flag(
+        str,
+        ("evaluate",),
+        "evaluate: what to compare with: statistics of --mode=stats, a folder, a .npz or a .npy; "
+        "default: config.evaluate.reference, or the data's config.evaluate.split.",
+    ),
+    "all_checkpoints": Flag(bool, ("evaluate",), "evaluate: score every checkpoint of the run."),
+    "output": Flag(
+        str,
+        (
+            *("sample", "evaluate", "stats", "classifier", "report", "encode", "decode", "interpolate"),
+            *("search", "outliers", "export"),
+        ),
+        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
+        "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
+        "workdir.  encode: the .npz of codes.  decode, interpolate: as sample.  search, outliers: the .png.  "
+        "export: a .safetensors file, or a directory for diffusers.",
+    ),
+    "checkpoint": Flag(
+        str,
+        ("import",),
+        "import: a released .pth, .pkl, .safetensors or msgpack file, or a folder of diffusers.",
+    ),
+    "step": Flag(int, _CHECKPOINT, "Checkpoint to use; default: the newest.", 0),
+    "best": Flag(
+        bool,
+        _CHECKPOINT,
+        "Use the checkpoint that training has kept as the best (config.training.best_metric).",
+    ),
+    "sigma_rel": Flag(
+        float,
+        _CHECKPOINT,
+        "Length of the average, made of the checkpoints of a run with config.ema.name=power; default: the "
+        "average that was kept.",
+    ),
+    "label": Flag(
+        int,
+        ("sample", "encode", "decode", "interpolate"),
+        "sample, encode, decode, interpolate: the class, for a model trained with labels.",
+        0,
+    ),
+    "seed": Flag(
+        int,
+        ("sample", "likelihood", "evaluate", "search", "outliers"),
+        "sample, likelihood, evaluate, search, outliers: root of the noise; default: config.seed.",
+        0,
+    ),
+    "coordinator": Flag(
+        str,
+        _ALL,
+        "HOST:PORT of process 0, where processes on plain machines share a job; TPU pods and SLURM need only "
+        "--config.mesh.distributed=True.",
+    ),
+    "num_processes": Flag(int, _ALL, "With --coordinator: how many processes.", 1),
+    "process_id": Flag(int, _ALL, "With --coordinator: which of them this is.", 0),
+    "compile_cache": Flag(
+        str,
+        _ALL,
+        "Where compiled programs are kept for the next start, or 'none'; default: JAX_COMPILATION_CACHE_DIR, "
+        "or score_sde/programs in the user's cache.",
+    ),
 }
 
 
@@ -37,99 +161,14 @@ def _define() -> flags.FlagValues:
     """The flags besides ``--config``, in a set of their own: parsing twice leaves nothing behind."""
     own = flags.FlagValues()
     flags.DEFINE_enum("mode", None, list(MODES), "What to do.", flag_values=own)
-    flags.DEFINE_string(
-        "workdir", None, "Where the run lives; default: runs/<config>[-<variant>].", flag_values=own
-    )
-    flags.DEFINE_integer(
-        "num_samples",
-        None,
-        "sample: how many; default 64. evaluate: generate so many and score them.",
-        1,
-        flag_values=own,
-    )
-    flags.DEFINE_string(
-        "samples",
-        None,
-        "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.  "
-        "encode, interpolate, search, outliers: such examples, to use instead of the data's.  decode: the "
-        ".npz of encode, or a .npy of codes.",
-        flag_values=own,
-    )
-    flags.DEFINE_string(
-        "images",
-        None,
-        "interpolate, search: pictures, with commas between: files, or numbers of examples.",
-        flag_values=own,
-    )
-    flags.DEFINE_string(
-        "reference",
-        None,
-        "evaluate: what to compare with: statistics of --mode=stats, a folder, a .npz or a .npy; "
-        "default: config.evaluate.reference, or the data's config.evaluate.split.",
-        flag_values=own,
-    )
-    flags.DEFINE_bool(
-        "all_checkpoints", False, "evaluate: score every checkpoint of the run.", flag_values=own
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
-        "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
-        "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
-        "workdir.  encode: the .npz of codes.  decode, interpolate: as sample.  search, outliers: the .png.  "
-        "export: a .safetensors file, or a directory for diffusers.",
-        flag_values=own,
-    )
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "import: a released .pth, .pkl, .safetensors or msgpack file, or a folder of diffusers.",
-        flag_values=own,
-    )
-    flags.DEFINE_integer("step", None, "Checkpoint to use; default: the newest.", 0, flag_values=own)
-    flags.DEFINE_bool(
-        "best",
-        False,
-        "Use the checkpoint that training has kept as the best (config.training.best_metric).",
-        flag_values=own,
-    )
-    flags.DEFINE_float(
-        "sigma_rel",
-        None,
-        "sample, likelihood, evaluate, report: length of the average, made of the checkpoints of a run with "
-        "config.ema.name=power; default: the average that was kept.",
-        flag_values=own,
-    )
-    flags.DEFINE_integer(
-        "label",
-        None,
-        "sample, encode, decode, interpolate: the class, for a model trained with labels.",
-        0,
-        flag_values=own,
-    )
-    flags.DEFINE_integer(
-        "seed",
-        None,
-        "sample, likelihood, evaluate: root of the noise; default: config.seed.",
-        0,
-        flag_values=own,
-    )
-    flags.DEFINE_string(
-        "coordinator",
-        None,
-        "HOST:PORT of process 0, where processes on plain machines share a job; TPU pods and SLURM need only "
-        "--config.mesh.distributed=True.",
-        flag_values=own,
-    )
-    flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes.", 1, flag_values=own)
-    flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is.", 0, flag_values=own)
-    flags.DEFINE_string(
-        "compile_cache",
-        None,
-        "Where compiled programs are kept for the next start, or 'none'; default: JAX_COMPILATION_CACHE_DIR, "
-        "or score_sde/programs in the user's cache.",
-        flag_values=own,
-    )
+    for name, flag in FLAGS.items():
+        if flag.kind is bool:
+            flags.DEFINE_bool(name, False, flag.doc, flag_values=own)
+        elif flag.kind is str:
+            flags.DEFINE_string(name, None, flag.doc, flag_values=own)
+        else:
+            define = flags.DEFINE_integer if flag.kind is int else flags.DEFINE_float
+            define(name, None, flag.doc, flag.least, flag_values=own)
     return own
 
 
@@ -145,8 +184,8 @@ class Options:
 
     mode: str
     workdir: Path
-    config: Any  # a ConfigDict, whose fields no type checker knows
-    saved: dict
+    config: "Config"
+    saved: dict[str, Any]
     num_samples: int | None = None
     samples: str | None = None
     images: str | None = None
@@ -176,74 +215,58 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     """Parse the command line; prints and exits on ``--help`` and on a mistake.
 
     ``--config`` names a file, and ``--config.a.b=value`` overrides one of its fields.  Without a file the
-    config is that of the workdir.
+    config is that of the workdir.  The flags are checked first: what is wrong with them is said at once.
     """
     words = list(argv[1:])
     if any(re.fullmatch(r"--?(help|helpfull|h)", word) for word in words) or not words:
         print(f"{usage.strip()}\n\nFlags:\n{_define().get_help()}")
         raise SystemExit(0)
     path, words = _take(words, "config")
-    workdir, _ = _take(words, "workdir")
-    checkpoint = _take(words, "checkpoint")[0] if _take(words, "mode")[0] == "import" else None
-    if workdir is None and checkpoint is not None:
-        workdir = str(Path("runs") / Path(checkpoint).stem)
-    samples, _ = _take(words, "samples")
-    standalone = path is None and workdir is None and samples is not None
-    if standalone:
-        workdir = str(Path("runs") / "evaluate")
-    if path is None and workdir is None:
-        fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
-    if workdir is None and path is not None:
-        workdir = str(Path("runs") / Path(path.partition(":")[0]).stem)
-        workdir += f"-{path.partition(':')[2]}" if path.partition(":")[2] else ""
-    workdir = str(workdir)
+    overrides = [word for word in words if re.match(r"--?config\.", word)]
+    own = _parse_flags([word for word in words if word not in overrides], argv[0])
+    changes = dict(map(_override, overrides))
+    place = _place(path, own)
     try:
-        saved: dict = {}
-        config: Any
-        if standalone:
-            config = ConfigDict()
-        elif path is not None:
-            config = load_file(path)
-        elif checkpoint is not None:
-            from score_sde.convert import config_of
-
-            config = ConfigDict(config_of(checkpoint))
-        else:
-            config, saved = load_saved(Path(workdir))
-        from score_sde.experiment.schema import NAMED, complete  # imports jax
-
-        for word in words:
-            match = re.fullmatch(r"--?config\.(\w+)\.name=(.*)", word)
-            if match and match[1] in NAMED and config.get(match[1], {}).get("name") != match[2]:
-                # The other options belong to the member that was named before.
-                config[match[1]] = ConfigDict({"name": match[2]})
-
-        config = complete(config)
+        raw, saved = _raw_config(path, place, own)
+        config = _config(raw, changes, own.mode)
     except (ConfigError, FileNotFoundError) as error:
         fail(error)
     except ValueError as error:  # a checkpoint that cannot be read
-        if checkpoint is None:
+        if own.checkpoint is None:
             raise
         fail(error)
-    if path is not None and (Path(workdir) / SAVED).is_file():
-        saved = load_saved(Path(workdir))[1]
-    overrides, own = flags.FlagValues(), _define()
-    ours = [word for word in words if re.match(r"--?config\.", word)]
-    rest = [word for word in words if word not in ours]
-    for word in ours:
-        _check_override(word, config)
+    if path is not None and (place / SAVED).is_file():
+        saved = load_saved(place)[1]
+    given = {name: own[name].value for name in FLAGS if name not in ("workdir", "checkpoint")}
+    checkpoint = None if own.checkpoint is None else Path(own.checkpoint)
+    return Options(
+        mode=own.mode,
+        workdir=place,
+        config=config,
+        saved=saved,
+        config_given=path is not None,
+        checkpoint=checkpoint,
+        **given,
+    )
+
+
+def _parse_flags(words: Sequence[str], program: str) -> flags.FlagValues:
+    """The flags beside those of the config, refused where they contradict each other or the mode."""
+    own = _define()
     try:
-        holder = config_flags.DEFINE_config_dict(
-            "config", config, flag_values=overrides, sys_argv=[argv[0], *ours]
-        )
-        overrides([argv[0], *ours])
-        left = own([argv[0], *rest])[1:]
-    except (flags.Error, TypeError, ValueError) as error:
+        left = own([program, *words])[1:]
+    except flags.Error as error:
         fail(error)
     if left:
         fail(f"unexpected {left[0]!r}: fields are set as --config.section.field=value")
     if own.mode is None:
         fail(f"name a mode: --mode={'|'.join(MODES)}")
+    for name, flag in FLAGS.items():
+        if own[name].present and own.mode not in flag.modes:
+            fail(
+                f"--{name}={own[name].value}: --mode={own.mode} does not read it; it is for "
+                f"{', '.join(flag.modes)}"
+            )
     given = {name: own[name].value for name in ("coordinator", "num_processes", "process_id")}
     if len({value is None for value in given.values()}) > 1:
         missing = ", ".join(f"--{name}" for name, value in given.items() if value is None)
@@ -252,27 +275,61 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         fail("--best: leave out --step and --all_checkpoints, which choose other checkpoints")
     if own.process_id is not None and own.process_id >= own.num_processes:
         fail(f"--process_id={own.process_id}: must be below --num_processes={own.num_processes}")
-    return Options(
-        mode=own.mode,
-        workdir=Path(workdir),
-        config=holder.value,
-        saved=saved,
-        num_samples=own.num_samples,
-        samples=own.samples,
-        images=own.images,
-        reference=own.reference,
-        all_checkpoints=own.all_checkpoints,
-        config_given=path is not None,
-        sigma_rel=own.sigma_rel,
-        output=own.output,
-        step=own.step,
-        best=own.best,
-        label=own.label,
-        seed=own.seed,
-        checkpoint=None if own.checkpoint is None else Path(own.checkpoint),
-        compile_cache=own.compile_cache,
-        **given,
-    )
+    return own
+
+
+def _place(path: str | None, own: flags.FlagValues) -> Path:
+    """The workdir: as given, or named after what is given."""
+    if own.workdir is not None:
+        return Path(own.workdir)
+    if own.checkpoint is not None:
+        return Path("runs") / Path(own.checkpoint).stem
+    if path is not None:
+        name, _, variant = path.partition(":")
+        return Path("runs") / (Path(name).stem + (f"-{variant}" if variant else ""))
+    if own.samples is not None:
+        return Path("runs") / "evaluate"
+    fail("name a config (--config=configs/vp_digits.py) or a workdir (--workdir=runs/vp_digits)")
+
+
+def _raw_config(path: str | None, place: Path, own: flags.FlagValues) -> tuple[Any, dict[str, Any]]:
+    """The config before the changes of the command line, and what the workdir has saved with it."""
+    if path is not None:
+        return load_file(path), {}
+    if own.checkpoint is not None:
+        from score_sde.convert import config_of
+
+        return config_of(own.checkpoint), {}
+    if own.workdir is None and own.samples is not None:
+        return {}, {}
+    return load_saved(place)
+
+
+def _config(raw: Any, changes: Mapping[str, str], mode: str) -> "Config":
+    """The typed config after changes, each of which something must read.
+
+    Raises:
+      ConfigError: a mistake in the config or in a change.
+    """
+    from score_sde.experiment.schema import override  # imports jax
+
+    sections = MODES[mode].sections
+    for name in changes:
+        section = name.partition(".")[0]
+        if sections is not None and section in _SECTIONS and section not in sections:
+            readers = [m for m, entry in MODES.items() if entry.sections is None or section in entry.sections]
+            raise ConfigError(
+                f"--config.{name}={changes[name]}: --mode={mode} does not read config.{section}; it is for "
+                f"{', '.join(readers)}"
+            )
+    return override(raw, changes)
+
+
+# Every section that some mode reads, or only training.
+_SECTIONS = {
+    *(section for mode in MODES.values() for section in mode.sections or ()),
+    *("task", "loss", "optimizer", "training"),
+}
 
 
 def _take(words: list[str], name: str) -> tuple[str | None, list[str]]:
@@ -293,24 +350,9 @@ def _take(words: list[str], name: str) -> tuple[str | None, list[str]]:
     return value, rest
 
 
-def _check_override(word: str, config: Any) -> None:
-    name, equals, _ = word.lstrip("-").partition("=")
+def _override(word: str) -> tuple[str, str]:
+    """The path and the text of ``--config.path=text``."""
+    name, equals, text = word.lstrip("-").partition("=")
     if not equals:
         fail(f"{word}: write --{name}=value")
-    section = config
-    keys = name.split(".")[1:]
-    for depth, key in enumerate(keys):
-        where = ".".join(["config", *keys[:depth]])
-        if not isinstance(section, ConfigDict):
-            fail(f"{word}: {where} is a value, it has no fields")
-        if key not in section:
-            everywhere = {
-                f: f"{s}.{f}" for s in config if isinstance(config[s], ConfigDict) for f in config[s]
-            }
-            hint = nearest(key, section) or (
-                f"; did you mean config.{everywhere[key]}?" if key in everywhere else nearest(key, everywhere)
-            )
-            fail(f"{word}: {where} has no field {key!r}{hint}")
-        section = section[key]
-    if isinstance(section, ConfigDict):
-        fail(f"{word}: {name} is a section; set one of its fields: {', '.join(section)}")
+    return name.partition(".")[2], text

@@ -10,7 +10,7 @@ from score_sde import nets
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from tests.conftest import DATA, ROOT
 
 OFFICIAL = json.loads(gzip.decompress((DATA / "official_configs.json.gz").read_bytes()))
@@ -26,7 +26,7 @@ PREDICTORS = {"ancestral_sampling": "ancestral"}
 
 
 def load(official):
-    return complete(load_file(f"{ROOT}/configs/{TABLE[official]}"))
+    return typed(load_file(f"{ROOT}/configs/{TABLE[official]}"))
 
 
 def test_the_table_names_all_39():
@@ -43,46 +43,53 @@ def test_numbers_are_the_official_ones(name):
     # One file misspells the field that makes it discrete; the number of levels says what was meant.
     discrete = training.get("continuouse") is False or not training["continuous"]
     levels = model["num_scales"]
+    sde, network, solver = ours.sde.options, ours.model.options, ours.sampling.solver.options
 
     assert ours.sde.name == {"vpsde": "ddpm" if discrete else "vp", "subvpsde": "subvp"}.get(
         kind, "smld" if discrete else "ve"
     )
     if kind == "vesde":
-        assert (ours.sde.sigma_min, ours.sde.sigma_max) == (model["sigma_min"], model["sigma_max"])
+        assert (sde["sigma_min"], sde["sigma_max"]) == (model["sigma_min"], model["sigma_max"])
     else:
-        assert (ours.sde.beta_min, ours.sde.beta_max) == (model["beta_min"], model["beta_max"])
+        assert (sde["beta_min"], sde["beta_max"]) == (model["beta_min"], model["beta_max"])
     if discrete:
-        assert ours.sde.steps == levels
-        assert ours.loss.times == "levels"
-        assert ours.denoiser.time_input == ("reverse_index" if kind == "vesde" else "index")
+        assert sde["steps"] == levels
+        assert ours.loss.times.name == "levels"
+        assert ours.denoiser.time_input.name == ("reverse_index" if kind == "vesde" else "index")
     else:
-        assert ours.denoiser.time_input == TIME_INPUTS[kind]
-    assert ours.denoiser.prediction == (
+        assert ours.denoiser.time_input.name == TIME_INPUTS[kind]
+    assert ours.denoiser.prediction.name == (
         "noise" if kind != "vesde" else "score" if model["scale_by_sigma"] else "raw_score"
     )
     assert ours.loss.half_sum == (not training["reduce_mean"])
-    assert ours.loss.weight == "noise" and not training["likelihood_weighting"]
+    assert ours.loss.weight.name == "noise" and not training["likelihood_weighting"]
 
     assert ours.training.steps == training["n_iters"] - 1
     assert ours.training.batch_size == training["batch_size"]
-    assert ours.optimizer.learning_rate == optim["lr"]
-    assert ours.optimizer.warmup_steps == optim["warmup"]
-    assert ours.optimizer.clip_norm == max(optim["grad_clip"], 0.0)
-    assert (ours.optimizer.beta1, ours.optimizer.epsilon) == (optim["beta1"], optim["eps"])
-    assert (ours.ema.name, ours.ema.decay) == ("constant", model["ema_rate"])
+    assert ours.optimizer.options["learning_rate"] == optim["lr"]
+    assert ours.optimizer.options["warmup_steps"] == optim["warmup"]
+    assert ours.optimizer.options["clip_norm"] == max(optim["grad_clip"], 0.0)
+    assert (ours.optimizer.options["beta1"], ours.optimizer.options["epsilon"]) == (
+        optim["beta1"],
+        optim["eps"],
+    )
+    assert (ours.ema.name, ours.ema.options["decay"]) == ("constant", model["ema_rate"])
 
-    assert ours.data.low == (-1.0 if data["centered"] else 0.0) and ours.data.high == 1.0
+    assert ours.codec.options["low"] == (-1.0 if data["centered"] else 0.0)
+    assert ours.codec.options["high"] == 1.0
     assert ours.data.random_flip == data["random_flip"]
-    assert ours.data.dequantize == data["uniform_dequantization"]
-    assert (ours.data.get("size") or 32) == data["image_size"]
-    assert ours.model.get("input_range") == ((-1.0, 1.0) if data["centered"] else (0.0, 1.0))
+    assert ours.codec.options["dequantize"] == data["uniform_dequantization"]
+    assert (ours.data.source.options.get("size") or 32) == data["image_size"]
+    assert network.get("input_range") == ((-1.0, 1.0) if data["centered"] else (0.0, 1.0))
 
-    assert ours.sampling.predictor == PREDICTORS.get(sampling["predictor"], sampling["predictor"])
-    assert ours.sampling.corrector == sampling["corrector"]
-    if ours.sampling.corrector != "none":
-        assert ours.sampling.corrector_steps == sampling["n_steps_each"]
-        assert ours.sampling.snr == sampling["snr"]
-    own_levels = discrete and ours.sampling.solver == "pc"  # the last evaluation is Tweedie's, at level 0
+    assert solver["predictor"] == PREDICTORS.get(sampling["predictor"], sampling["predictor"])
+    assert solver["corrector"] == sampling["corrector"]
+    if solver["corrector"] != "none":
+        assert solver["corrector_steps"] == sampling["n_steps_each"]
+        assert solver["snr"] == sampling["snr"]
+    own_levels = (
+        discrete and ours.sampling.solver.name == "pc"
+    )  # the last evaluation is Tweedie's, at level 0
     assert ours.sampling.steps == levels - own_levels
     if own_levels:
         assert ours.sampling.t_end == 0.0
@@ -90,16 +97,16 @@ def test_numbers_are_the_official_ones(name):
         assert ours.sampling.t_end == (1e-5 if kind == "vesde" else 1e-3)
 
     for field in ("nf", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv"):
-        if field in model and field in ours.model and model["name"] in ("ncsnpp", "ddpm"):
+        if field in model and field in network and model["name"] in ("ncsnpp", "ddpm"):
             value = model[field]
-            assert ours.model[field] == (tuple(value) if isinstance(value, list) else value), field
-    if "conditional" in model and "noise_conditional" in ours.model:
-        assert ours.model.noise_conditional == model["conditional"]
+            assert network[field] == (tuple(value) if isinstance(value, list) else value), field
+    if "conditional" in model and "noise_conditional" in network:
+        assert network["noise_conditional"] == model["conditional"]
     fields = ("fir", "skip_rescale", "resblock_type", "progressive", "progressive_input", "embedding_type")
     for field in fields if model["name"] == "ncsnpp" else ():
-        assert ours.model[field] == model[field], field
-    if "dropout" in ours.model:
-        assert ours.model.dropout == model["dropout"]
+        assert network[field] == model[field], field
+    if "dropout" in network:
+        assert network["dropout"] == model["dropout"]
 
 
 # One of each family by default; the others differ in sizes.

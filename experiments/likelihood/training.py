@@ -61,7 +61,7 @@ ESTIMATES = {
     "bound": [
         "--config.likelihood.estimates=('bound',)",
         "--config.likelihood.draws=4",
-        "--config.likelihood.times=16",
+        "--config.likelihood.bound.times=16",
     ],
     "ode": ["--config.likelihood.estimates=('ode',)"],
 }
@@ -83,11 +83,11 @@ def common(args: argparse.Namespace) -> list[str]:
         "--config.training.sample_count=4",
         "--config.training.sample_every_steps=0",
         "--config.training.eval_every_steps=0",
-        "--config.data.dequantize=True",
+        "--config.codec.dequantize=True",
         "--config.sampling.steps=10",
         "--config.sampling.batch_size=4",
-        "--config.likelihood.rtol=1e-3",
-        "--config.likelihood.atol=1e-3",
+        "--config.likelihood.integrator.rtol=1e-3",
+        "--config.likelihood.integrator.atol=1e-3",
         f"--config.seed={args.seed}",
     ]
     if args.examples:
@@ -95,7 +95,7 @@ def common(args: argparse.Namespace) -> list[str]:
     if args.nf:
         words.append(f"--config.model.nf={args.nf}")
     if args.path:
-        words += ["--config.data.source=folder", f"--config.data.path={args.path}"]
+        words += ["--config.data.source=folder", f"--config.data.source.path={args.path}"]
     return words
 
 

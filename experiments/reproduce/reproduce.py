@@ -81,7 +81,7 @@ def main() -> None:
     base = [f"--workdir={workdir}", *more]
     data = []
     if options.data:
-        data = ["--config.data.source=folder", f"--config.data.path={Path(options.data).absolute()}"]
+        data = ["--config.data.source=folder", f"--config.data.source.path={Path(options.data).absolute()}"]
 
     if not (workdir / "config.json").is_file():
         checkpoint = Path(options.checkpoint).absolute()
@@ -95,7 +95,7 @@ def main() -> None:
             f"--num_samples={options.num_samples}",
             f"--config.sampling.batch_size={options.batch_size}",
             "--config.evaluate.features=inception",
-            f"--config.evaluate.weights={Path(options.weights).absolute()}",
+            f"--config.evaluate.features.weights={Path(options.weights).absolute()}",
             "--config.evaluate.metrics=('frechet','inception_score')",
         ]
         for solver, columns, extra in (

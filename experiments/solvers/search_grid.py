@@ -61,7 +61,7 @@ def main() -> None:
         save_times(path, times)
         print(
             f"--config.sampling.solver={key} --config.sampling.steps={arguments.steps} "
-            f"--config.sampling.grid=file --config.sampling.times_file={path}"
+            f"--config.sampling.grid=file --config.sampling.grid.times_file={path}"
         )
 
 

@@ -76,7 +76,7 @@ def read(folder: Path) -> Release:
         config={
             "model": {**model, "attn_resolutions": attention},
             **process_of(_json(scheduler) if scheduler else {}, model["name"]),
-            "training": {"conditional": classes > 0},
+            "conditions": {"names": ("label",) if classes else ()},
         },
         spec=Spec((height, width, channels), 256, classes),
     )
@@ -167,7 +167,8 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
     if model == "ncsnpp_diffusers":
         steps = scheduler.get("num_train_timesteps", 2000)
         return {
-            "data": {"source": "folder", "low": 0.0, "high": 1.0},
+            "data": {"source": "folder"},
+            "codec": {"low": 0.0, "high": 1.0},
             "sde": {
                 "name": "ve",
                 "sigma_min": float(scheduler.get("sigma_min", 0.01)),
@@ -176,12 +177,14 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
             "denoiser": {"prediction": "score", "time_input": "log_sigma"},
             "loss": {"weight": "noise", "half_sum": True},
             "sampling": {
-                "solver": "pc",
+                "solver": {
+                    "name": "pc",
+                    "predictor": "reverse_diffusion",
+                    "corrector": "langevin",
+                    "snr": float(scheduler.get("snr", 0.15)),
+                },
                 "steps": steps,
                 "t_end": 1e-5,
-                "predictor": "reverse_diffusion",
-                "corrector": "langevin",
-                "snr": float(scheduler.get("snr", 0.15)),
                 "batch_size": 16,
             },
         }
@@ -204,8 +207,10 @@ def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
         "loss": {"weight": "noise", "times": "levels"},
         # From level to level, and from the last to the data.
         "sampling": {
-            "solver": "pc",
-            "predictor": VARIANCES.get(scheduler.get("variance_type", "fixed_small"), "ancestral"),
+            "solver": {
+                "name": "pc",
+                "predictor": VARIANCES.get(scheduler.get("variance_type", "fixed_small"), "ancestral"),
+            },
             "steps": steps - 1,
             "t_end": 0.0,
             "batch_size": 16,

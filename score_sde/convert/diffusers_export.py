@@ -10,6 +10,7 @@ from typing import Any
 from score_sde.convert import safetensors
 from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
 from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
 from score_sde.nets.diffusers_names import to_diffusers_names
 
@@ -101,41 +102,42 @@ def _integer(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _scheduler(config: Any) -> dict[str, Any]:
+def _scheduler(config: Config) -> dict[str, Any]:
     names = {ours: theirs for theirs, ours in VARIANCES.items()}
     predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     asked = (
         config.model.name == "ddpm",
         config.sde.name,
-        config.denoiser.time_input,
-        config.denoiser.prediction,
+        config.denoiser.time_input.name,
+        config.denoiser.prediction.name,
     )
+    sde, solver = config.sde.options, config.sampling.solver.options
     if asked[:3] == (True, "ddpm", "index") and asked[3] in predictions:
-        steps = config.sde.steps
+        steps = sde["steps"]
         return {
             "_class_name": "DDPMScheduler",
             "num_train_timesteps": steps,
             "beta_schedule": "linear",
-            "beta_start": config.sde.beta_min / steps,
-            "beta_end": config.sde.beta_max / steps,
+            "beta_start": sde["beta_min"] / steps,
+            "beta_end": sde["beta_max"] / steps,
             "prediction_type": predictions[asked[3]],
             "trained_betas": None,
-            "variance_type": names.get(config.sampling.predictor, "fixed_small"),
+            "variance_type": names.get(solver.get("predictor", ""), "fixed_small"),
             "clip_sample": True,
         }
     if asked == (False, "ve", "log_sigma", "score"):
         return {
             "_class_name": "ScoreSdeVeScheduler",
             "num_train_timesteps": config.sampling.steps,
-            "sigma_min": config.sde.sigma_min,
-            "sigma_max": config.sde.sigma_max,
-            "snr": config.sampling.snr,
+            "sigma_min": sde["sigma_min"],
+            "sigma_max": sde["sigma_max"],
+            "snr": solver.get("snr", 0.15),
             "sampling_eps": config.sampling.t_end,
-            "correct_steps": config.sampling.corrector_steps,
+            "correct_steps": solver.get("corrector_steps", 1),
         }
     raise ConfigError(
-        f"config.sde.name = {config.sde.name!r}, denoiser.time_input = {config.denoiser.time_input!r} and "
-        f"denoiser.prediction = {config.denoiser.prediction!r} for model.name = {config.model.name!r}: "
+        f"config.sde.name = {config.sde.name!r}, denoiser.time_input = {asked[2]!r} and "
+        f"denoiser.prediction = {asked[3]!r} for model.name = {config.model.name!r}: "
         "diffusers has 'ddpm' with 'index' for the network 'ddpm', and 've' with 'log_sigma' and 'score' for "
         "NCSN++"
     )

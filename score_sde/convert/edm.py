@@ -25,7 +25,12 @@ PROCESSES: dict[str, dict[str, Any]] = {
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "edm", "time_input": "quarter_log_sigma"},
         "loss": {"weight": "edm"},
-        "sampling": {"solver": "heun", "grid": "power", "rho": 7.0, "steps": 17, "t_end": 0.002},
+        "sampling": {
+            "solver": "heun",
+            "grid": {"name": "power", "rho": 7.0},
+            "steps": 17,
+            "t_end": 0.002,
+        },
     },
     # c_in x = alpha x: the network sees the VP process itself, and the label is 999 t.
     "VPPrecond": {
@@ -36,7 +41,7 @@ PROCESSES: dict[str, dict[str, Any]] = {
     },
     # c_noise = log(sigma / 2) on [-1, 1] is log sigma on [0, 1], where sigma is half as large.
     "VEPrecond": {
-        "data": {"low": 0.0, "high": 1.0},
+        "codec": {"low": 0.0, "high": 1.0},
         "model": {"input_range": (0.0, 1.0)},
         "sde": {"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0},
         "denoiser": {"prediction": "score", "time_input": "log_sigma"},
@@ -171,12 +176,12 @@ def read(saved: Mapping[str, Any]) -> Release:
         average={name: x for name, x in _tensors(network, "") if name != "u"},  # iDDPM's noise levels
         config={
             **sections,  # of which some get more fields
-            "data": {"source": "folder", **_augmentation(made), **sections.get("data", {})},
+            "data": {"source": "folder", **_augmentation(made)},
             "model": {"name": model.name, **sections.get("model", {}), **outputs, **_fields(made, model)},
             "sde": sections["sde"] | _range(network, made),
             "sampling": sections["sampling"] | _levels(network),
-            "denoiser": sections["denoiser"] | {"sigma_data": float(network.state.get("sigma_data", 0.5))},
-            "training": {"conditional": classes > 0, "label_dropout": _label_dropout(made)},
+            "denoiser": sections["denoiser"] | _sigma_data(network),
+            "conditions": {"names": ("label",) if classes else (), "dropout": _label_dropout(made)},
         },
         spec=Spec((size, size, made["img_channels"]), 256, classes),
     )
@@ -208,13 +213,20 @@ def _label_dropout(made: Mapping[str, Any]) -> float:
     return float(made.get("label_dropout", 0)) if made.get("label_dim", 0) else 0.0
 
 
+def _sigma_data(network: Record) -> dict[str, Any]:
+    """What EDM's prediction takes the standard deviation of the data to be."""
+    if network.name != "EDMPrecond":
+        return {}
+    return {"prediction": {"name": "edm", "sigma_data": float(network.state.get("sigma_data", 0.5))}}
+
+
 def _range(network: Record, made: Mapping[str, Any]) -> dict[str, float]:
     """The levels of VP; times that the network itself restricts; by default its scaling restricts none."""
     if network.name == "VPPrecond":
         start = float(made.get("beta_min", 0.1))
         return {"beta_min": start, "beta_max": start + float(made.get("beta_d", 19.9))}
     if network.name == "iDDPMPrecond":
-        return {"t_max": _levels(network)["times"][0]}
+        return {"t_max": _levels(network)["grid"]["times"][0]}
     if network.name != "EDMPrecond":
         return {}
     limits = {"t_min": network.state.get("sigma_min"), "t_max": network.state.get("sigma_max")}
@@ -235,7 +247,8 @@ def _levels(network: Record) -> dict[str, Any]:
     known = np.ravel(np.asarray(known, np.float64))
     wanted = Power(7.0)(min(80.0, known[0]), max(0.002, known[-2]), 17)
     times = known[np.abs(wanted[:, None] - known[None, :]).argmin(axis=1)]
-    return {"grid": "list", "times": tuple(times.tolist()), "steps": 17, "t_end": times[-1].item()}
+    grid = {"name": "list", "times": tuple(times.tolist())}
+    return {"grid": grid, "steps": 17, "t_end": times[-1].item()}
 
 
 def _arguments(network: Record) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
 from score_sde.convert.release import Release, check_claims
 from score_sde.data import Spec
-from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.experiment.assemble import Experiment, assemble, optimizer_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import Config, Given, typed
 from score_sde.train import TrainState, with_moments
 
 # What a reader trips over when a part of a file is missing or of another kind.
@@ -90,7 +90,7 @@ def _read_file(path: Path) -> Release:
     )
 
 
-def config_of(path: str | Path) -> Any:
+def config_of(path: str | Path) -> Given:
     """The config that a file itself tells, or that of the only official recipe it fits, if its file is there.
 
     Raises:
@@ -109,13 +109,13 @@ def config_of(path: str | Path) -> Any:
     )
 
 
-def load(path: str | Path, config: Any = None) -> Imported:
+def load(path: str | Path, config: Config | Given | str | Path | None = None) -> Imported:
     """A checkpoint of others as an experiment and its training state.
 
     Args:
-      path: a file, or a folder of diffusers. config: a config, complete or not, or the path of one
-      (``FILE.py`` or ``FILE.py:variant``).  None: what the
-        file tells.
+      path: a file, or a folder of diffusers.
+      config: typed, or a ConfigDict, or the path of a config file (``FILE.py`` or ``FILE.py:variant``).
+        None: what the file tells.
 
     Raises:
       FileNotFoundError, CheckpointError: as ``read``; also a config that does not fit, naming the first
@@ -126,12 +126,13 @@ def load(path: str | Path, config: Any = None) -> Imported:
     release = read(path)
     if isinstance(config, str | Path):
         config = load_file(str(config))
-    config = complete(config_of(path) if config is None else config)
+    if not isinstance(config, Config):
+        config = typed(config_of(path) if config is None else config)
     experiment, ema = _fit(path, release, config)
     net, shape = experiment.net, experiment.spec.shape
     params = ema if release.raw is None else release.rename(release.raw, net, shape)
     params, ema = (jax.tree.map(jnp.asarray, tree) for tree in (params, ema))
-    opt_state = experiment.optimizer.init(params)
+    opt_state = optimizer_of(config).init(params)
     if release.moments is not None:
         first, second = (release.rename(tree, net, shape) for tree in release.moments)
         opt_state = with_moments(opt_state, release.step, first, second)
@@ -141,7 +142,7 @@ def load(path: str | Path, config: Any = None) -> Imported:
     return Imported(release.what, experiment, state, release.moments is not None)
 
 
-def _fit(path: str | Path, release: Release, config: Any) -> tuple[Experiment, Any]:
+def _fit(path: str | Path, release: Release, config: Config) -> tuple[Experiment, Any]:
     """The experiment whose network the parameters are of, and the averaged parameters under our names.
 
     Raises:
@@ -164,7 +165,7 @@ def _fit(path: str | Path, release: Release, config: Any) -> tuple[Experiment, A
     if len(found) > 1:
         sizes = ", ".join(str(experiment.spec.shape[0]) for experiment, _ in found)
         raise CheckpointError(
-            f"{path}: its parameters fit images of {sizes} pixels; say which: --config.data.size=..."
+            f"{path}: its parameters fit images of {sizes} pixels; say which: --config.data.source.size=..."
         )
     return found[0]
 
@@ -173,7 +174,7 @@ def _first(errors: list[ValueError]) -> str:
     return str(errors[0]) if errors else "no size of images that it can have"
 
 
-def _specs(release: Release, config: Any) -> Iterator[list[Spec]]:
+def _specs(release: Release, config: Config) -> Iterator[list[Spec]]:
     """The images that the network may be for, likely ones first: the level of attention shows which.
 
     Raises:
@@ -182,17 +183,18 @@ def _specs(release: Release, config: Any) -> Iterator[list[Spec]]:
     if release.spec is not None:
         yield [release.spec]
         return
-    depth = channels(release.shapes) if config.data.channels is None else config.data.channels
-    levels = 256 if config.data.levels is None else config.data.levels
-    if config.data.size is not None:
-        size = tuple(np.broadcast_to(config.data.size, 2).tolist())
+    source, model = config.data.source.options, config.model.options
+    depth = channels(release.shapes) or source.get("channels") or 3
+    levels = source.get("levels") or 256
+    if source.get("size") is not None:
+        size = tuple(np.broadcast_to(source["size"], 2).tolist())
         yield [Spec((*size, depth), levels, 0)]
         return
     official = {recipe.size for recipe in fitting(release.shapes)}
-    halvings = len(config.model.get("ch_mult", (1,))) - 1
-    attention = config.model.get("attn_resolutions", ())
+    halvings = len(model.get("ch_mult", (1,))) - 1
+    attention = model.get("attn_resolutions", ())
     possible = {size * 2**level for size in attention for level in range(halvings + 1)}
     if not official | possible:
-        raise CheckpointError("the size of the images is not known; set --config.data.size=...")
+        raise CheckpointError("the size of the images is not known; set --config.data.source.size=...")
     for sizes in (official, possible - official):
         yield [Spec((n, n, depth), levels, 0) for n in sorted(sizes) if n % 2**halvings == 0]

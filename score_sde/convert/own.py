@@ -14,7 +14,7 @@ from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Arrays, Release
 from score_sde.data import Spec
 from score_sde.experiment.assemble import Experiment
-from score_sde.names import frozen
+from score_sde.experiment.sections import as_tree
 from score_sde.nets import Net, check_spec
 
 _KEY = "score_sde"
@@ -26,7 +26,7 @@ def write(path: Path, experiment: Experiment, params: Any, step: int) -> None:
     tensors = {
         jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in flat
     }
-    about = {"config": experiment.config.to_dict(), "spec": asdict(experiment.spec), "step": step}
+    about = {"config": as_tree(experiment.config), "spec": asdict(experiment.spec), "step": step}
     safetensors.write(path, tensors, {"format": "flax", _KEY: json.dumps(about)})
 
 
@@ -42,16 +42,12 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
         )
     about = json.loads(metadata[_KEY])
     spec = {**about["spec"], "shape": tuple(about["spec"]["shape"])}
-    config = {
-        section: {key: frozen(value) for key, value in fields.items()} if isinstance(fields, dict) else fields
-        for section, fields in about["config"].items()
-    }
     return Release(
         what="an export of score_sde",
         rename=_nested,
         average=tensors,
         step=int(about["step"]),
-        config=config,
+        config=about["config"],
         spec=Spec(**spec),
     )
 

@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
 _WIDTH = 128
 _KARRAS = (
     "--config.sde.name=edm --config.denoiser.prediction=edm --config.denoiser.time_input=quarter_log_sigma "
-    "--config.loss.weight=edm --config.loss.half_sum=False --config.data.low=-1.0 "
+    "--config.loss.weight=edm --config.loss.half_sum=False --config.codec.low=-1.0 "
     "--config.model.input_range=-1.0,1.0 --config.model.ch_mult=2,2,2 --config.sampling.solver=ode "
     "--config.sampling.t_end=0.002"
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from score_sde.convert.load import Imported
 from score_sde.experiment import files as configs
+from score_sde.experiment.sections import as_tree
 from score_sde.train import Checkpoints
 
 _CHECKPOINTS = "checkpoints"
@@ -37,7 +38,7 @@ def write(imported: Imported, workdir: Path) -> None:
         with Checkpoints(fresh / _CHECKPOINTS) as checkpoints:
             checkpoints.save(int(imported.state.step), imported.state)
             checkpoints.wait()
-        configs.save(fresh, imported.experiment.config, **imported.experiment.extra)
+        configs.save(fresh, as_tree(imported.experiment.config), **imported.experiment.extra)
         if workdir.exists() and any(workdir.iterdir()):
             for name in (_CHECKPOINTS, configs.SAVED):
                 os.rename(fresh / name, workdir / name)

@@ -50,7 +50,7 @@ class ArrayFile:
         check_fraction(held_out)
         field = "path" if test_path is None or split == "train" else "test_path"
         used = path if test_path is None or split == "train" else test_path
-        where = f"data.{field} = {str(used)!r}"
+        where = f"data.source.{field} = {str(used)!r}"
         self._x, label = _open(where, used, key, label_key)
         count = len(self._x)
         labels = [label]
@@ -69,8 +69,8 @@ class ArrayFile:
             self._rows = np.sort(order[:train] if split == "train" else order[train:])
         if not len(self._rows):
             raise ValueError(
-                f"data.held_out = {held_out}: leaves none of the {count} examples for the {split}"
-                " split; change it, or set data.test_path"
+                f"data.source.held_out = {held_out}: leaves none of the {count} examples for the {split}"
+                " split; change it, or set data.source.test_path"
             )
         classes = max((int(part.max()) + 1 for part in labels if part is not None), default=0)
         shape = self._x.shape[1:] + ((1,) if self._channel else ())
@@ -116,7 +116,7 @@ def _open(
 
 
 def _check_label(where: str, label: np.ndarray, label_key: str, count: int) -> np.ndarray:
-    name = f"{where}: labels (data.label_key = {label_key!r})"
+    name = f"{where}: labels (data.source.label_key = {label_key!r})"
     if label.shape != (count,):
         raise ValueError(f"{name} have shape {label.shape}, expected ({count},)")
     if not np.issubdtype(label.dtype, np.integer):
@@ -130,13 +130,13 @@ def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool
     if x.ndim == 1:
         raise ValueError(
             f"{where}: shape {x.shape} has one number per example; reshape to (N, 1) and set"
-            " data.channels_last = True"
+            " data.source.channels_last = True"
         )
     if channels_last is not None:
         return not channels_last
     if x.ndim == 3 and x.dtype != np.uint8:
         raise ValueError(
-            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set data.channels_last = True or False"
+            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set data.source.channels_last = True or False"
         )
     return x.ndim == 2 or x.ndim == 3
 
@@ -145,15 +145,17 @@ def _check_type(where: str, x: np.ndarray, levels: int | None) -> int | None:
     if x.dtype in (np.uint8, np.uint16):
         most = 256 if x.dtype == np.uint8 else 65536
         if levels is not None and not 2 <= levels <= most:
-            raise ValueError(f"data.levels = {levels}: must be from 2 to {most}, or None")
+            raise ValueError(f"data.source.levels = {levels}: must be from 2 to {most}, or None")
         return most if levels is None else levels
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
             f"{where}: type {x.dtype} is not supported; save integer levels 0..255 as uint8"
-            " and more as uint16 (with data.levels if fewer), anything else as float32"
+            " and more as uint16 (with data.source.levels if fewer), anything else as float32"
         )
     if levels is not None:
-        raise ValueError(f"data.levels = {levels}: {where} holds {x.dtype}; levels need uint8 or uint16")
+        raise ValueError(
+            f"data.source.levels = {levels}: {where} holds {x.dtype}; levels need uint8 or uint16"
+        )
     return None
 
 
@@ -173,5 +175,5 @@ def _check_values(where: str, x: np.ndarray, levels: int | None) -> None:
             value, index = part[place], tuple(int(i) for i in (place[0] + start, *place[1:]))
             raise ValueError(
                 f"{where}: the value at index {index} is {value}, "
-                + ("expected finite float32" if levels is None else f"data.levels = {levels}")
+                + ("expected finite float32" if levels is None else f"data.source.levels = {levels}")
             )

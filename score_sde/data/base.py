@@ -61,4 +61,4 @@ def check_split(split: str) -> None:
 def check_fraction(held_out: float) -> None:
     """Raise ValueError unless ``held_out`` is a fraction in ``[0, 1)``."""
     if not 0 <= held_out < 1:
-        raise ValueError(f"data.held_out = {held_out}: must be a fraction in [0, 1)")
+        raise ValueError(f"data.source.held_out = {held_out}: must be a fraction in [0, 1)")

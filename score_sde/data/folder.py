@@ -52,7 +52,7 @@ class Folder:
         self,
         split: str,
         path: str | os.PathLike[str],
-        size: Any = None,
+        size: int | tuple[int, int] | None = None,
         channels: int = 3,
         resize: str = "crop",
         center_crop: int | None = None,
@@ -62,7 +62,7 @@ class Folder:
         check_split(split)
         check_fraction(held_out)
         if on_error not in ("raise", "skip"):
-            raise ValueError(f"data.on_error = {on_error!r}: must be 'raise' or 'skip'")
+            raise ValueError(f"data.source.on_error = {on_error!r}: must be 'raise' or 'skip'")
         self._size = images.check_options(size, channels, resize)
         self._channels = channels
         images.check_center_crop(center_crop)
@@ -121,11 +121,11 @@ class Folder:
     def _unusable(self, file: str, error: Exception) -> ValueError:
         if isinstance(error, images.WrongSize):
             return ValueError(
-                f"data.size: {file} has {error} (height x width); set data.size and data.resize ="
+                f"data.source.size: {file} has {error} (height x width); set data.source.size and data.source.resize ="
                 " 'crop' or 'squash' to bring all images to one size"
             )
         return ValueError(
-            f"data.path: cannot use {file}: {error}; remove the file, or set data.on_error ="
+            f"data.source.path: cannot use {file}: {error}; remove the file, or set data.source.on_error ="
             " 'skip' to leave such files out"
         )
 
@@ -140,7 +140,7 @@ class Folder:
                 reason = self._unusable(file, error)
                 if on_error == "raise":
                     raise reason from error
-        raise ValueError(f"data.path: none of the {len(self.files)} images can be used") from reason
+        raise ValueError(f"data.source.path: none of the {len(self.files)} images can be used") from reason
 
     def _leave_out_unusable(self) -> None:
         reasons: dict[str, str] = {}
@@ -158,12 +158,12 @@ class Folder:
         usable = [name for name in self.files if name not in reasons]
         if not usable:
             raise ValueError(
-                f"data.path: none of the {len(self.files)} images in {self._root} can be used;"
+                f"data.source.path: none of the {len(self.files)} images in {self._root} can be used;"
                 f" the first is {self.skipped[0][0]}: {self.skipped[0][1]}"
             )
         shown = "; ".join(f"{name}: {reason}" for name, reason in self.skipped[:5])
         warnings.warn(
-            f"data.path: skipped {len(reasons)} of {len(self.files)} images in {self._root}:"
+            f"data.source.path: skipped {len(reasons)} of {len(self.files)} images in {self._root}:"
             f" {shown}{'; ...' if len(reasons) > 5 else ''}",
             stacklevel=3,
         )

@@ -20,12 +20,12 @@ def check_options(size: Any, channels: int, resize: str) -> tuple[int, int] | No
     """Validate the options shared by image sources; returns ``size`` as (H, W) or None.
 
     Raises:
-      ValueError: naming ``data.size``, ``data.channels`` or ``data.resize``.
+      ValueError: naming ``data.source.size``, ``data.source.channels`` or ``data.source.resize``.
     """
     if channels not in _MODES:
-        raise ValueError(f"data.channels = {channels}: must be 1 (grey), 3 (RGB) or 4 (RGBA)")
+        raise ValueError(f"data.source.channels = {channels}: must be 1 (grey), 3 (RGB) or 4 (RGBA)")
     if resize not in RESIZES:
-        raise ValueError(f"data.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
+        raise ValueError(f"data.source.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
     if size is None:
         return None
     height, width = 0, 0
@@ -35,7 +35,7 @@ def check_options(size: Any, channels: int, resize: str) -> tuple[int, int] | No
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise ValueError(f"data.size = {size!r}: must be a positive integer, (height, width), or None")
+        raise ValueError(f"data.source.size = {size!r}: must be a positive integer, (height, width), or None")
     return int(height), int(width)
 
 
@@ -97,9 +97,9 @@ def _convert(image: "Image", channels: int) -> "Image":
 
 
 def check_center_crop(side: Any) -> None:
-    """Refuse a ``data.center_crop`` that is not a positive integer or None."""
+    """Refuse a ``data.source.center_crop`` that is not a positive integer or None."""
     if side is not None and not (isinstance(side, int) and side > 0):
-        raise ValueError(f"data.center_crop = {side!r}: must be a positive integer or None")
+        raise ValueError(f"data.source.center_crop = {side!r}: must be a positive integer or None")
 
 
 def center_crop(image: "Image", side: int | None) -> "Image":

@@ -23,14 +23,14 @@ def list_images(
       those of both splits, so that a label means the same in each.
 
     Raises:
-      ValueError: naming ``data.path`` or ``data.held_out``: missing, not a folder, no images, an
+      ValueError: naming ``data.source.path`` or ``data.source.held_out``: missing, not a folder, no images, an
         empty split, or images both beside and inside class folders.
     """
     top = Path(path).expanduser()
     if not top.exists():
-        raise ValueError(f"data.path = {str(path)!r}: no such folder (looked in {top.absolute()})")
+        raise ValueError(f"data.source.path = {str(path)!r}: no such folder (looked in {top.absolute()})")
     if not top.is_dir():
-        raise ValueError(f"data.path = {str(path)!r}: must be a folder of images, not a file")
+        raise ValueError(f"data.source.path = {str(path)!r}: must be a folder of images, not a file")
     train = top / "train"
     tests = [top / name for name in _TEST_NAMES if (top / name).is_dir()]
     if train.is_dir() and tests:
@@ -44,18 +44,18 @@ def list_images(
         files = [name for name in every if _is_held_out(name, held_out) == (split == "test")]
         if every and not files:
             raise ValueError(
-                f"data.held_out = {held_out}: leaves none of the {len(every)} images in {root} for"
+                f"data.source.held_out = {held_out}: leaves none of the {len(every)} images in {root} for"
                 f" the {split} split; change it, or make train/ and test/ sub-folders"
             )
     if not files:
         raise ValueError(
-            f"data.path = {str(path)!r}: no images in {root} or its sub-folders (any format Pillow"
+            f"data.source.path = {str(path)!r}: no images in {root} or its sub-folders (any format Pillow"
             f" reads: .png, .jpg, .webp, ...); it holds {_glance(root)}"
         )
     strays = [name for name in files if "/" not in name]
     if classes and strays:
         raise ValueError(
-            f"data.path = {str(path)!r}: {root} has class folders ({', '.join(classes[:3])}, ...)"
+            f"data.source.path = {str(path)!r}: {root} has class folders ({', '.join(classes[:3])}, ...)"
             f" and {len(strays)} images beside them, such as {strays[0]}; move them into a class"
         )
     return root, files, classes

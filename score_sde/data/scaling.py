@@ -43,18 +43,20 @@ class Scaling:
     def __post_init__(self) -> None:
         if self.levels is None:
             if self.dequantize:
-                raise ValueError("data.dequantize = True: continuous data have no levels")
+                raise ValueError("codec.dequantize = True: continuous data have no levels")
             if not (self.scale > 0 and math.isfinite(self.scale)):
-                raise ValueError(f"data.scale = {self.scale}: must be positive and finite")
+                raise ValueError(f"codec.scale = {self.scale}: must be positive and finite")
         else:
             if not 2 <= self.levels <= _MOST_LEVELS:
-                raise ValueError(f"data.levels = {self.levels}: must be from 2 to {_MOST_LEVELS}, or None")
+                raise ValueError(
+                    f"data.source.levels = {self.levels}: must be from 2 to {_MOST_LEVELS}, or None"
+                )
             if not self.low < self.high:
-                raise ValueError(f"data.low = {self.low} must be below data.high = {self.high}")
+                raise ValueError(f"codec.low = {self.low} must be below codec.high = {self.high}")
             if self.shift != 0 or self.scale != 1:
                 raise ValueError(
-                    f"data.shift = {self.shift}, data.scale = {self.scale}: only continuous data"
-                    " are shifted and scaled; integer data use data.low and data.high"
+                    f"codec.shift = {self.shift}, codec.scale = {self.scale}: only continuous data"
+                    " are shifted and scaled; integer data use codec.low and codec.high"
                 )
 
     def encode(self, raw: Array | np.ndarray, key: Array | None = None) -> Array:
@@ -82,7 +84,7 @@ class Scaling:
         if not self.dequantize:
             return self.low + width * (level / (self.levels - 1))
         if key is None:
-            raise ValueError("data.dequantize = True: encode needs a key")
+            raise ValueError("codec.dequantize = True: encode needs a key")
         return self.place(raw, self.noise(key, raw.shape))
 
     def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
@@ -102,7 +104,7 @@ class Scaling:
 
     def _count(self) -> int:
         if self.levels is None:
-            raise ValueError("continuous data (data.levels = None) have no cells")
+            raise ValueError("continuous data (data.source.levels = None) have no cells")
         return self.levels
 
     def middle(self, raw: Array | np.ndarray) -> Array:
@@ -138,7 +140,7 @@ class Scaling:
           ValueError: continuous data, which no convention maps to picture values.
         """
         if self.levels is None:
-            raise ValueError("continuous data (data.levels = None) have no picture values")
+            raise ValueError("continuous data (data.source.levels = None) have no picture values")
         level = self.decode(x).astype(jnp.float32)
         return jnp.round(level * 255 / (self.levels - 1)).astype(jnp.uint8)
 
@@ -173,8 +175,8 @@ def warn_if_unscaled(source: Source, scaling: Scaling) -> None:
     deviation = float(np.std(first)) / scaling.scale
     if not 0.05 <= deviation <= 5:
         warnings.warn(
-            f"data.scale = {scaling.scale:g}: the data have standard deviation {deviation:.3g}"
-            f" after scaling, far from 1; try data.scale = {deviation * scaling.scale:.3g} and"
-            f" data.shift = {float(np.mean(first)):.3g}",
+            f"codec.scale = {scaling.scale:g}: the data have standard deviation {deviation:.3g}"
+            f" after scaling, far from 1; try codec.scale = {deviation * scaling.scale:.3g} and"
+            f" codec.shift = {float(np.mean(first)):.3g}",
             stacklevel=2,
         )

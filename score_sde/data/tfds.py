@@ -11,7 +11,7 @@ from score_sde.data.base import Spec, check_split
 _PREPARE = (
     "Either prepare the set once where TensorFlow is installed (pip install tensorflow"
     " tensorflow-datasets importlib_resources; then in Python: import tensorflow_datasets as"
-    " tfds; tfds.data_source('{name}'{argument})) and point data.data_dir at the result, which is"
+    " tfds; tfds.data_source('{name}'{argument})) and point data.source.data_dir at the result, which is"
     " read without TensorFlow; or unpack the images and use data.source = 'folder'."
 )
 
@@ -21,7 +21,7 @@ class TFDS:
 
     Args:
       split: ``"train"`` or ``"test"``.
-      name: such as "cifar10" or "celeb_a:2.1.0".
+      dataset: such as "cifar10" or "celeb_a:2.1.0".
       data_dir: where sets are prepared; None: TFDS's own default.
       train_split, test_split: split expressions such as "train[:90%]" for the two splits;
         ``test_split`` None: "test" if the set has one, else "validation".
@@ -36,11 +36,11 @@ class TFDS:
     def __init__(
         self,
         split: str,
-        name: str,
+        dataset: str,
         data_dir: str | os.PathLike[str] | None = None,
         train_split: str = "train",
         test_split: str | None = None,
-        size: Any = None,
+        size: int | tuple[int, int] | None = None,
         channels: int | None = None,
         resize: str = "crop",
         center_crop: int | None = None,
@@ -53,12 +53,12 @@ class TFDS:
             raise ImportError(
                 f"data.source = 'tfds' needs {error.name}: pip install 'score-sde[tfds]'"
             ) from error
-        where = f"data.name = {name!r}"
+        where = f"data.source.dataset = {dataset!r}"
         try:
-            builder = tfds.builder(name, data_dir=data_dir)
+            builder = tfds.builder(dataset, data_dir=data_dir)
         except Exception as error:
             first_line = str(error).strip().split("\n", 1)[0]  # the rest lists every known set
-            raise ValueError(f"{where}, data.data_dir = {data_dir}: {first_line}") from error
+            raise ValueError(f"{where}, data.source.data_dir = {data_dir}: {first_line}") from error
         self._image, self._label, classes = _features(where, builder.info.features)
         splits = list(builder.info.splits)
         expression = train_split
@@ -71,12 +71,12 @@ class TFDS:
         except Exception as error:
             argument = "" if data_dir is None else f", data_dir={str(data_dir)!r}"
             raise ValueError(
-                f"{where}: cannot read data.{split}_split = {expression!r} as array_record from"
+                f"{where}: cannot read data.source.{split}_split = {expression!r} as array_record from"
                 f" {builder.data_dir}, which has splits {splits}"
-                f" ({str(error).split(chr(10), 1)[0]}). " + _PREPARE.format(name=name, argument=argument)
+                f" ({str(error).split(chr(10), 1)[0]}). " + _PREPARE.format(name=dataset, argument=argument)
             ) from error
         if count == 0:
-            raise ValueError(f"{where}: data.{split}_split = {expression!r} is empty")
+            raise ValueError(f"{where}: data.source.{split}_split = {expression!r} is empty")
         self._where = where
         self._resize = resize
         features: Any = builder.info.features
@@ -89,7 +89,7 @@ class TFDS:
             self._size = (center_crop, center_crop)
         if self._size is None:
             if None in stored[:2]:
-                raise ValueError(f"{where}: images have several sizes; set data.size")
+                raise ValueError(f"{where}: images have several sizes; set data.source.size")
             self._size, self._resize = stored[:2], "none"
         self.spec = Spec((*self._size, self._channels), levels=256, num_classes=classes)
 
@@ -108,7 +108,7 @@ class TFDS:
                 x[row] = images.fit(image, self._size, self._resize)
             except ValueError as error:
                 raise ValueError(
-                    f"{self._where}: example {index}: {error}; set data.size and data.resize"
+                    f"{self._where}: example {index}: {error}; set data.source.size and data.source.resize"
                 ) from error
             if self._label is not None:
                 label[row] = example[self._label]

@@ -152,7 +152,7 @@ class InceptionFeatures:
     ):
         self.name = "inception_spatial" if spatial else "inception"
         if resize not in RESIZES:
-            raise ValueError(f"evaluate.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
+            raise ValueError(f"evaluate.features.resize = {resize!r}: must be one of {', '.join(RESIZES)}")
         net, params = Inception(), from_torch_names(tensors)
         check_spec(params, net.shapes())
         self._resize, self._digest = resize, digest(params)

@@ -72,33 +72,33 @@ class KernelDistance:
     """The mean of the unbiased estimate over random subsets, as torch-fidelity draws them.
 
     Attributes:
-      kid_subsets: number of subsets.
-      kid_subset_size: examples of each set in a subset; no more than the smaller set has.
-      kid_seed: of numpy's RandomState, which draws from the generated set, then from the reference.
+      subsets: number of subsets.
+      subset_size: examples of each set in a subset; no more than the smaller set has.
+      seed: of numpy's RandomState, which draws from the generated set, then from the reference.
     """
 
-    kid_subsets: int = 100
-    kid_subset_size: int = 1000
-    kid_seed: int = 2020
+    subsets: int = 100
+    subset_size: int = 1000
+    seed: int = 2020
 
     def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
         """``{"kid": mean over the subsets, with their standard deviation as the error}``."""
         x, y = sampled.features, reference.need_features("kid")
-        size = min(self.kid_subset_size, len(x), len(y))
-        if size < 2 or self.kid_subsets < 1:
+        size = min(self.subset_size, len(x), len(y))
+        if size < 2 or self.subsets < 1:
             raise ValueError(
-                f"evaluate.kid_subsets = {self.kid_subsets}, evaluate.kid_subset_size = {size}: the kernel "
+                f"evaluate.kid.subsets = {self.subsets}, evaluate.kid.subset_size = {size}: the kernel "
                 "distance needs at least 1 subset of 2 examples"
             )
-        if size < self.kid_subset_size:
+        if size < self.subset_size:
             warnings.warn(
-                f"evaluate.kid_subset_size = {self.kid_subset_size}: the sets have {len(x)} and {len(y)} "
+                f"evaluate.kid.subset_size = {self.subset_size}: the sets have {len(x)} and {len(y)} "
                 f"examples; subsets of {size} are used, which repeat each other more",
                 stacklevel=2,
             )
-        draws = np.random.RandomState(self.kid_seed)
+        draws = np.random.RandomState(self.seed)
         values = []
-        for _ in range(self.kid_subsets):
+        for _ in range(self.subsets):
             rows = draws.choice(len(x), size, replace=False)
             columns = draws.choice(len(y), size, replace=False)
             values.append(squared_mmd(x[rows], y[columns]))

@@ -39,7 +39,7 @@ def prdc_terms(generated: np.ndarray, reference: np.ndarray, nearest: int) -> Pe
     least = min(len(generated), len(reference))
     if not 1 <= nearest < least:
         raise ValueError(
-            f"evaluate.nearest = {nearest}: must be at least 1 and below the number of examples of the "
+            f"evaluate.prdc.nearest = {nearest}: must be at least 1 and below the number of examples of the "
             f"smaller set, {least}"
         )
     x, y = np.asarray(generated, np.float64), np.asarray(reference, np.float64)

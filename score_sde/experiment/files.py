@@ -39,7 +39,8 @@ def load_file(path: str) -> ConfigDict:
 def vary(config: ConfigDict, variants: Mapping[str, Mapping[str, Any]], variant: str) -> ConfigDict:
     """Apply one entry of a config file's table of variants: ``{"section.field": value}``.
 
-    A mapping as value replaces a whole section, ``{"section": {...}}``.
+    A mapping as value replaces a whole section, ``{"section": {...}}``, and the name of a member of a table,
+    ``{"sampling.solver": "heun"}``, the member with all its options.
 
     Returns:
       ``config``, changed in place.
@@ -50,23 +51,24 @@ def vary(config: ConfigDict, variants: Mapping[str, Mapping[str, Any]], variant:
     if variant not in variants:
         names = ", ".join(repr(v) for v in variants)
         raise ConfigError(f"variant {variant!r} is not one of: {names}{nearest(variant, variants)}")
-    for path, value in variants[variant].items():
-        *sections, field = path.split(".")
-        node: Any = config
-        for section in sections:
-            node = node[section]
-        if isinstance(value, Mapping):
-            node[field] = ConfigDict(dict(value))
-        else:
-            with node.ignore_type():  # an optional field may change from None to a value
-                node[field] = value
+    with config.ignore_type():  # an optional field may change from None to a value, a name to a section
+        for path, value in variants[variant].items():
+            *sections, field = path.removesuffix(".name").split(".")
+            node: Any = config
+            for section in sections:
+                if isinstance(node.get(section, {}), str):  # a member by its name alone
+                    node[section] = ConfigDict({"name": node[section]})
+                elif section not in node:
+                    node[section] = ConfigDict()
+                node = node[section]
+            node[field] = ConfigDict(dict(value)) if isinstance(value, Mapping) else value
     return config
 
 
-def save(workdir: Path, config: ConfigDict, **extra: Any) -> None:
+def save(workdir: Path, config: Mapping[str, Any], **extra: Any) -> None:
     """Write the resolved config, and JSON values that belong to it, into a workdir."""
     workdir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"config": config.to_dict(), **extra}, indent=2)
+    text = json.dumps({"config": config, **extra}, indent=2)
     fresh = workdir / (SAVED + ".tmp")
     fresh.write_text(text + "\n", encoding="utf-8")
     os.replace(fresh, workdir / SAVED)

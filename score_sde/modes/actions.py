@@ -9,14 +9,15 @@ from score_sde.data import Source
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.kid import squared_mmd_score
-from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.assemble import Experiment, sampler_of
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
 from score_sde.modes.workdir import First, drawable, is_chief, outside, say
 from score_sde.names import ConfigError
-from score_sde.sampling.draw import compile_sample, generate
+from score_sde.sampling.draw import Draw, compile_sample, generate
+from score_sde.solvers import Plan
 from score_sde.train import Every, TrainState
 
 _LEVELS = 10
@@ -59,19 +60,24 @@ def samples(
 ) -> Every:
     """A grid of samples of the average, always from the same noise, and their distance to the data."""
     config = experiment.config
-    draw = _once(
-        lambda now: compile_sample(now.bind_sampler, now.path, now.solver, mesh, shape=now.spec.shape)
-    )
+
+    def compiled(now: Experiment) -> tuple[Draw, Plan]:
+        sampler = sampler_of(now)
+        draw = compile_sample(sampler.bind, sampler.process, sampler.solver, mesh, shape=now.spec.shape)
+        return draw, sampler.plan
+
+    sampler = _once(compiled)
     count = config.training.sample_count
-    labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None
+    labels = np.arange(count) % experiment.spec.num_classes if experiment.labelled else None
     distance = _distance(extractor, source)
 
     def act(step: int, state: TrainState) -> dict[str, Any]:
         now = experiment.settle(state.ema)
+        draw, plan = sampler(now)
         batches = generate(
-            draw(now),
+            draw,
             experiment.network(state.ema),
-            now.plan,
+            plan,
             mesh,
             seed=config.seed,
             num_samples=count,

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from score_sde.evaluate.extractors import as_input, values_of
-from score_sde.experiment.assemble import open_source
+from score_sde.experiment.assemble import data_name, open_source
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples
 from score_sde.modes.workdir import is_chief, say
@@ -23,13 +23,13 @@ from score_sde.train.classifier import accuracy, fit_classifier
 
 def classifier(options: Options) -> int:
     """Fit a classifier to the labelled training split and write it with its held-out accuracy and SHA-256."""
-    config, data = options.config.classifier, options.config.data
+    config = options.config.classifier
     output = options.workdir / "classifier.npz" if options.output is None else Path(options.output)
     if output.suffix != ".npz":
         raise ConfigError(f"--output={output}: a classifier is a .npz")
     source, held_out = open_source(options.config, "train"), open_source(options.config, "test")
-    net = Classifier(tuple(config.widths), source.spec.num_classes)
-    examples = Examples(source, str(data.path or data.name or data.source))
+    net = Classifier(config.widths, source.spec.num_classes)
+    examples = Examples(source, data_name(options.config))
     read, read_test = labelled(source), labelled(held_out)
 
     def prepare(x: Any) -> Any:

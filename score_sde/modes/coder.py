@@ -11,15 +11,14 @@ import numpy as np
 from jax import Array
 
 from score_sde.evaluate.parts import PerExample, Readable, compile_parts, map_examples
-from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.assemble import Experiment, inversion_of
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.inversion import latents as codes
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average
-from score_sde.names import ConfigError, build, find
-from score_sde.names import options as option_names
+from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.runtime.progress import Progress
-from score_sde.solvers import GRIDS, SOLVERS
 
 
 class Coder:
@@ -32,16 +31,12 @@ class Coder:
       t_min: where the data are taken to lie.
 
     Raises:
-      ConfigError: a field of ``config.codes`` that is impossible.
+      ConfigError: a field of ``config.inversion`` that is impossible.
     """
 
     def __init__(self, options: Options):
         self.experiment: Experiment = from_workdir(options)
-        config, sde = self.experiment.config.codes, self.experiment.sde
-        self.t_min: float = sde.t_min if config.t_min is None else config.t_min
-        if not 0 < self.t_min < sde.t_max:
-            raise ConfigError(f"config.codes.t_min = {self.t_min}: must be in (0, {sde.t_max})")
-        self.transport = make_transport(self.experiment)
+        self.transport, self.t_min = inversion_of(self.experiment)
         self._label, self._own = _label(options, self.experiment), options.samples is None
         self._workdir = options.workdir
         self.step, self.mesh, self.params = restore_average(options, self.experiment)
@@ -92,7 +87,7 @@ class Coder:
           keep: whatever the function depends on beside the config and the parameters; its results are kept
             in the workdir, and a killed run goes on.  None: nothing is kept.
         """
-        size = self.experiment.config.codes.batch_size if batch_size is None else batch_size
+        size = self.experiment.config.inversion.batch_size if batch_size is None else batch_size
         directory = None if keep is None else self._directory(keep, size)
         with Progress(
             len(examples), f"{what} (checkpoint {self.step})", "example", quiet=not is_chief()
@@ -108,9 +103,12 @@ class Coder:
             )
 
     def _directory(self, keep: Any, size: int) -> Path:
-        config = self.experiment.config.to_dict()
+        config = as_tree(self.experiment.config)
         what = {
-            **{section: config[section] for section in ("sde", "model", "denoiser", "data", "codes")},
+            **{
+                section: config[section]
+                for section in ("sde", "model", "denoiser", "data", "codec", "inversion")
+            },
             "parameters": self._weights,
             "label": (self._label, self._own),
             "batch": size,
@@ -118,38 +116,15 @@ class Coder:
             "keep": keep,
         }
         for field in ("split", "num_examples", "frames", "temperature", "batch_size"):
-            del what["codes"][field]  # they choose examples, not what becomes of them
+            del what["inversion"][field]  # they choose examples, not what becomes of them
         name = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return self._workdir / "codes" / name
-
-
-def make_transport(experiment: Experiment) -> codes.Transport:
-    """The way that ``config.codes`` describes: ``solver="ode"``, or a deterministic solver on a grid.
-
-    Raises:
-      ConfigError: an unknown name, or a solver that cannot be walked both ways.
-    """
-    config, sampling, sde = experiment.config.codes, experiment.config.sampling, experiment.sde
-    if config.solver == "ode":
-        return build(codes.Adaptive, config, "codes")
-    given = {key: value for key, value in sampling.items() if value is not None}
-    solver = build(find(SOLVERS, config.solver, "codes.solver"), given, "sampling", denoise=False)
-    make_grid = find(GRIDS, config.grid, "codes.grid")
-    takes = {"sde": sde} if "sde" in option_names(make_grid) else {}
-    grid = build(make_grid, sampling, "sampling", **takes)
-    try:
-        transport = codes.stepped(solver, grid, config.steps)
-        t_min = sde.t_min if config.t_min is None else config.t_min
-        transport.plan(sde, t_min, sde.t_max)
-    except ValueError as error:
-        raise ConfigError(f"config.codes.solver = {config.solver!r}: {error}") from error
-    return transport
 
 
 def _label(options: Options, experiment: Experiment) -> int | None:
     if options.label is None:
         return None
-    if not experiment.config.training.conditional:
+    if not experiment.labelled:
         raise ConfigError(f"--label={options.label}: the model was trained without labels")
     if options.label >= experiment.spec.num_classes:
         raise ConfigError(

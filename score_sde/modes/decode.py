@@ -38,7 +38,7 @@ def decode(options: Options) -> int:
     coder = Coder(options)
     experiment = coder.experiment
     codes = read_codes(Path(options.samples).expanduser(), experiment.spec.shape)
-    temperatures = temperatures_of(experiment.config.codes.temperature)
+    temperatures = np.asarray(experiment.config.inversion.temperature, np.float32)
     output = pictures_path(options, experiment.spec, "decoded")
     if options.label is not None:
         codes.label[:] = options.label
@@ -58,18 +58,6 @@ def decode(options: Options) -> int:
     said = ", ".join(f"{t:g}" for t in temperatures)
     say(f"{len(codes)} codes decoded at temperature {said} in {output}")
     return 0
-
-
-def temperatures_of(value: float | tuple[float, ...]) -> np.ndarray:
-    """``(T,)`` float32 of ``config.codes.temperature``.
-
-    Raises:
-      ConfigError: none, or one that is negative or not finite.
-    """
-    result = np.atleast_1d(np.asarray(value, np.float32))
-    if not len(result) or not np.all(np.isfinite(result) & (result >= 0)):
-        raise ConfigError(f"config.codes.temperature = {value}: must be one or more numbers, 0 or more")
-    return result
 
 
 def read_codes(path: Path, shape: tuple[int, ...]) -> Codes:

@@ -21,8 +21,8 @@ from score_sde.likelihood.dequantise import Coupled, DequantiserLoss, Uniform, e
 from score_sde.losses import variational_bound
 from score_sde.modes.estimates import Estimate
 from score_sde.modes.train import NoLog
-from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
-from score_sde.names import ConfigError, nearest
+from score_sde.modes.workdir import dequantized, from_workdir, is_chief, restore_average, say, write_report
+from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.nets.dequantiser import CouplingNet
 from score_sde.runtime.mesh import batch_sharding, replicated, round_up, state_shardings
@@ -36,10 +36,10 @@ _PASSES = 4  # dequantisation and time draws of each held-out example
 
 def dequantiser(options: Options) -> int:
     """Fit the density of the dequantisation noise to the model of a workdir, or go on from its checkpoint."""
-    config = options.config
     if options.saved.get("spec", {}).get("levels") is None:
         raise ConfigError("--mode=dequantiser: needs the workdir of a model of integer data")
-    config.data.dequantize = True
+    options = dequantized(options)
+    config = options.config
     experiment = from_workdir(options)
     model_step, mesh, fixed = restore_average(options, experiment)
     section, folder = config.dequantiser, options.workdir / _FOLDER
@@ -115,22 +115,14 @@ def dequantiser(options: Options) -> int:
     return 0
 
 
-DEQUANTISERS = ("uniform", "learned")
-
-
 def with_dequantiser(
     estimate: Estimate, workdir: Path, name: str, experiment: Experiment, mesh: Any
 ) -> Estimate:
     """An estimate of dequantised data with the noise that ``likelihood.dequantiser`` names; others unchanged.
 
     Raises:
-      ConfigError: no such dequantiser. FileNotFoundError: none has been trained.
+      FileNotFoundError: none has been trained.
     """
-    if name not in DEQUANTISERS:
-        raise ConfigError(
-            f"config.likelihood.dequantiser = {name!r} is not one of: {', '.join(DEQUANTISERS)}"
-            f"{nearest(name, DEQUANTISERS)}"
-        )
     if name == "uniform" or estimate.encoder is not experiment.scaling:
         return estimate
     if not (workdir / _ABOUT).is_file():

@@ -7,6 +7,7 @@ import numpy as np
 
 from score_sde.data import Spec
 from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.coder import Coder
@@ -22,7 +23,7 @@ def encode(options: Options) -> int:
     """Codes of the data, or of ``--samples``, and the error of decoding them again."""
     output = _output(options)
     coder = Coder(options)
-    experiment, config = coder.experiment, coder.experiment.config.codes
+    experiment, config = coder.experiment, coder.experiment.config.inversion
     inputs = open_inputs(options, experiment.spec, config.split, config.num_examples)
     result = coder.run(coder.round_trip, inputs, "encode", keep=["round trip", inputs.name, len(inputs)])
     result["label"] = np.asarray(coder.told(labels_of(inputs)))  # type: ignore[arg-type]
@@ -43,9 +44,7 @@ def encode(options: Options) -> int:
 
 def about(coder: Coder) -> dict[str, Any]:
     """How codes were made, for a report."""
-    config = coder.experiment.config.codes
-    fields = ("rtol", "atol", "method") if config.solver == "ode" else ("steps", "grid")
-    return {"solver": config.solver, **{f: config[f] for f in fields}, "t_min": coder.t_min}
+    return {"transport": as_tree(coder.experiment.config.inversion.transport), "t_min": coder.t_min}
 
 
 def _output(options: Options) -> Path:

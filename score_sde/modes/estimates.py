@@ -12,10 +12,12 @@ from score_sde.data import Scaling
 from score_sde.denoiser import Cond
 from score_sde.evaluate import Measured
 from score_sde.evaluate.batches import Dequantise, Encoder
-from score_sde.experiment.assemble import Experiment
-from score_sde.likelihood.bounds import DECODERS, Bound, Cells, Decoder, continuous_bound, discrete_bound
+from score_sde.experiment.assemble import Experiment, density_of
+from score_sde.experiment.fields import Choice
+from score_sde.experiment.schema import Likelihood
+from score_sde.likelihood.bounds import Bound, Cells, Decoder, continuous_bound, discrete_bound
 from score_sde.likelihood.ode_density import log_prob
-from score_sde.names import ConfigError, build, find, options
+from score_sde.names import ConfigError
 
 
 class Middles:
@@ -49,9 +51,9 @@ class Estimate:
     dequantise: Dequantise | None = None
 
 
-def of_ode(experiment: Experiment, config: Any) -> Estimate:
+def of_ode(experiment: Experiment, config: Likelihood) -> Estimate:
     """The probability-flow ODE."""
-    divergence, integrator = experiment.divergence, experiment.integrator
+    density = density_of(experiment)
 
     def measure(params: Any, keys: Array, x: Array, cond: Cond) -> Measured:
         out = log_prob(
@@ -59,18 +61,18 @@ def of_ode(experiment: Experiment, config: Any) -> Estimate:
             experiment.bind(params, cond),
             experiment.sde,
             x,
-            divergence=divergence,
-            integrator=integrator,
-            nodes=config.nodes,
-            t_min=config.t_min,
+            divergence=density.divergence,
+            integrator=density.integrator,
+            nodes=density.nodes,
+            t_min=density.t_min,
         )
         return Measured(out.by_probe, out.evaluations, out.quadrature_error)
 
     scaling = experiment.scaling
     told = {
         "value": "log density at t_min, exact but for integration and divergence",
-        "divergence": _told(divergence),
-        "integrator": _told(integrator),
+        "divergence": _told(density.divergence),
+        "integrator": _told(density.integrator),
         "quadrature": f"Clenshaw-Curtis in log-SNR, {config.nodes} intervals"
         if config.nodes
         else "none: the divergence is integrated with the ODE",
@@ -85,22 +87,22 @@ def of_ode(experiment: Experiment, config: Any) -> Estimate:
     )
 
 
-def of_bound(experiment: Experiment, config: Any) -> Estimate:
+def of_bound(experiment: Experiment, config: Likelihood) -> Estimate:
     """The bound in continuous time."""
 
     def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
         return continuous_bound(
-            keys, denoise, experiment.sde, x, decoder=decoder, draws=config.times, t_min=config.t_min
+            keys, denoise, experiment.sde, x, decoder=decoder, draws=config.bound.times, t_min=config.t_min
         )
 
     told = {
         "value": "lower bound on the log density, continuous time (arXiv:2101.09258)",
-        "times": f"{config.times} an example, uniform in log-SNR, stratified",
+        "times": f"{config.bound.times} an example, uniform in log-SNR, stratified",
     }
-    return _bounded(experiment, config, bound, told)
+    return _bounded(experiment, config, config.bound.decoder, bound, told)
 
 
-def of_vlb(experiment: Experiment, config: Any) -> Estimate:
+def of_vlb(experiment: Experiment, config: Likelihood) -> Estimate:
     """The bound of a chain: the process's own levels, or some of a continuous process."""
     times = chain_times(experiment, config)
 
@@ -112,49 +114,49 @@ def of_vlb(experiment: Experiment, config: Any) -> Estimate:
             x,
             times=times,
             decoder=decoder,
-            variance=config.variance,
-            draws=config.chain_draws,
+            variance=config.vlb.variance,
+            draws=config.vlb.draws,
         )
 
     told = {
         "value": "lower bound on the log density, discrete time (arXiv:2006.11239, eq. 5)",
         "levels": f"{len(times)}, "
         + ("of the process" if hasattr(experiment.sde, "steps") else "equal in log-SNR"),
-        "steps looked at": config.chain_draws or len(times) - 1,
-        "reverse variance": config.variance,
+        "steps looked at": config.vlb.draws or len(times) - 1,
+        "reverse variance": config.vlb.variance,
     }
-    return _bounded(experiment, config, bound, told)
+    return _bounded(experiment, config, config.vlb.decoder, bound, told)
 
 
-ESTIMATES: dict[str, Callable[[Experiment, Any], Estimate]] = {
+ESTIMATES: dict[str, Callable[[Experiment, Likelihood], Estimate]] = {
     "ode": of_ode,
     "bound": of_bound,
     "vlb": of_vlb,
 }
 
 
-def chain_times(experiment: Experiment, config: Any) -> np.ndarray:
+def chain_times(experiment: Experiment, config: Likelihood) -> np.ndarray:
     """Noise levels of the chain, rising, float64."""
     sde: Any = experiment.sde
     if hasattr(sde, "steps"):
         return np.arange(sde.steps) / (sde.steps - 1)
     start = sde.t_min if config.t_min is None else config.t_min
     high, low = (float(sde.log_snr(jnp.float32(t))) for t in (start, sde.t_max))
-    inner = np.asarray(sde.time_of(jnp.linspace(high, low, config.chain_steps)[1:-1], start), np.float64)
+    inner = np.asarray(sde.time_of(jnp.linspace(high, low, config.vlb.steps)[1:-1], start), np.float64)
     return np.concatenate([[start], inner, [sde.t_max]])
 
 
 def _bounded(
     experiment: Experiment,
-    config: Any,
+    config: Likelihood,
+    choice: Choice[Decoder],
     bound: Callable[[Array, Any, Array, Decoder], Bound],
     told: dict[str, Any],
 ) -> Estimate:
-    scaling, make = experiment.scaling, find(DECODERS, config.decoder, "likelihood.decoder")
-    of_levels = "cells" in options(make)
+    scaling, of_levels = experiment.scaling, choice.takes("cells")
     if of_levels and scaling.levels is None:
-        raise ConfigError(f"config.likelihood.decoder = {config.decoder!r}: continuous data have no levels")
-    decoder = build(make, {}, "likelihood", **({"cells": cells_of(scaling)} if of_levels else {}))
+        raise ConfigError(f"config.{choice.field} = {choice.name!r}: continuous data have no levels")
+    decoder = choice.build(**({"cells": cells_of(scaling)} if of_levels else {}))
 
     def measure(params: Any, keys: Array, x: Array, cond: Cond) -> Measured:
         out = bound(keys, experiment.bind(params, cond), x, decoder)
@@ -166,7 +168,7 @@ def _bounded(
         data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
     else:
         encoder, volume, data = scaling, scaling.log_volume(), _dequantised(scaling)
-    what = _common(experiment, config) | data | {"decoder at t_min": config.decoder} | told
+    what = _common(experiment, config) | data | {"decoder at t_min": choice.name} | told
     return Estimate(measure, encoder, volume, config.draws, what)
 
 
@@ -179,7 +181,7 @@ def cells_of(scaling: Scaling) -> Cells:
     return Cells(scaling.low, width / (scaling.levels - 1), scaling.levels)
 
 
-def _common(experiment: Experiment, config: Any) -> dict[str, Any]:
+def _common(experiment: Experiment, config: Likelihood) -> dict[str, Any]:
     sde = experiment.sde
     return {
         "process": repr(sde),

@@ -16,16 +16,23 @@ def evaluate(options: Options) -> int:
       ConfigError: flags that contradict each other.
     """
     if options.samples is not None:
-        if options.num_samples is not None or options.all_checkpoints:
-            raise ConfigError(
-                f"--samples={options.samples}: leave out --num_samples and --all_checkpoints, which generate"
-            )
+        _refuse(options, f"--samples={options.samples}", "which generate", *_GENERATING)
         return score_files(options)
     if options.num_samples is not None:
         return score_checkpoints(options)
-    if options.reference is not None or options.all_checkpoints:
-        raise ConfigError("--reference, --all_checkpoints: name --num_samples=N too, or --samples=PATH")
+    what = "for scores; name --num_samples=N too, or --samples=PATH"
+    _refuse(options, "the held-out loss", what, "reference", "all_checkpoints", "output")
     return held_out_loss(options)
+
+
+_GENERATING = ("num_samples", "all_checkpoints", "step", "best", "sigma_rel", "seed")
+
+
+def _refuse(options: Options, where: str, why: str, *names: str) -> None:
+    """Refuse flags that would not be read."""
+    given = [f"--{name}" for name in names if getattr(options, name) not in (None, False)]
+    if given:
+        raise ConfigError(f"{where}: leave out {' and '.join(given)}, {why}")
 
 
 def held_out_loss(options: Options) -> int:
@@ -40,9 +47,9 @@ def held_out_loss(options: Options) -> int:
             params,
             source,
             experiment.scaling,
-            times=level_times(experiment.sde, config.evaluate.levels),
+            times=level_times(experiment.sde, config.evaluate.noise_levels),
             batch_size=config.evaluate.batch_size,
-            seed=config.seed,
+            seed=config.seed if options.seed is None else options.seed,
             note=progress.update,
         )
     say(f"{'t':>8} {'log SNR':>9} {'noise error':>12} {'+-':>8} {'x0 error':>10}")

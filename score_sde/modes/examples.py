@@ -3,11 +3,11 @@
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from score_sde.data import ArrayFile, Folder, Source, batch_indices
+from score_sde.experiment.schema import Data
 from score_sde.modes.workdir import drawable
 
 _KEYS = ("samples", "arr_0", "x")  # ours, guided-diffusion's, the data sources'
@@ -50,27 +50,28 @@ class Examples:
             yield self.read(order[start : start + size])
 
 
-def open_path(flag: str, path: str, data: Any, channels: int) -> Examples:
+def open_path(flag: str, path: str, data: Data, channels: int) -> Examples:
     """A folder of pictures, or a .npz or .npy of examples.
 
     Args:
       flag: names the path in messages.
-      data: the data section of the config, of which ``size``, ``resize`` and ``on_error`` count.
+      data: the data section of the config; of its source ``size``, ``resize`` and ``on_error`` count.
 
     Raises:
       ValueError: what is wrong, with the name of the file.
     """
     where, place = f"--{flag}={path}", Path(path).expanduser()
+    source = data.source.options
     try:
         if place.is_dir():
             folder = Folder(
                 "train",
                 place,
-                size=data.size,
+                size=source.get("size"),
                 channels=channels,
-                resize=data.resize,
+                resize=source.get("resize", "crop"),
                 held_out=0.0,
-                on_error=data.on_error,
+                on_error=source.get("on_error", "raise"),
             )
             if len(folder) < 2:
                 raise ValueError(f"holds one image, {folder.files[0]}; a score needs at least 2")

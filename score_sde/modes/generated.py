@@ -13,7 +13,8 @@ from score_sde.evaluate import Sampled
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.protocol import Protocol
-from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.assemble import Experiment, sampler_of
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.modes.workdir import is_chief, outside, restore_average
 from score_sde.nets import digest
@@ -34,10 +35,12 @@ class Generator:
         self._mesh: Mesh = make_mesh()
         self.seed = experiment.config.seed if options.seed is None else options.seed
         self._size = round_up(min(experiment.config.sampling.batch_size, count), self._mesh)
+        sampler = sampler_of(experiment)
+        self._plan = sampler.plan
         self._draw: Draw = compile_sample(
-            experiment.bind_sampler,
-            experiment.path,
-            experiment.solver,
+            sampler.bind,
+            sampler.process,
+            sampler.solver,
             self._mesh,
             shape=experiment.spec.shape,
         )
@@ -67,11 +70,11 @@ class Generator:
 
     def _samples(self, params: Any, start: int) -> np.ndarray:
         stop, classes = start + self._size, self._experiment.spec.num_classes
-        labels = np.arange(stop) % classes if self._experiment.config.training.conditional else None
+        labels = np.arange(stop) % classes if self._experiment.labelled else None
         batches = generate(
             self._draw,
             params,
-            self._experiment.plan,
+            self._plan,
             self._mesh,
             seed=self.seed,
             num_samples=stop,
@@ -84,13 +87,12 @@ class Generator:
 
     def _name(self, weights: str) -> str:
         """Of the directory: everything that decides what a sample and its features are."""
-        config = self._experiment.config.to_dict()
-        sections = ("sde", "path", "model", "denoiser", "sampling", "data")
+        config = as_tree(self._experiment.config)
+        sections = ("sde", "model", "denoiser", "conditions", "sampling", "data", "codec")
         what = {
             **{section: config[section] for section in sections},
-            "conditional": config["training"]["conditional"],
             "parameters": weights,
-            "plan": _digest(self._experiment.plan),  # which may come from a file
+            "plan": _digest(self._plan),  # which may come from a file
             "seed": self.seed,
             "batch": self._size,  # the last bits of a sample depend on it
             "jax": jax.__version__,

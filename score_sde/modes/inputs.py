@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from score_sde.data import ArrayFile, Folder, Source, Spec, images
-from score_sde.experiment.assemble import open_source
+from score_sde.experiment.assemble import data_name, open_source
+from score_sde.experiment.schema import Data
 from score_sde.flags import Options
 from score_sde.modes.examples import array_key
 from score_sde.modes.workdir import drawable
@@ -74,17 +74,16 @@ def open_inputs(options: Options, spec: Spec, split: str, count: int | None) -> 
       ValueError: nothing usable there; names the path.
     """
     if options.samples is None:
-        data = options.config.data
         source = open_source(options.config, split)
-        return Inputs(source, spec, f"{data.path or data.name or data.source} ({split})", count)
+        return Inputs(source, spec, f"{data_name(options.config)} ({split})", count)
     return open_files(options.samples, spec, options.config.data, count)
 
 
-def open_files(path: str, spec: Spec, data: Any, count: int | None = None) -> Inputs:
+def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> Inputs:
     """A folder of pictures, brought to the model's size, or a .npz or .npy of examples.
 
     Args:
-      data: the data section of the config, of which ``resize``, ``on_error`` and ``channels_last`` count.
+      data: the data section of the config, of whose source ``resize``, ``on_error`` and ``channels_last`` count.
 
     Raises:
       ValueError: what is wrong, with the name of the path.
@@ -100,9 +99,9 @@ def open_files(path: str, spec: Spec, data: Any, count: int | None = None) -> In
                 place,
                 size=spec.shape[:2],
                 channels=spec.shape[2],
-                resize=data.resize,
+                resize=data.source.options.get("resize", "crop"),
                 held_out=0.0,
-                on_error=data.on_error,
+                on_error=data.source.options.get("on_error", "raise"),
             )
         else:
             levels = None if drawable(spec) else spec.levels  # files hold pictures of 256 levels
@@ -112,7 +111,7 @@ def open_files(path: str, spec: Spec, data: Any, count: int | None = None) -> In
                 held_out=0.0,
                 levels=levels,
                 key=array_key(place),
-                channels_last=data.channels_last,
+                channels_last=data.source.options.get("channels_last"),
             )
         return Inputs(source, spec, path, count)
     except ValueError as error:
@@ -133,7 +132,7 @@ class Picked:
 
     name = None
 
-    def __init__(self, words: str, inputs: Inputs, data: Any):
+    def __init__(self, words: str, inputs: Inputs, data: Data):
         self.spec, self.titles = inputs.spec, [word.strip() for word in words.split(",") if word.strip()]
         if not self.titles:
             raise ConfigError(f"--images={words}: names nothing; write numbers or files, with commas between")
@@ -150,7 +149,7 @@ class Picked:
         return {"x": self._x[indices], "label": self._label[indices]}
 
 
-def _pick(word: str, inputs: Inputs, data: Any) -> tuple[int, np.ndarray, int]:
+def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, np.ndarray, int]:
     where, spec = f"--images: {word!r}", inputs.spec
     if word.isdigit() and not Path(word).exists():
         if int(word) >= len(inputs):
@@ -165,7 +164,8 @@ def _pick(word: str, inputs: Inputs, data: Any) -> tuple[int, np.ndarray, int]:
     if not path.is_file():
         raise ConfigError(f"{where}: neither a file nor a number of an example from 0 to {len(inputs) - 1}")
     try:
-        image = images.fit(images.load(str(path), spec.shape[2]), (spec.shape[0], spec.shape[1]), data.resize)
+        resize = data.source.options.get("resize", "crop")
+        image = images.fit(images.load(str(path), spec.shape[2]), (spec.shape[0], spec.shape[1]), resize)
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ConfigError(f"{where}: cannot be used: {error}") from error
     return -1, to_levels(image[None], 256, spec)[0], -1

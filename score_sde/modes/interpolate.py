@@ -21,13 +21,11 @@ def interpolate(options: Options) -> int:
     """
     coder = Coder(options)
     experiment = coder.experiment
-    spec, config = experiment.spec, experiment.config.codes
+    spec, config = experiment.spec, experiment.config.inversion
     inputs = open_inputs(options, spec, config.split, config.num_examples)
     picked = Picked("0,1" if options.images is None else options.images, inputs, experiment.config.data)
     if len(picked) < 2:
         raise ConfigError(f"--images={options.images}: name at least two, with commas between")
-    if config.frames < 2:
-        raise ConfigError(f"config.codes.frames = {config.frames}: must be at least 2, the two ends")
     output = pictures_path(options, spec, "interpolation")
     code = coder.run(coder.encode, picked, "encode")["code"]
     way = np.asarray(between(code[:-1], code[1:], config.frames))  # type: ignore[arg-type]

@@ -11,20 +11,24 @@ import numpy as np
 from score_sde.evaluate import Density, measure_density
 from score_sde.evaluate.pieces import Pieces
 from score_sde.experiment.assemble import Experiment, open_source
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.modes.dequantiser import with_dequantiser
 from score_sde.modes.estimates import ESTIMATES, Estimate
 from score_sde.modes.workdir import (
     First,
+    dequantized,
     from_workdir,
     is_chief,
     restore_average,
     say,
     write_report,
 )
-from score_sde.names import ConfigError, find
+from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.runtime.progress import Progress
+
+_SECTIONS = ("sde", "model", "denoiser", "conditions", "data", "codec", "likelihood")
 
 
 def likelihood(options: Options) -> int:
@@ -38,11 +42,9 @@ def likelihood(options: Options) -> int:
     if not config.estimates:
         raise ConfigError(f"config.likelihood.estimates is empty; there are: {', '.join(ESTIMATES)}")
     if config.dequantize and options.saved.get("spec", {}).get("levels") is not None:
-        options.config.data.dequantize = True
+        options = dequantized(options)
     experiment = from_workdir(options)
-    estimates = {
-        name: find(ESTIMATES, name, "likelihood.estimates")(experiment, config) for name in config.estimates
-    }
+    estimates = {name: ESTIMATES[name](experiment, config) for name in config.estimates}
     step, mesh, params = restore_average(options, experiment)
     estimates = {
         name: with_dequantiser(estimate, options.workdir, config.dequantiser, experiment, mesh)
@@ -102,10 +104,9 @@ def _name(
     experiment: Experiment, estimate: Estimate, weights: str, seed: int, examples: int, devices: int
 ) -> str:
     """Directory of the finished batches: the same whenever their numbers would be."""
-    config = experiment.config.to_dict()
+    config = as_tree(experiment.config)
     what = {
-        **{section: config[section] for section in ("sde", "model", "denoiser", "data", "likelihood")},
-        "conditional": config["training"]["conditional"],
+        **{section: config[section] for section in _SECTIONS},
         "conventions": estimate.conventions,
         "parameters": weights,
         "seed": seed,

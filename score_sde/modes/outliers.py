@@ -1,7 +1,7 @@
 """``--mode=outliers``."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,16 @@ from score_sde.images.charts import Chart, Line
 from score_sde.modes.encode import shown
 from score_sde.modes.estimates import of_ode
 from score_sde.modes.inputs import Inputs, open_inputs
-from score_sde.modes.workdir import drawable, from_workdir, is_chief, restore_average, say, write_report
-from score_sde.names import ConfigError, find
+from score_sde.modes.workdir import (
+    dequantized,
+    drawable,
+    from_workdir,
+    is_chief,
+    restore_average,
+    say,
+    write_report,
+)
+from score_sde.names import ConfigError
 from score_sde.runtime.progress import Progress
 
 _SHOWN, _LISTED = 40, 20
@@ -66,7 +74,7 @@ def outliers(options: Options) -> int:
     seed = options.config.seed if options.seed is None else options.seed
     spec_levels = options.saved.get("spec", {}).get("levels")
     if options.config.likelihood.dequantize and spec_levels is not None:
-        options.config.data.dequantize = True
+        options = dequantized(options)
     experiment = from_workdir(options)
     spec = experiment.spec
     if spec.levels is None and (foreign or "complexity" in names):
@@ -83,7 +91,7 @@ def outliers(options: Options) -> int:
         "step": step,
         "typical_nats": typical,
         "typical_nats_standard_error": float(np.std(nats["train"], ddof=1) / math.sqrt(len(nats["train"]))),
-        "scores": {name: find(OUTLIER_SCORES, name, "outliers.scores").__doc__ for name in names},
+        "scores": {name: OUTLIER_SCORES[name].__doc__ for name in names},
         "held_out": _about(inside, spec),
         "sets": {name: _about(one, spec) | _auroc(inside, one) for name, one in measured.items()},
     }
@@ -100,12 +108,9 @@ def outliers(options: Options) -> int:
     return 0
 
 
-def _chosen(value: Any, table: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
+def _chosen(names: tuple[str, ...], table: Iterable[str], field: str) -> tuple[str, ...]:
     if not names:
         raise ConfigError(f"config.outliers.{field} = (): name one or more of {', '.join(table)}")
-    for name in names:
-        find(table, name, f"outliers.{field}")
     return names
 
 

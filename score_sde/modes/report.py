@@ -9,6 +9,7 @@ import numpy as np
 
 from score_sde.evaluate import Score
 from score_sde.experiment.assemble import Experiment, open_source
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.images.charts import Chart, Line, histogram
 from score_sde.modes import strips
@@ -38,7 +39,7 @@ def report(options: Options) -> int:
     _likelihood(page, options.workdir)
     _models(page, options, experiment)
     page.heading("Config")
-    page.folded("every field", json.dumps(options.config.to_dict(), indent=2, default=str))
+    page.folded("every field", json.dumps(as_tree(options.config), indent=2, default=str))
     if is_chief():
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(page.text, encoding="utf-8")
@@ -69,7 +70,7 @@ def _answer(page: Page, options: Options, lines: list[dict[str, Any]]) -> None:
     page.answer("Which checkpoint?", which, verdict.by, "good" if best or results else "wait")
     if verdict.warnings:
         page.answer("Warnings?", str(len(verdict.warnings)), "; ".join(verdict.warnings), "bad")
-    _losses(page, options.workdir, options.config.loss.weight, lines)
+    _losses(page, options.workdir, options.config.loss.weight.name, lines)
     for result in results:
         if len(result["rows"]) > 1:
             rows, name = result["rows"], next(iter(result["rows"][0]["scores"]))

@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.assemble import Experiment, Sampler, sampler_of
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.stored import Stored, identity
@@ -38,11 +38,12 @@ def sample(options: Options) -> int:
     """Draw samples from the averaged parameters of a checkpoint."""
     seed = options.config.seed if options.seed is None else options.seed
     experiment = from_workdir(options)
+    sampler = sampler_of(experiment)
     spec = experiment.spec
     output = pictures_path(options, spec, "samples")
     step, mesh, params = restore_average(options, experiment)
     labels = _labels(options, experiment)
-    work = _Work(options, experiment, step, mesh, params, labels, _count(options), seed)
+    work = _Work(options, experiment, sampler, step, mesh, params, labels, _count(options), seed)
     if output.suffix == ".png" or experiment.config.sampling.keep_every_steps:
         _in_memory(work, output)
     else:
@@ -57,6 +58,7 @@ class _Work:
 
     options: Options
     experiment: Experiment
+    sampler: Sampler
     step: int
     mesh: Mesh
     params: Any
@@ -80,13 +82,13 @@ class _Work:
         return Progress(self.count, title, "sample", start=there, quiet=not is_chief())
 
     def compile(self, progress: Progress) -> Draw:
-        plan = self.experiment.plan
+        plan = self.sampler.plan
         steps = next((len(rows) for rows in jax.tree.leaves(plan.rows)), 0)
 
         def show(i: int) -> None:
             progress.update(progress.done, f"step {i + 1}/{steps}")
 
-        return _compile(self.experiment, self.mesh, show)
+        return _compile(self.experiment, self.sampler, self.mesh, show)
 
 
 def _in_memory(work: _Work, output: Path) -> None:
@@ -97,7 +99,7 @@ def _in_memory(work: _Work, output: Path) -> None:
     with work.progress() as progress:
         draw = work.compile(progress)
         for batch in generate(
-            draw, work.params, experiment.plan, work.mesh, batch_size=work.size, **work.draws
+            draw, work.params, work.sampler.plan, work.mesh, batch_size=work.size, **work.draws
         ):
             if experiment.config.sampling.keep_every_steps:
                 states.append(batch[:, :-1])
@@ -115,7 +117,7 @@ def _to_disk(work: _Work, output: Path) -> None:
     experiment, count, size = work.experiment, work.count, work.size
     # A file of arrays is joined from parts when all are there.
     place = output.with_name(output.name + ".parts") if output.suffix else output
-    what = identity(experiment, work.params, work.options.label, work.seed, size)
+    what = identity(experiment, work.sampler.plan, work.params, work.options.label, work.seed, size)
     stored = Stored(place, count, as_pictures=not output.suffix, what=what)
     firsts = stored.missing(size)
     there = count - sum(min(size, count - first) for first in firsts)
@@ -123,7 +125,7 @@ def _to_disk(work: _Work, output: Path) -> None:
         say(f"going on: {there} of {count} samples are there")
     with work.progress(there) as progress:
         draw = work.compile(progress)
-        shares = generate_share(draw, work.params, experiment.plan, firsts=firsts, size=size, **work.draws)
+        shares = generate_share(draw, work.params, work.sampler.plan, firsts=firsts, size=size, **work.draws)
         with ThreadPoolExecutor(1) as thread:  # writes a batch while the next one is drawn
             writing: Future[None] | None = None
             for first, rows in shares:
@@ -139,14 +141,14 @@ def _to_disk(work: _Work, output: Path) -> None:
         stored.join(output, work.seed)
 
 
-def _compile(experiment: Experiment, mesh: Mesh, show: Callable[[Any], None]) -> Draw:
+def _compile(experiment: Experiment, sampler: Sampler, mesh: Mesh, show: Callable[[Any], None]) -> Draw:
     """The sampler: of samples, or of every so many states and then the sample."""
     every = experiment.config.sampling.keep_every_steps
-    parts = (experiment.bind_sampler, experiment.path, experiment.solver, mesh)
+    parts = (sampler.bind, sampler.process, sampler.solver, mesh)
     if not every:
         return compile_sample(*parts, shape=experiment.spec.shape, progress=show)
-    solver = cast(StepSolver, experiment.solver)  # others were refused when the experiment was assembled
-    hooks = Hooks(keep_every_steps=every, keep=solver.steps(experiment.plan) // every)
+    solver = cast(StepSolver, sampler.solver)  # others were refused with the sampler
+    hooks = Hooks(keep_every_steps=every, keep=solver.steps(sampler.plan) // every)
     return compile_trajectory(*parts[:2], solver, mesh, hooks, shape=experiment.spec.shape, progress=show)
 
 
@@ -168,7 +170,7 @@ def _count(options: Options) -> int:
 
 def _labels(options: Options, experiment: Experiment) -> np.ndarray | None:
     classes, count = experiment.spec.num_classes, _count(options)
-    if not experiment.config.training.conditional:
+    if not experiment.labelled:
         if options.label is not None:
             raise ConfigError(f"--label={options.label}: the model was trained without labels")
         return None

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.evaluate import METRICS, Metric, Reference, Sampled, Score
+from score_sde.evaluate import Metric, Reference, Sampled, Score
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.protocol import Protocol, check_comparable
 from score_sde.evaluate.reference import load_reference, save_reference
 from score_sde.evaluate.rows import fill
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples, array_names, open_path
 from score_sde.modes.generated import SHOWN, Generator
@@ -23,7 +24,7 @@ from score_sde.modes.stats import about, channels_of, measure, of_split
 from score_sde.modes.tables import Row, write_tables
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import from_workdir, is_chief, say
-from score_sde.names import ConfigError, build, find
+from score_sde.names import ConfigError
 from score_sde.train import Checkpoints
 
 # Scores of Inception features go by their published names; no others do.
@@ -78,7 +79,7 @@ def score_checkpoints(options: Options) -> int:
     what = {
         "samples": f"{options.workdir}, seed {generator.seed}",
         "count": options.num_samples,
-        "sampling": experiment.config.sampling.to_dict(),
+        "sampling": as_tree(experiment.config.sampling),
         "reference": origin,
         **asdict(protocol),
         **extra,
@@ -103,12 +104,12 @@ def make_metrics(options: Options) -> list[Metric]:
     """The metrics of ``config.evaluate.metrics``, each with its options.
 
     Raises:
-      ConfigError: an unknown name, or none.
+      ConfigError: there are none.
     """
-    config = options.config.evaluate
-    if not config.metrics:
-        raise ConfigError(f"config.evaluate.metrics is empty; there are: {', '.join(METRICS)}")
-    return [build(find(METRICS, name, "evaluate.metrics"), config, "evaluate") for name in config.metrics]
+    metrics = options.config.evaluate.metrics
+    if not metrics.names:
+        raise ConfigError(f"config.evaluate.metrics is empty; there are: {', '.join(metrics.every)}")
+    return [metric.build() for metric in metrics.chosen]
 
 
 def scores_of(
@@ -149,7 +150,7 @@ def open_reference(
         }
     if options.samples is not None and not options.saved and not options.config_given:
         raise ConfigError("--samples: name what to compare with: --reference=PATH, a --config or a --workdir")
-    data = json.dumps(options.config.data.to_dict(), sort_keys=True, default=str)
+    data = json.dumps(as_tree(options.config.data), sort_keys=True, default=str)
     what = f"{asdict(protocol)} {data} {config.split} {config.keep_features}"
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     cache = options.workdir / "evaluation" / f"reference-{name}.npz"

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from score_sde.evaluate.index import METRICS, Index, leave_one_out
+from score_sde.evaluate.index import Index, leave_one_out
 from score_sde.evaluate.neighbours import Neighbours
 from score_sde.evaluate.scores import Score
+from score_sde.experiment.schema import Search
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.coder import Coder
@@ -16,7 +17,7 @@ from score_sde.modes.encode import labels_of, shown
 from score_sde.modes.inputs import Inputs, Picked, open_inputs
 from score_sde.modes.vectors import VECTORS, Vectors
 from score_sde.modes.workdir import drawable, is_chief, say, write_report
-from score_sde.names import ConfigError, find
+from score_sde.names import ConfigError
 
 _ROWS = 8
 
@@ -36,10 +37,10 @@ def search(options: Options) -> int:
     picked = Picked(words if options.images is None else options.images, inputs, options.config.data)
     if "file" in names and np.any(picked.numbers < 0):
         raise ConfigError("config.search.features = 'file': --images can only name numbers of examples")
-    levels = [float(level) for level in np.atleast_1d(config.log_snr)]
-    makers = {name: find(VECTORS, name, "search.features")(options, coder, levels[0]) for name in names}
+    levels = list(config.log_snr)
+    makers = {name: VECTORS[name](options, coder, levels[0]) for name in names}
     report: dict[str, Any] = {"step": coder.step, "source": inputs.name, "examples": len(inputs)}
-    report |= {field: config[field] for field in ("metric", "layer", "cells", "draws")}
+    report |= {field: getattr(config, field) for field in ("metric", "layer", "cells", "draws")}
     if "network" in names:
         level, tried = _choose(options, coder, levels) if len(levels) > 1 else (levels[0], {})
         makers["network"] = VECTORS["network"](options, coder, level)
@@ -68,16 +69,10 @@ def search(options: Options) -> int:
 
 
 def _names(options: Options) -> tuple[str, ...]:
-    value = options.config.search.features
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = options.config.search.features
     if not names:
         raise ConfigError(f"config.search.features = (): name one or more of {', '.join(VECTORS)}")
-    for name in names:
-        find(VECTORS, name, "search.features")
-    metric = options.config.search.metric
-    if metric not in METRICS:
-        raise ConfigError(f"config.search.metric = {metric!r}: must be one of {', '.join(METRICS)}")
-    if not np.size(options.config.search.log_snr):
+    if not options.config.search.log_snr:
         raise ConfigError("config.search.log_snr = (): name one noise level, or several to choose from")
     return names
 
@@ -111,7 +106,7 @@ def _choose(options: Options, coder: Coder, levels: list[float]) -> tuple[float,
     return best, {f"{level:g}": _as_json({k: score}) for level, score in tried.items()}
 
 
-def _look_up(make: Vectors, vectors: np.ndarray, picked: Picked, config: Any) -> Neighbours:
+def _look_up(make: Vectors, vectors: np.ndarray, picked: Picked, config: Search) -> Neighbours:
     """Neighbours of the queries: numbered ones have a vector, files get one."""
     known = picked.numbers >= 0
     queries = vectors[picked.numbers]

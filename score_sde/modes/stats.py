@@ -7,7 +7,7 @@ from typing import Any
 from score_sde.evaluate import Reference
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.reference import gather, save_reference
-from score_sde.experiment.assemble import open_source
+from score_sde.experiment.assemble import data_name, open_source
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples, open_path
 from score_sde.modes.weights import make_extractor
@@ -63,9 +63,7 @@ def about(options: Options, examples: Examples) -> dict[str, Any]:
 
 def of_split(options: Options, split: str) -> Examples:
     """The ``train`` or ``test`` split of the configured data."""
-    data = options.config.data
-    name = data.path or data.name or data.source
-    return Examples(open_source(options.config, split), f"{name} ({split})")
+    return Examples(open_source(options.config, split), f"{data_name(options.config)} ({split})")
 
 
 def channels_of(options: Options) -> int:
@@ -73,4 +71,4 @@ def channels_of(options: Options) -> int:
     shape = options.saved.get("spec", {}).get("shape")
     if shape is not None and len(shape) == 3:
         return int(shape[-1])
-    return options.config.data.channels or 3
+    return options.config.data.source.options.get("channels") or 3

@@ -13,28 +13,33 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.sections import as_tree
 from score_sde.images import pictures
 from score_sde.modes.workdir import is_chief, write_report
 from score_sde.names import ConfigError
 from score_sde.nets import digest
+from score_sde.solvers import Plan
 
 RECORD = "samples.json"
-SECTIONS = ("sde", "path", "model", "denoiser", "sampling", "data")
+SECTIONS = ("sde", "model", "denoiser", "conditions", "sampling", "data", "codec")
 
 
-def identity(experiment: Experiment, params: Any, label: Any, seed: int, size: int) -> dict[str, Any]:
+def identity(
+    experiment: Experiment, plan: Plan, params: Any, label: Any, seed: int, size: int
+) -> dict[str, Any]:
     """Everything that decides what a sample is; a run goes on only from samples with the same.
 
     Args:
+      plan: of the solver.
       params: averaged parameters.
       label: the class asked for.
       size: samples of a batch, on which their last bits depend.
     """
-    config = experiment.config.to_dict()
-    plan = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(experiment.plan))
+    config = as_tree(experiment.config)
+    rows = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(plan))
     return {
         **{name: _hash(json.dumps(config[name], default=str).encode()) for name in SECTIONS},
-        "plan": _hash(plan),
+        "plan": _hash(rows),
         "checkpoint": digest(params),
         "label": label,
         "seed": seed,

@@ -9,7 +9,8 @@ import numpy as np
 from score_sde.arrays import normal_per_sample
 from score_sde.data import Source
 from score_sde.evaluate import level_times
-from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.experiment.assemble import Experiment, sampler_of
+from score_sde.experiment.schema import changed
 from score_sde.images import pictures
 from score_sde.modes.workdir import outside
 from score_sde.runtime.mesh import make_mesh, round_up
@@ -57,15 +58,20 @@ def by_evaluations(experiment: Experiment, params: Any) -> tuple[pictures.Pictur
     """
     mesh, rows = make_mesh(), []
     labels = None
-    if experiment.config.training.conditional:
+    if experiment.labelled:
         labels = np.arange(_COLUMNS) % experiment.spec.num_classes
     for evaluations in _EVALUATIONS:
-        config = experiment.config.copy_and_resolve_references()
-        config.sampling.solver, config.sampling.denoise = _SOLVER, True
-        config.sampling.steps = evaluations - 1  # and one to denoise
-        config.sampling.stop_after_steps, config.sampling.keep_every_steps = None, 0
-        fast = assemble(config, experiment.spec)
-        draw = compile_sample(fast.bind_sampler, fast.path, fast.solver, mesh, shape=fast.spec.shape)
+        config = changed(
+            experiment.config,
+            {
+                "sampling.solver": _SOLVER,
+                "sampling.steps": evaluations - 1,  # and one to denoise
+                "sampling.stop_after_steps": None,
+                "sampling.keep_every_steps": 0,
+            },
+        )
+        fast = sampler_of(experiment, config.sampling)
+        draw = compile_sample(fast.bind, fast.process, fast.solver, mesh, shape=experiment.spec.shape)
         batches = generate(
             draw,
             params,

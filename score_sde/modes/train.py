@@ -7,14 +7,25 @@ import jax
 
 from score_sde.data import Batches, warn_if_unscaled
 from score_sde.experiment import files as configs
-from score_sde.experiment.assemble import Experiment, assemble, open_source
+from score_sde.experiment.assemble import (
+    Experiment,
+    assemble,
+    average_of,
+    objective_of,
+    open_source,
+    optimizer_of,
+    sampler_of,
+)
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.modes import actions
 from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import BEST, is_chief, say
 from score_sde.names import ConfigError
+from score_sde.runtime import compilation_cache as programs
 from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.train import (
+    PROGRAMS,
     Best,
     Checkpoints,
     Log,
@@ -32,6 +43,8 @@ def train(options: Options) -> int:
     config, workdir = options.config, options.workdir
     source, held_out = open_source(config, "train"), open_source(config, "test")
     experiment = assemble(config, source.spec)
+    sampler_of(experiment)  # what is wrong with it is said now, not after the last step
+    optimizer, ema = optimizer_of(config), average_of(config)
     warn_if_unscaled(source, experiment.scaling)
     mesh, training = make_mesh(config.mesh.fsdp), config.training
     if training.batch_size % (training.accumulate_steps * mesh.size):
@@ -56,16 +69,19 @@ def train(options: Options) -> int:
         actions.samples(experiment, options, extractor, source, mesh),
     )
     step = make_step(
-        experiment.objective,
-        experiment.optimizer,
-        experiment.ema,
+        objective_of(experiment),
+        optimizer,
+        ema,
         config.seed,
         training.accumulate_steps,
     )
-    make = init_state(experiment.init, experiment.optimizer, config.seed)
+    make = init_state(experiment.init, optimizer, config.seed)
+    directory = workdir / "checkpoints"
+    names = [] if directory.is_dir() else [make.__name__]  # a run that goes on makes no state
+    programs.read_ahead([*names, *PROGRAMS], of=f"{config}")
     shapes = jax.eval_shape(make)
     with Checkpoints(
-        workdir / "checkpoints",
+        directory,
         keep_last=training.keep_last,
         keep_every_steps=training.keep_every_steps,
     ) as checkpoints:
@@ -81,7 +97,7 @@ def train(options: Options) -> int:
             )
         first = is_chief()
         if first:
-            configs.save(workdir, config, **experiment.extra)
+            configs.save(workdir, as_tree(config), **experiment.extra)
         say(_summary(experiment, len(source), mesh.size, shapes))
         best = Best(checkpoints, workdir / BEST, best_metric, write=first) if best_metric else None
         with Log(workdir, int(state.step)) if first else NoLog() as log:
@@ -98,7 +114,7 @@ def train(options: Options) -> int:
                 steps_per_dispatch=training.steps_per_dispatch,
                 actions=measurements,
                 best=best,
-                warning=slow_average(experiment.ema, training.steps),
+                warning=slow_average(ema, training.steps),
                 streamed=batches.placement == "stream",
                 quiet=not first,
             )

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.flags import Options
 from score_sde.modes.coder import Coder
 from score_sde.modes.encode import shown
 from score_sde.modes.inputs import Inputs, Picked
-from score_sde.modes.weights import EXTRACTORS
+from score_sde.modes.weights import make_extractor
 from score_sde.modes.workdir import drawable
 from score_sde.names import ConfigError
 
@@ -69,11 +68,11 @@ def of_pixels(options: Options, coder: Coder, log_snr: float) -> Vectors:
     return vectors
 
 
-def of_extractor(make: Callable[[Options], Extractor]) -> Callable[[Options, Coder, float], Vectors]:
-    """Features of an extractor of ``--mode=evaluate``, which ``config.evaluate`` describes."""
+def of_extractor(name: str) -> Callable[[Options, Coder, float], Vectors]:
+    """Features of an extractor, with the options of ``config.evaluate.features`` where that names it."""
 
     def of(options: Options, coder: Coder, log_snr: float) -> Vectors:
-        extractor, spec = make(options), coder.experiment.spec
+        extractor, spec = make_extractor(options, name), coder.experiment.spec
         extractor.protocol(spec.shape, spec.dtype)  # refuses what it cannot take
 
         def vectors(examples: Examples) -> np.ndarray:
@@ -130,7 +129,7 @@ VECTORS: dict[str, Callable[[Options, Coder, float], Vectors]] = {
     "codes": of_codes,
     "network": of_network,
     "pixels": of_pixels,
-    "classifier": of_extractor(EXTRACTORS["classifier"]),
-    "inception": of_extractor(EXTRACTORS["inception"]),
+    "classifier": of_extractor("classifier"),
+    "inception": of_extractor("inception"),
     "file": of_file,
 }

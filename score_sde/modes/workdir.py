@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from score_sde.data import Source, Spec
 from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.experiment.schema import changed
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.names import ConfigError
@@ -49,9 +50,14 @@ def from_workdir(options: Options) -> Experiment:
     return experiment.settle(_restored(options, experiment)[2]) if experiment.learns else experiment
 
 
+def dequantized(options: Options) -> Options:
+    """The options with integer data dequantised, as a density needs."""
+    return dataclasses.replace(options, config=changed(options.config, {"codec.dequantize": True}))
+
+
 def restore_average(options: Options, experiment: Experiment) -> tuple[int, Mesh, Any]:
     """Step, mesh and averaged parameters of the network, of the chosen checkpoint."""
-    learned = options.config.sde.get("trainable", False)  # and then ``experiment`` is settled
+    learned = options.config.sde.options.get("trainable", False)  # and then ``experiment`` is settled
     trained = assemble(options.config, experiment.spec) if learned else experiment
     step, mesh, params = _restored(options, trained)
     return step, mesh, trained.network(params)
@@ -102,7 +108,7 @@ def _recombined(
     if last not in checkpoints.steps:
         raise FileNotFoundError(f"no checkpoint of step {last}; there are {list(checkpoints.steps)}")
     steps = [step for step in checkpoints.steps if 0 < step <= last]
-    plan = combine(steps, ema.sigma_rel, last, sigma_rel)
+    plan = combine(steps, ema.options["sigma_rel"], last, sigma_rel)
     say(
         f"average of sigma_rel = {sigma_rel:g} from {len(steps)} checkpoints; its weights are off by "
         f"{plan.error:.2g} of their size"

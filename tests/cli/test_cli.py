@@ -32,8 +32,8 @@ TINY = [
     "--config.optimizer.decay_steps=0",
     "--config.optimizer.warmup_steps=2",
     "--config.sampling.steps=5",
-    "--config.likelihood.rtol=1e-2",
-    "--config.likelihood.atol=1e-2",
+    "--config.likelihood.integrator.rtol=1e-2",
+    "--config.likelihood.integrator.atol=1e-2",
     "--config.likelihood.batch_size=16",
 ]
 DIGITS = f"--config={ROOT / 'configs' / 'vp_digits.py'}"
@@ -106,7 +106,7 @@ def test_training_measures_the_average_the_parameters_and_the_few_samples(traine
     assert drawn["sample_pixels_kid"] == pytest.approx(xx + yy - 2 * kernel[2].mean(), rel=1e-4)
     best = json.loads((trained / "best.json").read_text())
     assert best == {"step": 4, "metric": "held_out_loss", "value": held_out["held_out_loss"]}
-    assert run("--mode=evaluate", f"--workdir={trained}", "--best", "--config.evaluate.levels=2") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--best", "--config.evaluate.noise_levels=2") == 0
 
 
 def test_the_best_checkpoint_is_asked_for_where_there_is_one(trained, tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(files[3])), samples[3, ..., 0])
     # Without a last denoising the last state is the sample.
     states = ("--config.sampling.keep_every_steps=2", "--config.sampling.steps=4")
-    states += ("--config.sampling.denoise=False", f"--output={trained / 'samples' / 'samples.npz'}")
+    states += ("--config.sampling.solver.denoise=False", f"--output={trained / 'samples' / 'samples.npz'}")
     assert run("--mode=sample", f"--workdir={trained}", "--num_samples=3", *states) == 0
     assert (trained / "samples" / "samples_states.png").exists()
     with np.load(trained / "samples" / "samples_states.npz") as file:
@@ -148,8 +148,8 @@ def test_sample_writes_array_grid_and_folder_the_same(trained, tmp_path):
 
 def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
     words = ("--mode=likelihood", f"--workdir={trained}", "--config.likelihood.num_examples=21")
-    words += ("--config.likelihood.integrator=fixed", "--config.likelihood.method=euler")
-    words += ("--config.likelihood.steps=8",)
+    words += ("--config.likelihood.integrator=fixed", "--config.likelihood.integrator.method=euler")
+    words += ("--config.likelihood.integrator.steps=8",)
     assert run(*words) == 0
     report = json.loads((trained / "likelihood.json").read_text())
     with np.load(trained / "likelihood.npz") as file:
@@ -167,8 +167,9 @@ def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
 @pytest.mark.slow
 def test_estimates_share_a_table_that_states_their_conventions(trained):
     words = ("--mode=likelihood", f"--workdir={trained}", "--config.likelihood.num_examples=8")
-    words += ("--config.likelihood.estimates=('bound', 'vlb')", "--config.likelihood.decoder=levels")
-    words += ("--config.likelihood.times=2", "--config.likelihood.chain_draws=2")
+    words += ("--config.likelihood.estimates=('bound', 'vlb')", "--config.likelihood.bound.decoder=levels")
+    words += ("--config.likelihood.vlb.decoder=levels",)
+    words += ("--config.likelihood.bound.times=2", "--config.likelihood.vlb.draws=2")
     assert run(*words, "--config.likelihood.draws=2") == 0
     report = json.loads((trained / "likelihood.json").read_text())
     page = (trained / "likelihood.md").read_text()
@@ -183,7 +184,7 @@ def test_estimates_share_a_table_that_states_their_conventions(trained):
 
 
 def test_evaluate_reports_the_loss_by_level(trained, capsys):
-    assert run("--mode=evaluate", f"--workdir={trained}", "--config.evaluate.levels=4") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--config.evaluate.noise_levels=4") == 0
     report = json.loads((trained / "evaluate.json").read_text())
     assert report["examples"] == 300
     assert len(report["noise_mse"]) == 4
@@ -209,7 +210,7 @@ def test_another_architecture_in_the_same_workdir_is_refused(trained, capsys):
 
 @pytest.mark.slow
 def test_conditional_training_and_sampling(tmp_path, capsys):
-    train(tmp_path, "--config.training.conditional=True")
+    train(tmp_path, "--config.conditions.names=label")
     sample = ("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2")
     assert run(*sample, "--label=3") == 0
     assert "classes 0 to 9" in message(capsys, *sample, "--label=10")
@@ -220,8 +221,8 @@ def test_signals_of_any_rank_train_and_sample(tmp_path):
     signals = np.sin(np.linspace(0, 6, 16)[None] + np.random.default_rng(0).uniform(0, 6, (64, 1)))
     np.save(tmp_path / "signals.npy", signals.astype(np.float32))
     workdir = tmp_path / "run"
-    words = ["--config.data.source=array", f"--config.data.path={tmp_path / 'signals.npy'}"]
-    assert train(workdir, *words, "--config.data.dequantize=False") == 0
+    words = ["--config.data.source=array", f"--config.data.source.path={tmp_path / 'signals.npy'}"]
+    assert train(workdir, *words, "--config.codec.dequantize=False") == 0
     assert run("--mode=sample", f"--workdir={workdir}", "--num_samples=3") == 0
     with np.load(workdir / "samples" / "samples.npz") as file:
         assert file["samples"].shape == (3, 16, 1)
@@ -247,18 +248,18 @@ BAD = [
     (["--config.model.ch_mult=(1,2,2,2,2)"], "divisible by 16"),
     (["--config.model.resblock_type=resnet"], "biggan"),
     (["--config.sampling.solver=dpm"], "is not one of: pc, ode"),
-    (["--config.sampling.predictor=euler"], "did you mean 'euler_maruyama'"),
+    (["--config.sampling.solver.predictor=euler"], "did you mean 'euler_maruyama'"),
     (["--config.sampling.t_end=2.0"], "must be in [0, 1.0)"),
-    (["--config.likelihood.kind=normal"], "rademacher, gaussian"),
-    (["--config.loss.weight=snr"], "config.loss.weight = 'snr' is not one of"),
+    (["--config.likelihood.divergence=hutch"], "did you mean 'hutchinson'"),
+    (["--config.loss.weight=snr"], "config.loss.weight.name = 'snr' is not one of"),
     (["--config.denoiser.time_input=index"], "is continuous"),
     (["--config.ema.decay=1.5"], "decay = 1.5"),
     (["--config.mesh.fsdp=3"], "must divide the number of devices, 8"),
     (["--config.training.batch_size=12"], "training.batch_size = 12"),
     (["--config.training.steps_per_dispatch=3"], "must be a multiple of steps_per_dispatch"),
     (["--config.data.source=folders"], "did you mean 'folder'?"),
-    (["--config.data.source=folder"], "data.path is not set"),
-    (["--config.data.source=folder", "--config.data.path=/nonexistent/place"], "/nonexistent/place"),
+    (["--config.data.source=folder"], "config.data.source.path is not set"),
+    (["--config.data.source=folder", "--config.data.source.path=/nonexistent/place"], "/nonexistent/place"),
     (
         ["--config.training.best_metric=fid"],
         "must be one of held_out_loss, held_out_loss_raw, sample_pixels_kid",
@@ -301,12 +302,12 @@ def test_a_corrupt_image_names_its_file(tmp_path, capsys):
         *TINY,
         "--config.training.steps=4",
         "--config.data.source=folder",
-        f"--config.data.path={folder}",
-        "--config.data.channels=1",
-        "--config.data.held_out=0.3",
+        f"--config.data.source.path={folder}",
+        "--config.data.source.channels=1",
+        "--config.data.source.held_out=0.3",
     ]
     assert "broken.png" in message(capsys, *words)
-    config = parse(["run.py", *words, "--config.data.on_error=skip"], "usage").config
+    config = parse(["run.py", *words, "--config.data.source.on_error=skip"], "usage").config
     with pytest.warns(UserWarning, match="skipped 1 of .*broken.png"):
         assert sum(len(open_source(config, split)) for split in ("train", "test")) == 20
 

@@ -10,7 +10,11 @@ from PIL import Image
 from score_sde.data import Digits
 from tests.cli.test_cli import message, run, train
 
-LOOSE = ("--config.codes.rtol=1e-3", "--config.codes.atol=1e-3", "--config.codes.batch_size=16")
+LOOSE = (
+    "--config.inversion.transport.rtol=1e-3",
+    "--config.inversion.transport.atol=1e-3",
+    "--config.inversion.batch_size=16",
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,7 @@ def test_search_of_a_folder_finds_the_picture_itself_and_measures_accuracy(train
 def test_codes_decode_to_the_very_levels(trained, tmp_path):
     output = tmp_path / "codes.npz"
     words = (f"--workdir={trained}", *LOOSE)
-    assert run("--mode=encode", *words, f"--output={output}", "--config.codes.num_examples=18") == 0
+    assert run("--mode=encode", *words, f"--output={output}", "--config.inversion.num_examples=18") == 0
     summary = report(tmp_path / "codes.json")
     with np.load(output) as file:
         code, label, rms = file["code"], file["label"], file["rms"]
@@ -80,7 +84,7 @@ def test_codes_decode_to_the_very_levels(trained, tmp_path):
 
     # a level is 2 / 17 wide, so that codes at this tolerance decode to the very levels
     want = np.rint(held_out["x"] * (255 / 16)).astype(np.uint8)
-    several = ("--config.codes.temperature=(0.0,1.0)", f"--output={tmp_path / 'cool.npz'}")
+    several = ("--config.inversion.temperature=(0.0,1.0)", f"--output={tmp_path / 'cool.npz'}")
     assert run("--mode=decode", *words, f"--samples={output}", *several) == 0
     with np.load(tmp_path / "cool.npz") as file:
         x, temperature = file["samples"], file["temperature"]
@@ -93,7 +97,7 @@ def test_codes_decode_to_the_very_levels(trained, tmp_path):
 def test_a_strip_begins_and_ends_with_the_examples(trained, tmp_path):
     strip = tmp_path / "way.png"
     words = ("--mode=interpolate", f"--workdir={trained}", *LOOSE, f"--output={strip}")
-    assert run(*words, "--images=3,7", "--config.codes.frames=5") == 0
+    assert run(*words, "--images=3,7", "--config.inversion.frames=5") == 0
     picture = np.asarray(Image.open(strip))
     zoom = (picture.shape[1] - 1) // 7 - 1  # seven columns with a line between
     columns = [picture[1 : 1 + zoom, 1 + i * (zoom + 1) :][:, :zoom] for i in range(7)]
@@ -142,13 +146,23 @@ def test_outliers_of_a_folder(trained, folder):
         (("--mode=search", "--images=none.png"), "neither a file nor a number"),
         (("--mode=search", "--output=x.npz"), "is a .png"),
         (("--mode=encode", "--output=x.png"), "codes are a .npz"),
-        (("--mode=encode", "--config.codes.solver=ddpm"), "draws noise"),
-        (("--mode=encode", "--config.codes.t_min=2.0"), "config.codes.t_min = 2.0: must be in (0, 1.0)"),
-        (("--mode=encode", "--config.codes.method=euler"), "dopri5, tsit5"),
+        (
+            (
+                "--mode=encode",
+                "--config.inversion.transport=stepped",
+                "--config.inversion.transport.solver=ddpm",
+            ),
+            "draws noise",
+        ),
+        (
+            ("--mode=encode", "--config.inversion.t_min=2.0"),
+            "config.inversion.t_min = 2.0: must be in (0, 1.0)",
+        ),
+        (("--mode=encode", "--config.inversion.transport.method=euler"), "dopri5, tsit5"),
         (("--mode=decode",), "name codes"),
         (("--mode=decode", "--samples=none.npz"), "no such file"),
         (("--mode=interpolate", "--images=3"), "name at least two"),
-        (("--mode=interpolate", "--config.codes.frames=1"), "config.codes.frames = 1"),
+        (("--mode=interpolate", "--config.inversion.frames=1"), "config.inversion.frames = 1"),
         (("--mode=outliers", "--config.outliers.scores=('typical',)"), "did you mean 'typicality'"),
         (("--mode=outliers", "--config.outliers.foreign=()"), "name one or more of constant, noise"),
     ],

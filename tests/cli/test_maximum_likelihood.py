@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from score_sde.experiment.files import load_saved
+from score_sde.experiment.schema import typed
 from tests.cli.test_cli import message, run, train
 
 SHORT = ["--config.dequantiser.steps=4", "--config.dequantiser.batch_size=16", "--config.dequantiser.width=4"]
@@ -51,9 +52,9 @@ def test_learned_schedule_and_dequantiser(tmp_path, capsys):
     file = tmp_path / "model.safetensors"
     assert run("--mode=export", f"--workdir={workdir}", f"--output={file}") == 0
     assert run("--mode=import", f"--checkpoint={file}", f"--workdir={tmp_path / 'back'}") == 0
-    config = load_saved(tmp_path / "back")[0]
-    assert config.sde.trainable is False
-    assert len(config.sde.shares) == 12
+    config = typed(load_saved(tmp_path / "back")[0])
+    assert config.sde.options["trainable"] is False
+    assert len(config.sde.options["shares"]) == 12
     again = ["--mode=sample", f"--workdir={tmp_path / 'back'}", "--num_samples=4"]
     assert run(*again, f"--output={tmp_path / 'b.npz'}") == 0
     with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
@@ -65,9 +66,9 @@ def test_learned_schedule_and_dequantiser(tmp_path, capsys):
     [
         (LEARNED[:1], "needs loss.weight = 'likelihood'"),
         ([*LEARNED[:1], *LEARNED[2:]], "needs a label other than time_999"),
-        ([*LEARNED, "--config.data.dequantize=False"], "needs data.dequantize = True"),
+        ([*LEARNED, "--config.codec.dequantize=False"], "needs codec.dequantize = True"),
         (["--config.sde.t_min=0.0", *LEARNED[2:]], "log-SNR of sde.name = 'vp' is infinite at t_min = 0.0"),
-        ([*LEARNED[2:], "--config.loss.spread=even"], "spread = 'even' is not one of: low_discrepancy"),
+        ([*LEARNED[2:], "--config.loss.times.spread=even"], "spread = 'even' is not one of: low_discrepancy"),
     ],
 )
 def test_what_does_not_go_together_is_said_at_once(tmp_path, capsys, words, want):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from score_sde.evaluate import METRICS
-from score_sde.experiment.schema import complete
 from score_sde.flags import parse
 from tests.conftest import ROOT
 
@@ -31,13 +30,13 @@ def test_every_part_is_asked_for_once_and_ends_in_the_table(reproduce, monkeypat
         mode = flags["mode"]
         asked.append((mode, flags.get("config.sampling.solver"), flags.get("seed")))
         words = [word for word in words if not word.startswith(("--config=", "--workdir="))]
-        config = complete(parse(["run.py", *words, f"--config={ROOT / 'configs/subvp_cifar.py'}"], "").config)
+        config = parse(["run.py", *words, f"--config={ROOT / 'configs/subvp_cifar.py'}"], "").config
         workdir = Path(flags["workdir"])
         if mode == "import":
             workdir.mkdir(parents=True)
             (workdir / "config.json").write_text("{}")
         elif mode == "evaluate":
-            assert set(config.evaluate.metrics) <= set(METRICS)
+            assert set(config.evaluate.metrics.names) <= set(METRICS)
             scores = {"fid": {"value": 3.0}, "inception_score": {"value": 9.5}}
             Path(flags["output"]).write_text(json.dumps({"rows": [{"scores": scores}]}))
         else:

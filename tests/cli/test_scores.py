@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
 from score_sde.evaluate.chunks import Chunks
@@ -24,6 +23,7 @@ from score_sde.evaluate.fid import frechet_distance
 from score_sde.evaluate.moments import Gaussian, Moments
 from score_sde.evaluate.neighbours import nearest_examples
 from score_sde.evaluate.scores import Sampled
+from score_sde.experiment.schema import typed
 from score_sde.flags import Options
 from score_sde.modes.examples import Examples
 from score_sde.modes.score import title
@@ -32,7 +32,11 @@ from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
 from tests.conftest import ROOT
 
-FEW = ("--config.evaluate.bootstrap=0", "--config.evaluate.kid_subsets=2", "--config.evaluate.batch_size=64")
+FEW = (
+    "--config.evaluate.frechet.bootstrap=0",
+    "--config.evaluate.kid.subsets=2",
+    "--config.evaluate.batch_size=64",
+)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +176,7 @@ def test_real_data_score_better_than_noise_and_against_themselves_zero(tmp_path)
         np.savez(tmp_path / f"{name}_samples.npz", samples=x)
         words = (f"--samples={tmp_path / name}_samples.npz", f"--reference={reference}", *FEW)
         output = tmp_path / f"{name}.json"
-        assert run("--mode=evaluate", *words, f"--output={output}", "--config.evaluate.nearest=3") == 0
+        assert run("--mode=evaluate", *words, f"--output={output}", "--config.evaluate.prdc.nearest=3") == 0
         found[name] = scores(output)
     assert abs(found["same"]["pixels_frechet"]) < 1e-9
     assert 0 < found["held_out"]["pixels_frechet"] < 0.1 * found["noise"]["pixels_frechet"]
@@ -274,11 +278,13 @@ def test_mistakes_of_the_flags_are_named(trained, capsys, tmp_path):
     assert "is not one of: pixels, classifier" in message(capsys, *few, "--config.evaluate.features=vgg")
     inception = (*few, "--config.evaluate.features=inception")
     assert "95628359 bytes, SHA-256 6726825d0af5" in message(capsys, *inception)
-    assert "no such file" in message(capsys, *inception, "--config.evaluate.weights=/nonexistent/x.npz")
+    assert "no such file" in message(
+        capsys, *inception, "--config.evaluate.features.weights=/nonexistent/x.npz"
+    )
     (tmp_path / "x.bin").write_bytes(b"")
-    error = message(capsys, *inception, f"--config.evaluate.weights={tmp_path / 'x.bin'}")
+    error = message(capsys, *inception, f"--config.evaluate.features.weights={tmp_path / 'x.bin'}")
     assert "cannot read '.bin'" in error
-    classifier = f"--config.evaluate.weights={tmp_path / 'c.npz'}"
+    classifier = f"--config.evaluate.features.weights={tmp_path / 'c.npz'}"
     words = (*few, "--config.evaluate.features=classifier", classifier)
     assert "train one on the data with --mode=classifier" in message(capsys, *words)
     np.savez(tmp_path / "c.npz", a=np.ones(3))
@@ -331,7 +337,7 @@ def test_pytorch_fid_statistics_are_taken_for_inception(tmp_path):
 def test_a_report_holds_everything_it_shows(scored, capsys):
     with open(scored / "metrics.jsonl", "a") as log:
         log.write('{"step": 4, "lo')  # a kill may cut the last line
-    words = ("--config.evaluate.levels=3", "--config.evaluate.batch_size=64")
+    words = ("--config.evaluate.noise_levels=3", "--config.evaluate.batch_size=64")
     assert run("--mode=evaluate", f"--workdir={scored}", *words) == 0
     bits = np.linspace(1.9, 2.4, 21)
     np.savez(scored / "likelihood.npz", nats=bits, bits_per_dim=bits)
@@ -364,7 +370,7 @@ def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):
             state = TrainState(jnp.asarray(step), trees(0.0), trees(value), {"m": jnp.zeros(1)})
             checkpoints.save(step, state)
         checkpoints.wait()
-    config = ConfigDict({"ema": {"name": "power", "sigma_rel": 0.1}, "sde": {"name": "vp"}})
+    config = typed({"ema": {"name": "power", "sigma_rel": 0.1}})
     options = Options("sample", tmp_path, config, {}, sigma_rel=0.2)
     experiment = SimpleNamespace(init=lambda key: trees(0.0), network=lambda params: params)
     for step, values in ((None, [1, 3, 4]), (20, [1, 3])):
@@ -376,6 +382,6 @@ def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):
         np.testing.assert_allclose(params["b"]["c"], -expected, rtol=1e-5)
     same = restore_average(dataclasses.replace(options, sigma_rel=0.1), experiment)[2]
     np.testing.assert_allclose(same["a"], 4.0, rtol=1e-5)
-    config.ema.name = "constant"
+    options = dataclasses.replace(options, config=typed({"ema": "constant"}))
     with pytest.raises(ValueError, match="needs a run with config.ema.name = 'power', this one has 'cons"):
         restore_average(options, experiment)

@@ -13,7 +13,7 @@ from score_sde.convert import CheckpointError, diffusers, safetensors
 from score_sde.convert.export import export
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.names import ConfigError
 from tests.convert.torch_writer import Tensor, save_zip
 
@@ -113,9 +113,9 @@ def test_classes_there_and_back(tmp_path):
     """Shapes alone; tests/nets/test_options.py has the outputs."""
     names = {"model": {"name": "ddpm", "nf": 16, "ch_mult": (1, 2), "num_res_blocks": 1, "scale_shift": True}}
     names["model"] |= {"attn_resolutions": (4,), "up_attention": "block", "norm_num_groups": 8}
-    config = {**names, "training": {"conditional": True}, "sde": {"name": "ddpm"}}
+    config = {**names, "conditions": {"names": ("label",)}, "sde": {"name": "ddpm"}}
     config |= {"denoiser": {"prediction": "noise", "time_input": "index"}, "loss": {"times": "levels"}}
-    experiment = assemble(complete(config), Spec((8, 8, 3), 256, 5))
+    experiment = assemble(typed(config), Spec((8, 8, 3), 256, 5))
     shapes = experiment.net.shapes((8, 8, 3))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
     export(tmp_path / "out", experiment, params, 0)
@@ -126,7 +126,7 @@ def test_classes_there_and_back(tmp_path):
     again = convert.load(tmp_path / "out")
     assert again.experiment.net == experiment.net
     assert again.experiment.spec.num_classes == 5
-    assert again.experiment.config.training.conditional
+    assert again.experiment.config.conditions.names == ("label",)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again.state.ema, params)))
 
 
@@ -157,14 +157,16 @@ def test_an_export_is_what_diffusers_wrote(tensors, model, tmp_path):
 def test_ncsnpp_there_and_back(tmp_path):
     """The config of the released network for 256 pixels, on shapes alone."""
     model = diffusers.model_of(NCSNPP)
-    config = complete(
+    config = typed(
         {
             "model": {**model, "attn_resolutions": (16,), "nf": 32},
             **diffusers.process_of(VE, model["name"]),
         }
     )
-    assert (config.sde.sigma_max, config.sampling.snr, config.sampling.steps) == (380.0, 0.075, 2000)
-    assert (config.data.low, config.data.high, config.denoiser.time_input) == (0.0, 1.0, "log_sigma")
+    assert (config.sde.options["sigma_max"], config.sampling.steps) == (380.0, 2000)
+    assert config.sampling.solver.options["snr"] == 0.075
+    assert (config.codec.options["low"], config.codec.options["high"]) == (0.0, 1.0)
+    assert config.denoiser.time_input.name == "log_sigma"
     experiment = assemble(config, Spec((64, 64, 3), 256, 0))
     shapes = experiment.net.shapes((64, 64, 3))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
@@ -179,9 +181,9 @@ def test_ncsnpp_there_and_back(tmp_path):
     assert written["down_block_types"].index("AttnSkipDownBlock2D") == 2
     scheduler = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
     assert VE.items() <= scheduler.items()
-    again = complete(convert.read(tmp_path / "out").config)
+    again = typed(convert.read(tmp_path / "out").config)
     for section in ("model", "sde", "denoiser", "loss"):
-        assert again[section].to_dict() == experiment.config[section].to_dict()
+        assert getattr(again, section) == getattr(experiment.config, section)
 
 
 @pytest.mark.parametrize(
@@ -232,12 +234,12 @@ def test_incomplete_folders(tmp_path):
 
 def test_models_that_diffusers_does_not_have(tmp_path):
     spec = Spec((8, 8, 1), 256, 0)
-    config = complete({"model": {"name": "ncsnpp", "nf": 4, "ch_mult": (1,), "attn_resolutions": ()}})
+    config = typed({"model": {"name": "ncsnpp", "nf": 4, "ch_mult": (1,), "attn_resolutions": ()}})
     experiment = assemble(config, spec)
     with pytest.raises(ConfigError, match="diffusers has no such network: config.model"):
         export(tmp_path / "out", experiment, {}, 0)
     model = {"name": "ddpm", "nf": 4, "ch_mult": (1,), "norm_num_groups": 2, "up_attention": "block"}
-    experiment = assemble(complete({"model": model, "sde": {"name": "subvp"}}), spec)
+    experiment = assemble(typed({"model": model, "sde": {"name": "subvp"}}), spec)
     params = experiment.init(jax.random.key(0))
     with pytest.raises(ConfigError, match=r"config.sde.name = 'subvp'.*diffusers has 'ddpm'"):
         export(tmp_path / "out", experiment, params, 0)

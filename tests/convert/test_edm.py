@@ -11,7 +11,7 @@ import pytest
 from score_sde import convert
 from score_sde.convert import CheckpointError, edm
 from score_sde.experiment.assemble import assemble
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.nets.edm_names import to_edm_names
 from tests.convert.torch_writer import STUBS, Tensor, plain_bytes, stub
 
@@ -123,8 +123,8 @@ def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
     made, fields = MODELS[kind]
     labels, augmented = made.get("label_dim", 0), "augment_dim" in made
     spec = edm.Spec((8, 8, 1), 256, labels)
-    config = {"model": fields, "training": {"conditional": labels > 0}}
-    wanted = assemble(complete({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
+    config = {"model": fields, "conditions": {"names": ("label",) if labels else ()}}
+    wanted = assemble(typed({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
     params = jax.tree.map(np.asarray, wanted.init(jax.random.key(0)))
     theirs = to_edm_names(params, wanted.net, spec.shape)
     theirs = {name.removeprefix("model."): array for name, array in theirs.items()}  # of the network within
@@ -148,10 +148,10 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
     x, sigma, raw, given, label, denoised = (
         file[f"{scaling}_{name}"] for name in ("x", "sigma", "F", "input", "c_noise", "D")
     )
-    sections = {name: edm.PROCESSES[scaling].get(name, {}) for name in ("sde", "denoiser", "data", "model")}
-    config = complete({**sections, "model": {"nf": 4, "ch_mult": (1,), **sections["model"]}})
+    sections = {name: edm.PROCESSES[scaling].get(name, {}) for name in ("sde", "denoiser", "codec", "model")}
+    config = typed({**sections, "model": {"nf": 4, "ch_mult": (1,), **sections["model"]}})
     e = assemble(config, edm.Spec((8, 8, 1), 256, 0))
-    low, high = config.data.low, config.data.high
+    low, high = e.scaling.low, e.scaling.high
     scale = (high - low) / 2  # of our data over theirs, which are in [-1, 1]
     # The time of their level, which is relative to the scale of the signal.
     grid = np.geomspace(1e-6, 1, 2_000_001) * e.sde.t_max
@@ -171,7 +171,7 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
     want = low + (denoised + 1) * scale if scale != 1 else denoised
     for i in range(len(sigma)):  # per example: at large noise the values are large
         np.testing.assert_allclose(got[i], want[i], atol=3e-5 * max(1, np.abs(want[i]).max()))
-    span = config.model.input_range
+    span = config.model.options["input_range"]
     into = 2 * (np.asarray(seen["x"]) - span[0]) / (span[1] - span[0]) - 1
     np.testing.assert_allclose(into, given, atol=1e-4 * np.abs(given).max())
     np.testing.assert_allclose(seen["c_noise"], label, rtol=1e-4, atol=1e-3)

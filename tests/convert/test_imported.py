@@ -31,18 +31,22 @@ from tests.recipe import normals, state_dict, uniforms
 RECIPES = json.loads(gzip.decompress((DATA / "imported.json.gz").read_bytes()))
 SMALL = ["model.nf=8", "model.ch_mult=(1,2)", "model.num_res_blocks=1", "model.attn_resolutions=(4,)"]
 PC = ["sampling.solver=legacy_pc", "sampling.steps=12"]
+VE = ["sampling.solver.predictor=reverse_diffusion", "sampling.solver.corrector=langevin"]
 CASES = {
-    "vp": ("vp_cifar.py", [*SMALL, *PC, "sampling.predictor=euler_maruyama"]),
-    "subvp": ("subvp_cifar.py", [*SMALL, *PC, "sampling.predictor=euler_maruyama"]),
-    "ve": ("ve_cifar.py", [*SMALL, *PC]),
+    "vp": ("vp_cifar.py", [*SMALL, *PC, "sampling.solver.predictor=euler_maruyama"]),
+    "subvp": ("subvp_cifar.py", [*SMALL, *PC, "sampling.solver.predictor=euler_maruyama"]),
+    "ve": ("ve_cifar.py", [*SMALL, *PC, *VE]),
     "ddpm": (
         "vp_cifar.py:ddpm_discrete",
-        [*SMALL, "model.nf=32", "sde.steps=50", *PC, "sampling.steps=50", "sampling.t_end=0.001"],
+        [
+            *(*SMALL, "model.nf=32", "sde.steps=50", *PC, "sampling.solver.predictor=ancestral"),
+            *("sampling.steps=50", "sampling.t_end=0.001"),
+        ],
     ),
-    "smld": ("ve_cifar.py:ncsnpp_discrete", [*SMALL, "sde.steps=12", *PC, "sampling.t_end=1e-5"]),
+    "smld": ("ve_cifar.py:ncsnpp_discrete", [*SMALL, "sde.steps=12", *PC, *VE, "sampling.t_end=1e-5"]),
     "ncsnv2": (
         "ve_cifar.py:ncsnv2",
-        ["model.nf=8", "sde.steps=12", "sampling.steps=12", "sampling.corrector_steps=2"],
+        ["model.nf=8", "sde.steps=12", "sampling.steps=12", "sampling.solver.corrector_steps=2"],
     ),
 }
 # The official code integrates the ODE of the continuous process whatever a network was trained on.
@@ -84,7 +88,7 @@ def workdir(tag, base):
     path = save_zip(base / f"{tag}.pth", checkpoint(raw, average, step=7, untrained=["all_modules.0.W"]))
     to = base / tag
     arguments = ["run.py", "--mode=import", f"--checkpoint={path}", f"--workdir={to}"]
-    arguments += [f"--config={ROOT / 'configs' / file}", *words([*options, "data.size=8"])]
+    arguments += [f"--config={ROOT / 'configs' / file}", *words([*options, "data.source.size=8"])]
     assert cli.run(parse(arguments, "usage")) == 0
     return to
 
@@ -118,8 +122,8 @@ def close(got, want, tolerance):
 
 def outside(experiment, x):
     """In [0, 1], as the official samplers return them."""
-    data = experiment.config.data
-    return (x - data.low) / (data.high - data.low)
+    scaling = experiment.scaling
+    return (x - scaling.low) / (scaling.high - scaling.low)
 
 
 @pytest.mark.parametrize("tag", slow(CASES))
@@ -145,7 +149,7 @@ def test_score(tag, base, recorded):
 )
 def test_samples(tag, denoise, base, recorded):
     """The official predictor-corrector sampler with the official noise."""
-    e, params = restored(tag, base, f"sampling.denoise={denoise}")
+    e, params = restored(tag, base, f"sampling.solver.denoise={denoise}")
     generator = np.random.Generator(np.random.PCG64(777))
     draws = jnp.stack(
         [
@@ -169,9 +173,11 @@ def test_ode_samples(tag, base, recorded):
 
     At their tolerance of 1e-5 theirs err by up to 6e-4, and ours would too.
     """
-    options = ["sampling.solver=legacy_ode", "sampling.rtol=1e-6", "sampling.atol=1e-6"]
+    options = ["sampling.solver=legacy_ode", "sampling.solver.rtol=1e-6", "sampling.solver.atol=1e-6"]
     options += CONTINUOUS.get(tag, [])
-    experiments = [restored(tag, base, f"sampling.denoise={denoise}", *options) for denoise in (True, False)]
+    experiments = [
+        restored(tag, base, f"sampling.solver.denoise={denoise}", *options) for denoise in (True, False)
+    ]
     z = jnp.moveaxis(jnp.asarray(normals(900 + list(CASES).index(tag), (2, 3, 8, 8))), 1, -1)
     e, params = experiments[0]
     start = z * e.sde.prior_sigma
@@ -198,7 +204,7 @@ def test_bits_per_dim(tag, base, recorded):
     start, tolerance, bits_error, latent_error = LIKELIHOODS[tag]
     e, params = restored(tag, base, *CONTINUOUS.get(tag, []))
     number = list(CASES).index(tag)
-    low, high = e.config.data.low, e.config.data.high
+    low, high = e.scaling.low, e.scaling.high
     x = jnp.moveaxis(jnp.asarray(low + (high - low) * uniforms(950 + number, (2, 3, 8, 8))), 1, -1)
     keys = jax.random.split(jax.random.key(0), 2)
 
@@ -230,7 +236,7 @@ def test_training_goes_on_as_there(tag, tmp_path):
     moments = {name: (first[name], second[name]) for name in model if name not in untrained}
     path = save_zip(tmp_path / "x.pth", checkpoint(model, ema, 7, moments, untrained))
     rates = ["optimizer.warmup_steps=10", "optimizer.learning_rate=0.001", "ema.name=warmup"]
-    rates += [f"ema.decay={0.9999 if tag == 'vp' else 0.999}", "model.dropout=0.0", "data.size=8"]
+    rates += [f"ema.decay={0.9999 if tag == 'vp' else 0.999}", "model.dropout=0.0", "data.source.size=8"]
     arguments = [
         f"--checkpoint={path}",
         f"--workdir={tmp_path / 'run'}",
@@ -259,7 +265,7 @@ def test_training_goes_on_as_there(tag, tmp_path):
     step = jax.jit(make_step(objective, e.optimizer, e.ema, 0))
     losses, norms = [], []
     for i in range(3):
-        low, high = e.config.data.low, e.config.data.high
+        low, high = e.scaling.low, e.scaling.high
         x0 = jnp.moveaxis(jnp.asarray(low + (high - low) * uniforms(900 + i, (4, 3, 8, 8))), 1, -1)
         noise = jnp.moveaxis(jnp.asarray(normals(800 + i, (4, 3, 8, 8))), 1, -1)
         batch = {"x": (x0, jnp.asarray(uniforms(700 + i, (4,))), noise), "label": jnp.zeros(4, jnp.int32)}

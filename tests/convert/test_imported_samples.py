@@ -18,14 +18,14 @@ from tests.convert.torch_writer import STUBS, Tensor, plain_bytes
 from tests.recipe import state_dict
 
 RECIPES = json.loads(gzip.decompress((DATA / "imported_others.json.gz").read_bytes()))
-HEUN = ["sampling.solver=heun", "sampling.grid=power", "sampling.rho=7", "sampling.steps=17"]
+HEUN = ["sampling.solver=heun", "sampling.grid=power", "sampling.grid.rho=7", "sampling.steps=17"]
 VP = [
     "sde.name=edm",
     "denoiser.prediction=scaled_noise",
     "denoiser.time_input=vp_time",
     "sampling.t_end=0.002",
 ]
-VE = ["sde.name=edm", "denoiser.time_input=log_half_sigma", "data.low=-1.0", "model.input_range=(-1.0,1.0)"]
+VE = ["sde.name=edm", "denoiser.time_input=log_half_sigma", "codec.low=-1.0", "model.input_range=(-1.0,1.0)"]
 # EDM samples from every network on its own process (docs/import.md).
 EDM = {"edm": [], "edm_vp": VP + HEUN, "edm_ve": [*VE, *HEUN, "sampling.t_end=0.02"], "edm_iddpm": []}
 
@@ -110,4 +110,4 @@ def test_the_file_says_what_the_network_is(tmp_path):
     recipe = RECIPES["diffusers"]
     model = convert.load(folder(tmp_path / "in", tensors("diffusers"), recipe["config"], recipe["scheduler"]))
     assert model.experiment.spec.num_classes == 3
-    assert model.experiment.config.training.conditional
+    assert model.experiment.config.conditions.names == ("label",)

@@ -215,7 +215,7 @@ def test_a_killed_measurement_goes_on_and_ends_the_same(tmp_path):
     words += [
         "--config.likelihood.batch_size=8",
         "--config.likelihood.draws=2",
-        "--config.likelihood.probes=2",
+        "--config.likelihood.divergence.probes=2",
     ]
 
     def measure(place):

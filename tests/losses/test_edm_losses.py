@@ -10,9 +10,9 @@ import pytest
 
 from score_sde.data import Spec
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import assemble, loss_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.losses import WEIGHTS, square_error
 from score_sde.nets import NETS, Net
 from score_sde.nets.edm_names import from_edm_names
@@ -58,8 +58,8 @@ def test_sums_of_the_weighted_square_error(name, fixture):
 @pytest.mark.slow
 def test_the_recipe_has_this_loss():
     """configs/edm_cifar.py draws exp(-1.2 + 1.2 z) and weighs as recorded."""
-    config = complete(load_file(str(ROOT / "configs" / "edm_cifar.py")))
-    loss = assemble(config, Spec((32, 32, 3), 256, 0)).loss
+    config = typed(load_file(str(ROOT / "configs" / "edm_cifar.py")))
+    loss = loss_of(assemble(config, Spec((32, 32, 3), 256, 0)))
     t = jnp.asarray([0.02, 0.5, 30.0])
     np.testing.assert_allclose(loss.weight(loss.sde, t), LOSSES["EDMLoss"][2](EDM(), t), rtol=1e-6)
     draws = np.log(np.asarray(loss.times(loss.sde, jax.random.key(0), 4096)))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import assemble, sampler_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
-from score_sde.names import ConfigError, build, options
+from score_sde.experiment.schema import typed
+from score_sde.names import ConfigError, options
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sampling.draw import compile_sample, generate, sample, sample_keys, sample_with_hooks
 from score_sde.sde import DDPM, EDM, VE, VP, Cosine, Flow, SubVP
@@ -441,20 +441,17 @@ def test_the_search_finds_a_grid_with_less_error():
     assert np.all(np.diff(times) < 0) and times[0] == 1.0 and times[-1] == 1e-2
 
 
-def test_every_solver_takes_its_options_from_the_sampling_section():
-    section = complete({"sampling": {}}).sampling
-    known = {key: value for key, value in section.items() if value is not None}
+def test_a_solver_of_the_config_has_the_solvers_own_defaults():
     for key, make in SOLVERS.items():
-        assert set(options(make)) <= set(section), key  # nothing is out of the config's reach
-        assert build(make, known, "sampling") == make(), key  # and its defaults are the solver's own
+        assert typed({"sampling": {"solver": key}}).sampling.solver.build() == make(), key
 
 
 def test_options_of_a_solver_come_from_the_config():
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
-    config.sampling = {"solver": "unipc", "order": 3, "form": "exact", "steps": 4, "grid": "list"}
-    config.sampling.times, config.sampling.t_end = (1.0, 0.5, 0.2, 0.1, 0.01), 0.01
-    solver = assemble(complete(config), Spec((8, 8, 1), 17, 10)).solver
+    config.sampling = {"solver": {"name": "unipc", "order": 3, "form": "exact"}, "steps": 4, "t_end": 0.01}
+    config.sampling.grid = {"name": "list", "times": (1.0, 0.5, 0.2, 0.1, 0.01)}
+    solver = sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10))).solver
     assert solver == SOLVERS["unipc"](order=3, form="exact")
-    config.sampling.form = "bh3"
-    with pytest.raises(ConfigError, match="config.sampling: form = 'bh3' is not one of"):
-        assemble(complete(config), Spec((8, 8, 1), 17, 10))
+    config.sampling.solver.form = "bh3"
+    with pytest.raises(ConfigError, match="config.sampling.solver.form = 'bh3' is not one of"):
+        sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10)))

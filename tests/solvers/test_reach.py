@@ -1,7 +1,6 @@
 """What a config reaches: other paths, thresholds, error control, listed grids, states, an early end."""
 
 import json
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,10 @@ import numpy as np
 import pytest
 
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.denoiser import Estimate
+from score_sde.experiment.assemble import assemble, sampler_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.integrate import ode
 from score_sde.names import ConfigError
 from score_sde.runtime.mesh import make_mesh
@@ -26,19 +26,17 @@ from tests.oracles import Gaussian, denoise_by
 DATA = Gaussian(np.array([0.5, -0.3]), np.array([0.4, 0.8]))
 
 
-def experiment(path=None, **sampling):
+def sampler(**sampling):
     """The digits recipe with other sampling, without its network."""
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     config.sampling = {"solver": "dpmpp_2m", "steps": 10, "grid": "log_snr", **sampling}
     config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
-    if path is not None:
-        config.path = path
-    return assemble(complete(config), Spec((8, 8, 1), 17, 10))
+    return sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10)))
 
 
 def test_a_config_samples_on_the_path_of_another_process():
-    found = experiment({"name": "edm", "t_max": 50.0}, grid="edm", t_end=0.0)
-    assert found.sde == VP() and found.path == EDM(t_max=50.0)
+    found = sampler(process={"name": "edm", "t_max": 50.0}, grid="edm", t_end=0.0)
+    assert found.process == EDM(t_max=50.0)
     assert found.plan.start == 50.0 and found.plan.end == 0.0
     x = 3.0 * jax.random.normal(jax.random.key(0), (16, 2))
     got = found.guidance(lambda params, cond: DATA.denoise(VP()))({}, {})(x, jnp.float32(3.0))
@@ -46,13 +44,13 @@ def test_a_config_samples_on_the_path_of_another_process():
 
 
 def test_without_a_path_the_denoiser_is_untouched():
-    found, denoise = experiment(), DATA.denoise(VP())
-    assert found.path is found.sde and found.guidance(lambda params, cond: denoise)({}, {}) is denoise
+    found, denoise = sampler(), DATA.denoise(VP())
+    assert found.process == VP() and found.guidance(lambda params, cond: denoise)({}, {}) is denoise
 
 
 @pytest.mark.parametrize(("name", "largest"), [("static", 1.0), ("dynamic", 1.0), ("none", 9.0)])
 def test_a_config_thresholds_the_prediction(name, largest):
-    guidance = experiment(threshold=name, threshold_quantile=0.5).guidance
+    guidance = sampler(threshold={"name": name} | ({"threshold_quantile": 0.5} if name == "dynamic" else {})).guidance
     denoise = guidance(lambda params, cond: denoise_by(VP(), lambda x, t: 9.0 * x))({}, {})
     assert float(jnp.max(denoise(jnp.ones((2, 4)), jnp.float32(0.5)).x0)) == largest
 
@@ -60,68 +58,82 @@ def test_a_config_thresholds_the_prediction(name, largest):
 def test_a_config_guides_a_model_of_classes():
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
-    config.training.conditional = True
-    config.sampling = {"guidance": "classifier_free", "guidance_scale": 3.0, "threshold": "static"}
-    found = assemble(complete(config), Spec((8, 8, 1), 17, 10))
+    config.conditions = {"names": ("label",)}
+    config.sampling = {"guidance": {"name": "classifier_free", "scale": 3.0}, "threshold": "static"}
+    found = sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10)))
 
     # A network of noise that is told nothing but adds its label: any other combination has another sum.
-    def net(params, x, c_noise, cond, *, key):
-        return jnp.ones_like(x) * cond["label"][:, None, None, None]
+    def bind(params, cond):
+        values = cond["label"][:, None, None, None]
+        return lambda x, t: from_noise(VP(), jnp.ones_like(x) * values, x, t)
 
     cond = {"label": jnp.array([4, 7]), **found.guidance.inputs(2)}
     x, t = jnp.zeros((2, 8, 8, 1)), jnp.float32(0.5)
-    got = replace(found, net=net).bind_sampler({}, cond)(x, t)
+    got = found.guidance(bind)({}, cond)(x, t)
     noise = np.array([-1 + 3.0 * (4 + 1), -1 + 3.0 * (7 + 1)])
     assert np.all(got.x0 == -1)
-    sde = found.sde
+    sde = found.process
     np.testing.assert_allclose(got.noise[:, 0, 0, 0], sde.alpha(t) / sde.sigma(t) * np.ones(2), rtol=1e-5)
-    loose = replace(found, net=net, guidance=found.guidance.parts[0]).bind_sampler({}, cond)(x, t)
+    loose = found.guidance.parts[0](bind)({}, cond)(x, t)
     np.testing.assert_allclose(loose.noise[:, 0, 0, 0], noise, rtol=1e-6)
+
+
+def from_noise(sde, noise, x, t):
+    return Estimate((x - sde.sigma(t) * noise) / sde.alpha(t), noise)
 
 
 def test_an_early_end_is_that_of_a_shorter_grid():
     times = GRIDS["log_snr"](VP())(1.0, 1e-3, 10)
     want = SOLVERS["dpmpp_2m"]().plan(VP(), times[:5])
-    jax.tree.map(np.testing.assert_array_equal, experiment(stop_after_steps=4).plan, want)
+    jax.tree.map(np.testing.assert_array_equal, sampler(stop_after_steps=4).plan, want)
 
 
 def test_a_saved_grid_is_a_grid(tmp_path):
     times, path = np.array([1.0, 0.5, 0.2, 0.05, 1e-3]), tmp_path / "times.json"
     save_times(path, times)
     want = SOLVERS["dpmpp_2m"]().plan(VP(), times)
-    found = experiment(grid="file", times_file=str(path), steps=4)
+    found = sampler(grid={"name": "file", "times_file": str(path)}, steps=4)
     jax.tree.map(np.testing.assert_array_equal, found.plan, want)
     with pytest.raises(ConfigError, match=r"a listed grid has steps \+ 1 = 6 decreasing times"):
-        experiment(grid="file", times_file=str(path), steps=5)
+        sampler(grid={"name": "file", "times_file": str(path)}, steps=5)
     path.write_text(json.dumps({"time": []}), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"times_file = .*must be a JSON file"):
-        experiment(grid="file", times_file=str(path), steps=4)
+        sampler(grid={"name": "file", "times_file": str(path)}, steps=4)
 
 
 @pytest.mark.parametrize(
     ("sampling", "words"),
     [
-        ({"threshold": "statc"}, "config.sampling.threshold = 'statc' is not one of: none, static, dynamic"),
-        ({"threshold": "dynamic", "threshold_quantile": 0.0}, "threshold_quantile = 0.0: must be in"),
+        (
+            {"threshold": "statc"},
+            "config.sampling.threshold.name = 'statc' is not one of: none, static, dynamic",
+        ),
+        (
+            {"threshold": {"name": "dynamic", "threshold_quantile": 0.0}},
+            "threshold_quantile = 0.0: must be in",
+        ),
         ({"guidance": "classifier-free"}, "did you mean 'classifier_free'"),
-        ({"guidance": "classifier_free"}, "guidance = 'classifier_free': needs training.conditional"),
-        ({"guidance_scale": 2.0}, "guidance_scale = 2.0: has no meaning with sampling.guidance = 'none'"),
+        ({"guidance": "classifier_free"}, "'classifier_free': needs conditions.names"),
+        ({"guidance": {"name": "none", "scale": 2.0}}, "config.sampling.guidance.scale: 'none' has no option"),
         ({"stop_after_steps": 11}, "stop_after_steps = 11: must be in 1 to steps = 10"),
         ({"keep_every_steps": -1}, "keep_every_steps = -1: must be 0 or more"),
         ({"keep_every_steps": 2, "solver": "ode"}, "keep_every_steps = 2: must be 0"),
-        ({"levels": 1000}, "levels = 1000: must be 0 with config.path.name = 'trained'"),
-        ({"grid": "file"}, "times_file is not set"),
-        ({"solver": "ode", "method": "rk45"}, "dopri5, tsit5, bosh3, dopri8, heun"),
-        ({"solver": "ode", "error_control": "each"}, "error_control = 'each' is not one of: sample, batch"),
-        ({"solver": "adaptive_dpm", "order": 4}, "order = 4 is not one of: 2, 3"),
+        ({"round_to_levels": 1000}, "round_to_levels = 1000: must be 0 with sampling.process = 'trained'"),
+        ({"grid": "file"}, "config.sampling.grid: times_file is not set"),
+        ({"solver": {"name": "ode", "method": "rk45"}}, "dopri5, tsit5, bosh3, dopri8, heun"),
+        (
+            {"solver": {"name": "ode", "error_control": "each"}},
+            "error_control = 'each' is not one of: sample, batch",
+        ),
+        ({"solver": {"name": "adaptive_dpm", "order": 4}}, "order = 4 is not one of: 2, 3"),
         ({"solver": "adaptive_dpm", "grid": "uniform", "t_end": 0.0}, "ends where sigma > 0"),
-        ({"solver": "adaptive_dpm", "dpm_control": "lagest"}, "did you mean 'largest'"),
-        ({"solver": "dpm_3s", "inner": "exact"}, "inner = 'exact' is not one of: midpoint, taylor"),
+        ({"solver": {"name": "adaptive_dpm", "dpm_control": "lagest"}}, "did you mean 'largest'"),
+        ({"solver": {"name": "dpm_3s", "inner": "exact"}}, "inner = 'exact' is not one of: midpoint, taylor"),
     ],
 )
 def test_impossible_values_are_named(sampling, words):
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
-        experiment(**sampling)
+        sampler(**sampling)
 
 
 # --- error control ---------------------------------------------------------------------------------
