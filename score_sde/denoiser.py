@@ -13,7 +13,7 @@ A network becomes a denoiser through one row of four numbers (Karras et al. 2022
 What the network predicts is the choice of ``c_skip, c_out, c_in``; how it is told the time is ``c_noise``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -23,11 +23,8 @@ import numpy as np
 from jax import Array
 
 from score_sde.arrays import expand
+from score_sde.conditions import Cond
 from score_sde.sde import SDE
-
-# What a network may be told beside the example and its noise level, by name: ``label``, ``(B,)`` integers
-# with -1 for none, and ``augment``, ``(B, A)`` numbers that say how an example was augmented.
-Cond = Mapping[str, Array] | None
 
 
 class Denoise(Protocol):
@@ -256,14 +253,14 @@ class Denoiser:
       sde: the process that ``t`` refers to.
       net: ``net(params, x, c_noise, cond, key=key) -> (B, *D)``.
       precondition: the row.
-      cond: conditions bound to every call, by name, or None.
+      cond: conditions bound to every call, by name.
     """
 
     params: Any
     sde: SDE = field(metadata={"static": True})
     net: Callable[..., Array] = field(metadata={"static": True})
     precondition: Precondition = field(metadata={"static": True})
-    cond: Cond = None
+    cond: Cond = field(default_factory=dict)
 
     def __call__(self, x: Array, t: Array, *, key: Array | None = None) -> Array:
         """``(B, *D), () | (B,) -> (B, *D)`` in float32; a key turns dropout on.

@@ -100,11 +100,11 @@ def _define() -> flags.FlagValues:
         "config.ema.name=power; default: the average that was kept.",
         flag_values=own,
     )
-    flags.DEFINE_integer(
-        "label",
-        None,
-        "sample, encode, decode, interpolate: the class, for a model trained with labels.",
-        0,
+    flags.DEFINE_multi_string(
+        "condition",
+        [],
+        "sample, encode, decode, interpolate: what the model is told, NAME=VALUE: a class by its number or "
+        "name, or numbers with commas between; the name of the first may be left out.  May be repeated.",
         flag_values=own,
     )
     flags.DEFINE_integer(
@@ -157,7 +157,7 @@ class Options:
     output: str | None = None
     step: int | None = None
     best: bool = False
-    label: int | None = None
+    condition: tuple[str, ...] = ()
     seed: int | None = None
     checkpoint: Path | None = None
     coordinator: str | None = None
@@ -267,7 +267,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         output=own.output,
         step=own.step,
         best=own.best,
-        label=own.label,
+        condition=tuple(own.condition),
         seed=own.seed,
         checkpoint=None if own.checkpoint is None else Path(own.checkpoint),
         compile_cache=own.compile_cache,

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import Batches, Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file, load_saved, save
@@ -32,9 +33,9 @@ CASES = [f"{path}:{variant}" for path in FILES for variant in variants(path)]
 
 def spec_of(case):
     if "digits" in case:
-        return Spec((8, 8, 1), 17, 10)
+        return Spec((8, 8, 1), 17, labelled(10))
     size = load_file(case).data.get("size", 32)
-    return Spec((size, size, 3), 256, 10)
+    return Spec((size, size, 3), 256, labelled(10))
 
 
 OFFICIAL = {f"{ROOT}/configs/{name}" for name in TABLE.values()}  # built in test_recipes.py
@@ -65,7 +66,7 @@ class Random:
         return 16
 
     def read(self, indices):
-        x = np.random.default_rng(0).integers(0, self.spec.levels, (16, *self.spec.shape), np.uint8)
+        x = np.random.default_rng(0).integers(0, self.spec.grey_levels, (16, *self.spec.shape), np.uint8)
         return {"x": x[indices], "label": np.zeros(len(indices), np.int32)}
 
 
@@ -82,7 +83,7 @@ def test_every_config_trains_two_shrunk_steps(path):
     width = 32 if config.model.name == "ddpm" else 8  # it normalises in 32 groups
     config.model.update({"nf": width, "ch_mult": (1, 1), "num_res_blocks": 1, "attn_resolutions": ()})
     spec = spec_of(str(path))
-    experiment = assemble(complete(config), Spec((8, 8, spec.shape[-1]), spec.levels, spec.num_classes))
+    experiment = assemble(complete(config), Spec((8, 8, spec.shape[-1]), spec.grey_levels, spec.conditions))
     mesh = make_mesh(devices=jax.devices()[:1])
     make = init_state(experiment.init, experiment.optimizer, 0)
     step = compile_step(
@@ -136,7 +137,7 @@ def test_an_unknown_section_is_refused():
 def test_an_integrator_has_a_method_of_its_own_and_takes_another(integrator, default, named):
     config = complete(load_file(f"{ROOT}/configs/vp_digits.py"))
     config.likelihood.integrator = integrator
-    assert assemble(config, Spec((8, 8, 1), 17, 10)).integrator.method == default
+    assert assemble(config, Spec((8, 8, 1), 17, labelled(10))).integrator.method == default
     with config.unlocked():
         config.likelihood.method = named
-    assert assemble(config, Spec((8, 8, 1), 17, 10)).integrator.method == named
+    assert assemble(config, Spec((8, 8, 1), 17, labelled(10))).integrator.method == named

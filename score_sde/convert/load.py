@@ -128,7 +128,7 @@ def load(path: str | Path, config: Any = None) -> Imported:
         config = load_file(str(config))
     config = complete(config_of(path) if config is None else config)
     experiment, ema = _fit(path, release, config)
-    net, shape = experiment.net, experiment.spec.shape
+    net, shape = experiment.net, experiment.state_shape
     params = ema if release.raw is None else release.rename(release.raw, net, shape)
     params, ema = (jax.tree.map(jnp.asarray, tree) for tree in (params, ema))
     opt_state = experiment.optimizer.init(params)
@@ -153,7 +153,8 @@ def _fit(path: str | Path, release: Release, config: Any) -> tuple[Experiment, A
         for spec in specs:
             experiment = assemble(config, spec)
             try:
-                found.append((experiment, release.rename(release.average, experiment.net, spec.shape)))
+                params = release.rename(release.average, experiment.net, experiment.state_shape)
+                found.append((experiment, params))
             except ValueError as error:
                 errors.append(error)
         if found:
@@ -183,10 +184,10 @@ def _specs(release: Release, config: Any) -> Iterator[list[Spec]]:
         yield [release.spec]
         return
     depth = channels(release.shapes) if config.data.channels is None else config.data.channels
-    levels = 256 if config.data.levels is None else config.data.levels
+    grey_levels = config.data.grey_levels or 256
     if config.data.size is not None:
         size = tuple(np.broadcast_to(config.data.size, 2).tolist())
-        yield [Spec((*size, depth), levels, 0)]
+        yield [Spec((*size, depth), grey_levels)]
         return
     official = {recipe.size for recipe in fitting(release.shapes)}
     halvings = len(config.model.get("ch_mult", (1,))) - 1
@@ -195,4 +196,4 @@ def _specs(release: Release, config: Any) -> Iterator[list[Spec]]:
     if not official | possible:
         raise CheckpointError("the size of the images is not known; set --config.data.size=...")
     for sizes in (official, possible - official):
-        yield [Spec((n, n, depth), levels, 0) for n in sorted(sizes) if n % 2**halvings == 0]
+        yield [Spec((n, n, depth), grey_levels) for n in sorted(sizes) if n % 2**halvings == 0]

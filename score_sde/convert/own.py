@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def write(path: Path, experiment: Experiment, params: Any, step: int) -> None:
     tensors = {
         jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in flat
     }
-    about = {"config": experiment.config.to_dict(), "spec": asdict(experiment.spec), "step": step}
+    about = {"config": experiment.config.to_dict(), "spec": experiment.spec.to_json(), "step": step}
     safetensors.write(path, tensors, {"format": "flax", _KEY: json.dumps(about)})
 
 
@@ -41,7 +40,6 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
             "safetensors without our config; for a model of diffusers name its folder, which has config.json"
         )
     about = json.loads(metadata[_KEY])
-    spec = {**about["spec"], "shape": tuple(about["spec"]["shape"])}
     config = {
         section: {key: frozen(value) for key, value in fields.items()} if isinstance(fields, dict) else fields
         for section, fields in about["config"].items()
@@ -52,7 +50,7 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
         average=tensors,
         step=int(about["step"]),
         config=config,
-        spec=Spec(**spec),
+        spec=Spec.from_json(about["spec"]),
     )
 
 

@@ -2,8 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import jax
@@ -13,8 +13,11 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from score_sde import nets
-from score_sde.data import AUGMENT_DIM, SOURCES, Scaling, Source, Spec, augment, random_flip
-from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Cond, Denoise, Denoiser, Precondition
+from score_sde.codecs import NO_PARAMS, Codec, Pixels
+from score_sde.conditions import Cond, Conditions, drop
+from score_sde.data import AUGMENTED, SOURCES, Source, Spec, augment, random_flip
+from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoise, Denoiser, Precondition
+from score_sde.experiment.checks import check_numbers
 from score_sde.experiment.schema import NAMED
 from score_sde.guidance.change_process import across
 from score_sde.guidance.thresholds import THRESHOLDS
@@ -26,7 +29,7 @@ from score_sde.solvers import GRIDS, SOLVERS, Plan, Solver
 from score_sde.train import Objective
 from score_sde.train.ema import Decay
 
-_OF_TIME = ("time_999", "index", "reverse_index")  # labels that say the time and not the noise level
+_OF_TIME = ("time_999", "index", "reverse_index")  # inputs that say the time and not the noise level
 
 
 def _only_set(section: ConfigDict) -> dict[str, Any]:
@@ -44,7 +47,9 @@ class Experiment:
       path: the process whose path samples follow; ``sde``, or another.
       wrap: the model's denoiser to that of the sampler.
       solver, plan: how samples are drawn on that path.
-      scaling: raw data to the model's range and back.
+      codec: raw data to the state and back.
+      conditions: those of the data that the model is told.
+      dropout: how often training does not tell them, by name, in [0, 1].
       learns: whether the process is learned; its schedule is then among the parameters, and everything but
         training sees what ``settle`` gives.
     """
@@ -63,12 +68,14 @@ class Experiment:
     plan: Plan
     divergence: likelihood.Divergence
     integrator: likelihood.Integrator
-    scaling: Scaling
+    codec: Codec
+    conditions: Conditions = ()
+    dropout: Mapping[str, float] = field(default_factory=dict)
     learns: bool = False
 
     def init(self, key: Array) -> Any:
         """Fresh parameters: the network's, or ``{"network", "schedule"}`` where the process is learned."""
-        network = self.net.init(key, self.spec.shape)
+        network = self.net.init(key, self.state_shape)
         return {"network": network, "schedule": self.sde.learnt()} if self.learns else network
 
     def network(self, params: Any) -> Any:
@@ -87,32 +94,49 @@ class Experiment:
             config.sde.update(asdict(self.sde.settled(jax.device_get(params["schedule"]))))
         return assemble(config, self.spec)
 
-    def bind(self, params: Any, cond: Cond = None) -> Denoiser:
-        """The denoiser of the network's parameters under some conditions; one without labels ignores them."""
-        if cond is not None and not self.config.training.conditional:
-            cond = {name: value for name, value in cond.items() if name != "label"} or None
-        return Denoiser(params, self.sde, self.net, self.precondition, cond)
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of what the process perturbs, of one example."""
+        return self.codec.state_shape(self.spec)
 
-    def bind_sampler(self, params: Any, cond: Cond = None) -> Denoise:
+    @property
+    def pixels(self) -> Pixels:
+        """The codec, where the state is the data themselves.
+
+        Raises:
+          ConfigError: it is another.
+        """
+        if not isinstance(self.codec, Pixels):
+            raise ConfigError(
+                f"config.codec: {type(self.codec).__name__} has no grey levels; this needs pixels"
+            )
+        return self.codec
+
+    def bind(self, params: Any, cond: Mapping[str, Array] = {}) -> Denoiser:
+        """The denoiser of the network's parameters under some conditions.
+
+        Conditions that the data have and the model is not told are left out.
+        """
+        ignored = {name for name, _ in self.spec.conditions} - {name for name, _ in self.conditions}
+        told = {name: values for name, values in cond.items() if name not in ignored}
+        return Denoiser(params, self.sde, self.net, self.precondition, told)
+
+    def bind_sampler(self, params: Any, cond: Mapping[str, Array] = {}) -> Denoise:
         """What a solver is given: ``bind`` on the path of the samples, under the threshold."""
         return self.wrap(self.bind(params, cond))
 
     def prepare(self, batch: dict[str, Array], key: Array) -> tuple[Array, Cond]:
-        """A raw training batch as the model sees it, flipped, scaled and augmented; and its conditions."""
-        data, dropout = self.config.data, self.config.training.label_dropout
-        key_flip, key_noise = jax.random.split(key)
-        raw, label = batch["x"], batch["label"]
-        if data.random_flip:
-            raw = random_flip(raw, key_flip)
-        x0, cond = self.scaling.encode(raw, key_noise), {}
-        if self.config.training.conditional:
-            if dropout:
-                drop = jax.random.bernoulli(jax.random.fold_in(key, 1), dropout, label.shape)
-                label = jnp.where(drop, -1, label)
-            cond["label"] = label
+        """A raw training batch as the model sees it, flipped, encoded and augmented; and what it is told."""
+        data = self.config.data
+        key_flip, key_encode, key_drop, key_augment = jax.random.split(key, 4)
+        raw = random_flip(batch["x"], key_flip) if data.random_flip else batch["x"]
+        x0 = self.codec.encode(NO_PARAMS, raw, key_encode)
+        told = {name: batch[name] for name, _ in self.conditions}
+        cond = drop(self.conditions, told, self.dropout, key_drop)
         if data.augment_probability:
-            x0, cond["augment"] = augment(x0, jax.random.fold_in(key, 2), data.augment_probability)
-        return x0, cond or None
+            x0, description = augment(x0, key_augment, data.augment_probability)
+            cond |= {name: description for name, _ in AUGMENTED}
+        return x0, cond
 
     @property
     def objective(self) -> Objective:
@@ -128,7 +152,7 @@ class Experiment:
     @property
     def extra(self) -> dict[str, Any]:
         """What a workdir must remember beside the config."""
-        return {"spec": asdict(self.spec)}
+        return {"spec": self.spec.to_json()}
 
 
 def open_source(config: Any, split: str) -> Source:
@@ -158,40 +182,28 @@ def assemble(config: Any, spec: Spec) -> Experiment:
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
-    _check_numbers(config)
+    check_numbers(config)
     sde = build(_member(config, "sde"), config.sde, "sde")
-    model = dict(_only_set(config.model))
-    if config.training.conditional:
-        if not spec.num_classes:
-            raise ConfigError("config.training.conditional is on, but the data have no labels")
-        if "num_classes" not in options(_member(config, "model")):
-            raise ConfigError(f"config.model.name = {config.model.name!r}: takes no labels")
-        model["num_classes"] = spec.num_classes
-    elif model.get("num_classes"):
-        raise ConfigError(
-            f"config.model.num_classes = {model['num_classes']}: is set from the data when "
-            "config.training.conditional is on; leave it 0"
-        )
-    fields = ("low", "high", "dequantize", "shift", "scale")
-    scaling = build(Scaling, {k: config.data[k] for k in fields}, "data", levels=spec.levels)
+    conditions, dropout = _conditions(config, spec)
+    codec = _codec(config, spec)
     if config.data.random_flip and len(spec.shape) != 3:
         raise ConfigError(
             f"config.data.random_flip is on, but an example has shape {spec.shape}: only images flip"
         )
-    if sde.learnt() is not None and scaling.levels is not None and not scaling.dequantize:
+    if sde.learnt() is not None and codec.grey_levels is not None and not codec.dequantize:
         raise ConfigError(
             f"config.sde.name = {config.sde.name!r}: integer data have no bounded density; it needs "
             "data.dequantize = True"
         )
     _check_augmentation(config, spec)
-    if "augment_dim" in options(_member(config, "model")):
-        model["augment_dim"] = AUGMENT_DIM if config.data.augment_probability else 0
-    net = nets.Net(build(_member(config, "model"), model, "model"))
+    told = conditions + (AUGMENTED if config.data.augment_probability else ())
+    given = {"conditions": told} if told else {}
+    net = nets.Net(build(_member(config, "model"), _only_set(config.model), "model", **given))
     try:
-        net.shapes(spec.shape)
+        net.shapes(codec.state_shape(spec))
     except ValueError as error:
         raise ConfigError(f"config.model: {error}") from error
-    labels = build(
+    time_input = build(
         find(TIME_INPUTS, config.denoiser.time_input, "denoiser.time_input"), config.denoiser, "denoiser"
     )
     prediction = find(PREDICTIONS, config.denoiser.prediction, "denoiser.prediction")
@@ -226,19 +238,42 @@ def assemble(config: Any, spec: Spec) -> Experiment:
         spec=spec,
         sde=sde,
         net=net,
-        precondition=Precondition(build(prediction, config.denoiser, "denoiser"), labels),
+        precondition=Precondition(build(prediction, config.denoiser, "denoiser"), time_input),
         loss=_loss(config, sde),
         optimizer=_with_batch_size(config, "optimizer"),
         ema=_with_batch_size(config, "ema"),
         path=path,
-        wrap=_wrapper(config, sde, path, scaling),
+        wrap=_wrapper(config, sde, path, codec),
         solver=solver,
         plan=plan,
         divergence=divergence,
         integrator=integrator,
-        scaling=scaling,
+        codec=codec,
+        conditions=conditions,
+        dropout=dropout,
         learns=sde.learnt() is not None,
     )
+
+
+def _conditions(config: Any, spec: Spec) -> tuple[Conditions, dict[str, float]]:
+    """The conditions of the data that the model is told, and how often training drops each."""
+    rate = config.training.label_dropout
+    if not 0 <= rate <= 1:
+        raise ConfigError(f"config.training.label_dropout = {rate}: must be in [0, 1]")
+    if not config.training.conditional:
+        if rate:
+            raise ConfigError(f"config.training.label_dropout = {rate}: needs training.conditional")
+        return (), {}
+    if not spec.conditions:
+        raise ConfigError("config.training.conditional is on, but the data have no conditions")
+    if "conditions" not in options(_member(config, "model")):
+        raise ConfigError(f"config.model.name = {config.model.name!r}: takes no conditions")
+    return spec.conditions, {name: rate for name, _ in spec.conditions}
+
+
+def _codec(config: Any, spec: Spec) -> Pixels:
+    fields = ("low", "high", "dequantize", "shift", "scale")
+    return build(Pixels, {k: config.data[k] for k in fields}, "data", grey_levels=spec.grey_levels)
 
 
 def _loss(config: Any, sde: SDE) -> DenoisingLoss | VariationalLoss:
@@ -260,8 +295,8 @@ def _loss(config: Any, sde: SDE) -> DenoisingLoss | VariationalLoss:
         )
     if config.denoiser.time_input in _OF_TIME or config.denoiser.prediction == "velocity":
         raise ConfigError(
-            f"config.denoiser: label = {config.denoiser.time_input!r}, prediction = "
-            f"{config.denoiser.prediction!r}: a learned process needs a label other than "
+            f"config.denoiser: time_input = {config.denoiser.time_input!r}, prediction = "
+            f"{config.denoiser.prediction!r}: a learned process needs a time_input other than "
             f"{', '.join(_OF_TIME)} and a prediction other than 'velocity', which change with the schedule"
         )
     return VariationalLoss(config.loss.spread)
@@ -290,7 +325,7 @@ def _sampler(config: Any, path: SDE) -> tuple[Solver, Plan]:
         raise ConfigError(f"config.sampling: {error}") from error
 
 
-def _wrapper(config: Any, sde: SDE, path: SDE, scaling: Scaling) -> Callable[[Denoise], Denoise]:
+def _wrapper(config: Any, sde: SDE, path: SDE, codec: Pixels) -> Callable[[Denoise], Denoise]:
     """From the model's denoiser to the sampler's: the other path, and then the threshold."""
     sampling = config.sampling
     if sampling.levels and path is sde:
@@ -299,12 +334,12 @@ def _wrapper(config: Any, sde: SDE, path: SDE, scaling: Scaling) -> Callable[[De
         )
     make = find(THRESHOLDS, sampling.threshold, "sampling.threshold")
     if "low" in options(make):
-        if scaling.levels is None:
+        if codec.grey_levels is None:
             raise ConfigError(
                 f"config.sampling.threshold = {sampling.threshold!r}: must be 'none', for continuous data "
                 "have no range"
             )
-        limit = build(make, sampling, "sampling", low=scaling.low, high=scaling.high)
+        limit = build(make, sampling, "sampling", low=codec.low, high=codec.high)
     else:
         limit = build(make, sampling, "sampling")
     if path is sde:
@@ -324,58 +359,17 @@ def _with_batch_size(config: Any, section: str) -> Any:
 
 
 def _check_augmentation(config: Any, spec: Spec) -> None:
-    probability, dropout = config.data.augment_probability, config.training.label_dropout
-    for field, value in (("data.augment_probability", probability), ("training.label_dropout", dropout)):
-        if not 0 <= value <= 1:
-            raise ConfigError(f"config.{field} = {value}: must be in [0, 1]")
-    if dropout and not config.training.conditional:
-        raise ConfigError(f"config.training.label_dropout = {dropout}: needs training.conditional")
+    probability = config.data.augment_probability
+    if not 0 <= probability <= 1:
+        raise ConfigError(f"config.data.augment_probability = {probability}: must be in [0, 1]")
     if not probability:
         return
     if len(spec.shape) != 3:
         raise ConfigError(
             f"config.data.augment_probability = {probability}: examples of shape {spec.shape} are no images"
         )
-    if "augment_dim" not in options(_member(config, "model")):
+    if "conditions" not in options(_member(config, "model")):
         raise ConfigError(
             f"config.data.augment_probability = {probability}: config.model.name = {config.model.name!r} "
             "cannot be told how an image was augmented, and would learn to make such images"
         )
-
-
-def _check_numbers(config: Any) -> None:
-    positive = [
-        ("training", ["steps", "batch_size", "steps_per_dispatch", "checkpoint_every_steps"]),
-        ("training", ["accumulate_steps", "keep_last", "log_every_steps", "eval_examples", "sample_count"]),
-        ("sampling", ["steps", "batch_size"]),
-        ("likelihood", ["batch_size", "draws", "times", "chain_steps"]),
-        ("evaluate", ["batch_size", "levels", "keep_features", "kid_subsets", "kid_subset_size"]),
-        ("evaluate", ["splits", "nearest"]),
-        ("classifier", ["steps", "batch_size", "learning_rate"]),
-        ("codes", ["batch_size", "rtol", "atol", "max_steps", "steps"]),
-        ("search", ["cells", "nearest", "batch_size"]),
-        ("outliers", ["num_examples"]),
-        ("mesh", ["fsdp"]),
-    ]
-    natural = [("training", ["keep_every_steps", "eval_every_steps", "sample_every_steps"])]
-    natural += [("evaluate", ["bootstrap"]), ("sampling", ["keep_every_steps", "levels"])]
-    natural += [("search", ["draws"])]
-    for allowed, least, groups in (("positive", 0, positive), ("0 or more", -1, natural)):
-        for section, keys in groups:
-            for key in keys:
-                value = config[section][key]
-                if not (math.isfinite(value) and value > least):
-                    raise ConfigError(f"config.{section}.{key} = {value}: must be {allowed}")
-    count, every = config.training.steps_per_dispatch, config.training
-    for key in ("steps", "checkpoint_every_steps", "log_every_steps"):
-        if every[key] % count:
-            raise ConfigError(
-                f"config.training.{key} = {every[key]}: must be a multiple of steps_per_dispatch = {count}"
-            )
-    if every.batch_size % every.accumulate_steps:
-        raise ConfigError(
-            f"config.training.batch_size = {every.batch_size}: must be a multiple of accumulate_steps = "
-            f"{every.accumulate_steps}"
-        )
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"config.seed = {config.seed}: must be in [0, 2^32)")

@@ -24,7 +24,7 @@ NAMED: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 # Options of those members that are not fields: assembling fills them in from elsewhere in the config.
-GIVEN = ("batch_size", "augment_dim")
+GIVEN = ("batch_size", "conditions")
 
 # Every other section: its fields with their defaults.  A type stands for "not set": whoever takes the field
 # has a default of its own.
@@ -43,9 +43,10 @@ FIELDS: dict[str, dict[str, Any]] = {
         "center_crop": int,
         "held_out": 0.1,
         "on_error": "raise",
-        "levels": int,
+        "grey_levels": int,
         "key": "x",
         "label_key": "label",
+        "vector_key": str,
         "channels_last": bool,
         "low": -1.0,
         "high": 1.0,

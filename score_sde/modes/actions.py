@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import Chosen
 from score_sde.data import Source
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.evaluate.extractors import Extractor
@@ -35,7 +36,7 @@ def held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
             measure(now)(
                 experiment.network(params),
                 some,
-                experiment.scaling,
+                experiment.codec,
                 times=level_times(now.sde, _LEVELS),
                 batch_size=config.evaluate.batch_size,
                 seed=config.seed,
@@ -60,10 +61,10 @@ def samples(
     """A grid of samples of the average, always from the same noise, and their distance to the data."""
     config = experiment.config
     draw = _once(
-        lambda now: compile_sample(now.bind_sampler, now.path, now.solver, mesh, shape=now.spec.shape)
+        lambda now: compile_sample(now.bind_sampler, now.path, now.solver, mesh, shape=now.state_shape)
     )
     count = config.training.sample_count
-    labels = np.arange(count) % experiment.spec.num_classes if config.training.conditional else None
+    chosen = Chosen.every_class(experiment.conditions)
     distance = _distance(extractor, source)
 
     def act(step: int, state: TrainState) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def samples(
             seed=config.seed,
             num_samples=count,
             batch_size=config.sampling.batch_size,
-            labels=labels,
+            chosen=chosen,
         )
         drawn = outside(experiment, np.concatenate(list(batches)))
         suffix = ".png" if drawable(experiment.spec) else ".npz"

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.codecs import NO_PARAMS
+from score_sde.conditions import Cond
 from score_sde.evaluate.parts import PerExample, Readable, compile_parts, map_examples
 from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
 from score_sde.inversion import latents as codes
+from score_sde.modes.chosen import fixed_conditions
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average
 from score_sde.names import ConfigError, build, find
 from score_sde.names import options as option_names
@@ -42,39 +45,46 @@ class Coder:
         if not 0 < self.t_min < sde.t_max:
             raise ConfigError(f"config.codes.t_min = {self.t_min}: must be in (0, {sde.t_max})")
         self.transport = make_transport(self.experiment)
-        self._label, self._own = _label(options, self.experiment), options.samples is None
+        self._fixed, self._own = fixed_conditions(options, self.experiment), options.samples is None
         self._workdir = options.workdir
         self.step, self.mesh, self.params = restore_average(options, self.experiment)
         self._weights = digest(self.params)
 
-    def told(self, label: Array) -> Array:
-        """What the model is told of examples with these labels: what ``--label`` says, or else the labels of
-        the data; of the data only, as a class of other files may have another number."""
-        if self._label is not None:
-            return jnp.full_like(label, self._label)
-        return label if self._own else jnp.full_like(label, -1)
+    def told(self, cond: Cond, count: int) -> dict[str, Array]:
+        """What the model is told of ``count`` examples: what ``--condition`` says, or what the data have.
 
-    def round_trip(self, params: Any, raw: Array, label: Array) -> dict[str, Array]:
+        Of the data only, as a class of other files may have another number.
+        """
+        told: dict[str, Array] = {}
+        for name, condition in self.experiment.conditions:
+            null = jnp.asarray(condition.nulls(count))
+            value = jnp.asarray(self._fixed.get(name, condition.null))
+            own = self._own and name not in self._fixed and name in cond
+            told[name] = cond[name] if own else jnp.broadcast_to(value[None], null.shape)
+        return told
+
+    def round_trip(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
         """Raw examples encoded and decoded: ``code``, ``back``, ``rms``, ``largest``, ``evaluations``."""
-        denoise = self.experiment.bind(params, {"label": self.told(label)})
-        x = self.experiment.scaling.middle(raw)
+        denoise = self.experiment.bind(params, self.told(cond, len(raw)))
+        x = self.experiment.codec.middle(NO_PARAMS, raw)
         trip = codes.round_trip(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min)
         return trip._asdict()
 
-    def encode(self, params: Any, raw: Array, label: Array) -> dict[str, Array]:
+    def encode(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
         """``code`` of raw examples."""
-        denoise = self.experiment.bind(params, {"label": self.told(label)})
-        x = self.experiment.scaling.middle(raw)
+        return self._encoded(params, raw, self.told(cond, len(raw)))
+
+    def encode_untold(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
+        """``code`` of raw examples, of whose conditions the model is told nothing."""
+        return self._encoded(params, raw, {})
+
+    def _encoded(self, params: Any, raw: Array, told: Cond) -> dict[str, Array]:
+        denoise, x = self.experiment.bind(params, told), self.experiment.codec.middle(NO_PARAMS, raw)
         return {"code": codes.encode(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min).x}
 
-    def encode_unlabelled(self, params: Any, raw: Array, label: Array) -> dict[str, Array]:
-        """``code`` of raw examples, whose labels the model is not told."""
-        denoise, x = self.experiment.bind(params), self.experiment.scaling.middle(raw)
-        return {"code": codes.encode(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min).x}
-
-    def decode(self, params: Any, code: Array, label: Array) -> dict[str, Array]:
-        """``x``, in the model's range, of codes and the labels that the model is told."""
-        denoise = self.experiment.bind(params, {"label": label})
+    def decode(self, params: Any, code: Array, cond: Cond) -> dict[str, Array]:
+        """``x``, in the model's range, of codes and the conditions that the model is told."""
+        denoise = self.experiment.bind(params, cond)
         return {"x": codes.decode(denoise, self.experiment.sde, code, self.transport, t_min=self.t_min).x}
 
     def run(
@@ -86,7 +96,7 @@ class Coder:
         batch_size: int | None = None,
         keep: Any = None,
     ) -> dict[str, np.ndarray]:
-        """``function(params, x, label)`` of all examples, with progress.
+        """``function(params, x, cond)`` of all examples, with progress.
 
         Args:
           keep: whatever the function depends on beside the config and the parameters; its results are kept
@@ -112,7 +122,7 @@ class Coder:
         what = {
             **{section: config[section] for section in ("sde", "model", "denoiser", "data", "codes")},
             "parameters": self._weights,
-            "label": (self._label, self._own),
+            "told": ({name: value.tolist() for name, value in self._fixed.items()}, self._own),
             "batch": size,
             "jax": jax.__version__,
             "keep": keep,
@@ -144,15 +154,3 @@ def make_transport(experiment: Experiment) -> codes.Transport:
     except ValueError as error:
         raise ConfigError(f"config.codes.solver = {config.solver!r}: {error}") from error
     return transport
-
-
-def _label(options: Options, experiment: Experiment) -> int | None:
-    if options.label is None:
-        return None
-    if not experiment.config.training.conditional:
-        raise ConfigError(f"--label={options.label}: the model was trained without labels")
-    if options.label >= experiment.spec.num_classes:
-        raise ConfigError(
-            f"--label={options.label}: the model knows the classes 0 to {experiment.spec.num_classes - 1}"
-        )
-    return options.label

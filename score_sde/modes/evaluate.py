@@ -39,7 +39,7 @@ def held_out_loss(options: Options) -> int:
         levels = measure(
             params,
             source,
-            experiment.scaling,
+            experiment.codec,
             times=level_times(experiment.sde, config.evaluate.levels),
             batch_size=config.evaluate.batch_size,
             seed=config.seed,

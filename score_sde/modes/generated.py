@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from score_sde.conditions import Chosen, conditions_to_json
 from score_sde.evaluate import Sampled
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.extractors import Extractor
@@ -39,12 +40,12 @@ class Generator:
             experiment.path,
             experiment.solver,
             self._mesh,
-            shape=experiment.spec.shape,
+            shape=experiment.state_shape,
         )
 
     def protocol(self) -> Protocol:
         """How the features of the samples are made; refused where the extractor cannot take them."""
-        spec, count = self._experiment.spec, (1, *self._experiment.spec.shape)
+        spec, count = self._experiment.spec, (1, *self._experiment.state_shape)
         dtype = outside(self._experiment, np.zeros(count, np.float32)).dtype
         return self._extractor.protocol(spec.shape, dtype)
 
@@ -66,8 +67,7 @@ class Generator:
         return step, weights, sampled, first
 
     def _samples(self, params: Any, start: int) -> np.ndarray:
-        stop, classes = start + self._size, self._experiment.spec.num_classes
-        labels = np.arange(stop) % classes if self._experiment.config.training.conditional else None
+        stop = start + self._size
         batches = generate(
             self._draw,
             params,
@@ -76,7 +76,7 @@ class Generator:
             seed=self.seed,
             num_samples=stop,
             batch_size=self._size,
-            labels=labels,
+            chosen=Chosen.every_class(self._experiment.conditions),
             start=start,
         )
         return outside(self._experiment, np.concatenate(list(batches)))
@@ -87,7 +87,7 @@ class Generator:
         sections = ("sde", "path", "model", "denoiser", "sampling", "data")
         what = {
             **{section: config[section] for section in sections},
-            "conditional": config["training"]["conditional"],
+            "conditions": conditions_to_json(self._experiment.conditions),
             "parameters": weights,
             "plan": _digest(self._experiment.plan),  # which may come from a file
             "seed": self.seed,

@@ -11,9 +11,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from score_sde.conditions import Chosen
 from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
 from score_sde.images import pictures
+from score_sde.modes.chosen import chosen_conditions
 from score_sde.modes.stored import Stored, identity
 from score_sde.modes.workdir import (
     drawable,
@@ -24,7 +26,6 @@ from score_sde.modes.workdir import (
     restore_average,
     say,
 )
-from score_sde.names import ConfigError
 from score_sde.runtime.mesh import round_up
 from score_sde.runtime.progress import Progress
 from score_sde.sampling.chunks import compile_trajectory
@@ -41,8 +42,8 @@ def sample(options: Options) -> int:
     spec = experiment.spec
     output = pictures_path(options, spec, "samples")
     step, mesh, params = restore_average(options, experiment)
-    labels = _labels(options, experiment)
-    work = _Work(options, experiment, step, mesh, params, labels, _count(options), seed)
+    chosen = chosen_conditions(options, experiment)
+    work = _Work(options, experiment, step, mesh, params, chosen, _count(options), seed)
     if output.suffix == ".png" or experiment.config.sampling.keep_every_steps:
         _in_memory(work, output)
     else:
@@ -60,7 +61,7 @@ class _Work:
     step: int
     mesh: Mesh
     params: Any
-    labels: np.ndarray | None
+    chosen: Chosen
     count: int
     seed: int
 
@@ -72,7 +73,7 @@ class _Work:
     @property
     def draws(self) -> dict[str, Any]:
         """Arguments of those who generate."""
-        return {"seed": self.seed, "num_samples": self.count, "labels": self.labels}
+        return {"seed": self.seed, "num_samples": self.count, "chosen": self.chosen}
 
     def progress(self, there: int = 0) -> Progress:
         title = f"sample (checkpoint {self.step})"
@@ -114,7 +115,7 @@ def _to_disk(work: _Work, output: Path) -> None:
     experiment, count, size = work.experiment, work.count, work.size
     # A file of arrays is joined from parts when all are there.
     place = output.with_name(output.name + ".parts") if output.suffix else output
-    what = identity(experiment, work.params, work.options.label, work.seed, size)
+    what = identity(experiment, work.params, work.chosen.about, work.seed, size)
     stored = Stored(place, count, as_pictures=not output.suffix, what=what)
     firsts = stored.missing(size)
     there = count - sum(min(size, count - first) for first in firsts)
@@ -143,10 +144,10 @@ def _compile(experiment: Experiment, mesh: Mesh, show: Callable[[Any], None]) ->
     every = experiment.config.sampling.keep_every_steps
     parts = (experiment.bind_sampler, experiment.path, experiment.solver, mesh)
     if not every:
-        return compile_sample(*parts, shape=experiment.spec.shape, progress=show)
+        return compile_sample(*parts, shape=experiment.state_shape, progress=show)
     solver = cast(StepSolver, experiment.solver)  # others were refused when the experiment was assembled
     hooks = Hooks(keep_every_steps=every, keep=solver.steps(experiment.plan) // every)
-    return compile_trajectory(*parts[:2], solver, mesh, hooks, shape=experiment.spec.shape, progress=show)
+    return compile_trajectory(*parts[:2], solver, mesh, hooks, shape=experiment.state_shape, progress=show)
 
 
 def _write_states(output: Path, experiment: Experiment, states: np.ndarray) -> None:
@@ -163,16 +164,3 @@ def _write_states(output: Path, experiment: Experiment, states: np.ndarray) -> N
 
 def _count(options: Options) -> int:
     return 64 if options.num_samples is None else options.num_samples
-
-
-def _labels(options: Options, experiment: Experiment) -> np.ndarray | None:
-    classes, count = experiment.spec.num_classes, _count(options)
-    if not experiment.config.training.conditional:
-        if options.label is not None:
-            raise ConfigError(f"--label={options.label}: the model was trained without labels")
-        return None
-    if options.label is None:
-        return np.arange(count) % classes
-    if options.label >= classes:
-        raise ConfigError(f"--label={options.label}: the model knows the classes 0 to {classes - 1}")
-    return np.full(count, options.label)

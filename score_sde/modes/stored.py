@@ -22,12 +22,12 @@ RECORD = "samples.json"
 SECTIONS = ("sde", "path", "model", "denoiser", "sampling", "data")
 
 
-def identity(experiment: Experiment, params: Any, label: Any, seed: int, size: int) -> dict[str, Any]:
+def identity(experiment: Experiment, params: Any, conditions: Any, seed: int, size: int) -> dict[str, Any]:
     """Everything that decides what a sample is; a run goes on only from samples with the same.
 
     Args:
       params: averaged parameters.
-      label: the class asked for.
+      conditions: what identifies those that were chosen.
       size: samples of a batch, on which their last bits depend.
     """
     config = experiment.config.to_dict()
@@ -36,7 +36,7 @@ def identity(experiment: Experiment, params: Any, label: Any, seed: int, size: i
         **{name: _hash(json.dumps(config[name], default=str).encode()) for name in SECTIONS},
         "plan": _hash(plan),
         "checkpoint": digest(params),
-        "label": label,
+        "conditions": conditions,
         "seed": seed,
         "batch": size,
         "jax": jax.__version__,

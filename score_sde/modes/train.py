@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from score_sde.data import Batches, warn_if_unscaled
+from score_sde.codecs import warn_if_unscaled
+from score_sde.data import Batches
 from score_sde.experiment import files as configs
 from score_sde.experiment.assemble import Experiment, assemble, open_source
 from score_sde.flags import Options
@@ -34,7 +35,7 @@ def train(options: Options) -> int:
     config, workdir = options.config, options.workdir
     source, held_out = open_source(config, "train"), open_source(config, "test")
     experiment = assemble(config, source.spec)
-    warn_if_unscaled(source, experiment.scaling)
+    warn_if_unscaled(source, experiment.pixels)
     mesh, training = make_mesh(config.mesh.fsdp), config.training
     if training.batch_size % (training.accumulate_steps * mesh.size):
         raise ConfigError(

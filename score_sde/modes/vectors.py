@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from score_sde.codecs import NO_PARAMS
+from score_sde.conditions import Cond
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.flags import Options
@@ -25,8 +27,8 @@ def of_codes(options: Options, coder: Coder, log_snr: float) -> Vectors:
     """Codes, flattened."""
 
     def vectors(examples: Examples) -> np.ndarray:
-        keep = _keep(examples, "unlabelled codes")
-        code = coder.run(coder.encode_unlabelled, examples, "codes", keep=keep)["code"]
+        keep = _keep(examples, "codes without conditions")
+        code = coder.run(coder.encode_untold, examples, "codes", keep=keep)["code"]
         return code.reshape(len(code), -1)
 
     return vectors
@@ -42,12 +44,13 @@ def of_network(options: Options, coder: Coder, log_snr: float) -> Vectors:
     seed = options.config.seed if options.seed is None else options.seed
 
     try:
-        layer = choose_layer(layer_shapes(experiment.bind(coder.params), experiment.spec.shape), config.layer)
+        shapes = layer_shapes(experiment.bind(coder.params, {}), experiment.state_shape)
+        layer = choose_layer(shapes, config.layer)
     except ValueError as error:
         raise ConfigError(f"config.search.{error}") from error
 
-    def features(params: Any, raw: Array, label: Array) -> dict[str, Array]:
-        denoiser, x0 = experiment.bind(params), experiment.scaling.middle(raw)
+    def features(params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
+        denoiser, x0 = experiment.bind(params, {}), experiment.codec.middle(NO_PARAMS, raw)
         maps = noisy_features(denoiser, x0, log_snr, layer, seed=seed, draws=config.draws)
         return {"features": pooled(maps, config.cells)}
 

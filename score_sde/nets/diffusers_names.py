@@ -141,7 +141,7 @@ def _layer(ours: str, children: list[str], top: int) -> str:
 def _check(module: Any) -> None:
     """Refuse networks that ``UNet2DModel`` cannot be."""
     if isinstance(module, DDPM):
-        wanted = {"up_attention": "block", "resamp_with_conv": True, "conditional": True}
+        wanted = {"up_attention": "block", "resamp_with_conv": True, "noise_conditional": True}
     elif type(module) in (NCSNpp, NCSNppDiffusers):
         wanted = {
             "resblock_type": "biggan",
@@ -151,12 +151,15 @@ def _check(module: Any) -> None:
             "progressive": "output_skip",
             "progressive_input": "input_skip",
             "progressive_combine": "sum",
-            "conditional": True,
+            "noise_conditional": True,
         }
         if type(module) is NCSNpp and module.nf < 128:
             raise ValueError(f"nf={module.nf}: below 128 channels use NCSNppDiffusers, which has its groups")
     else:
         raise ValueError(f"{type(module).__name__}: not a network that diffusers has")
+    foreign = [name for name, _ in module.conditions if name not in TOPS]
+    if foreign:
+        raise ValueError(f"conditions: {', '.join(foreign)}: diffusers has none but a class, the label")
     for field, value in wanted.items():
         if getattr(module, field) != value:
             raise ValueError(f"{field}={getattr(module, field)!r}: must be {value!r}, as in diffusers")

@@ -14,7 +14,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from score_sde.denoiser import Cond, Denoise
+from score_sde.conditions import Cond
+from score_sde.denoiser import Denoise
 from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
 from score_sde.solvers import Carry, Hooks, Plan, StepSolver, Watch, noise_of
@@ -63,7 +64,7 @@ def compile_trajectory(
     They are drawn in at most ``CHUNKS`` chunks, the batch split over ``mesh``.
 
     Args:
-      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
+      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows.
       progress: called with the first row of a chunk as the devices begin it.
     """
     program = solver.program

@@ -10,7 +10,8 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.denoiser import Cond, Denoise
+from score_sde.conditions import NONE_CHOSEN, Chosen, Cond
+from score_sde.denoiser import Denoise
 from score_sde.runtime.mesh import round_up
 from score_sde.sampling.chunks import (
     AS_PLACED,
@@ -96,7 +97,7 @@ def compile_sample(
     chooses its steps on the way is one program.
 
     Args:
-      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows, or is None.
+      bind: ``(params, cond) -> denoise``; ``cond`` maps names to arrays of ``B`` rows.
       progress: called with the first step of a chunk as the devices begin it.
     """
     program = solver.program
@@ -120,7 +121,7 @@ def generate(
     seed: int,
     num_samples: int,
     batch_size: int,
-    labels: np.ndarray | None = None,
+    chosen: Chosen = NONE_CHOSEN,
     start: int = 0,
 ) -> Iterator[np.ndarray]:
     """Samples ``start .. num_samples - 1`` in batches, on the host: each ``(<= batch_size, *shape)``.
@@ -128,14 +129,14 @@ def generate(
     The last batch is computed at full size and cut; a sample depends on ``seed`` and its number only.
 
     Args:
-      labels: class of every sample, ``(num_samples,)``, or None.
+      chosen: the conditions of a sample, by its number.
 
     Raises:
       FloatingPointError: samples that are not finite, naming their numbers.
     """
     size = round_up(min(batch_size, num_samples - start), mesh)
     for first in range(start, num_samples, size):
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, chosen)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)
         batch = np.asarray(x)[: num_samples - first]
@@ -152,7 +153,7 @@ def generate_share(
     firsts: Sequence[int],
     size: int,
     num_samples: int,
-    labels: np.ndarray | None = None,
+    chosen: Chosen = NONE_CHOSEN,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
 
@@ -162,12 +163,13 @@ def generate_share(
       firsts: number of the first sample of each batch.
       size: samples of a batch, a multiple of the number of devices.
       num_samples: in all; those after them are cut off.
+      chosen: as of ``generate``.
 
     Raises:
       FloatingPointError: as ``generate``.
     """
     for first in firsts:
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, chosen)
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         begin = first + (shards[0].index[0].start or 0)
         rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
@@ -183,12 +185,12 @@ def _batch(
     first: int,
     size: int,
     num_samples: int,
-    labels: np.ndarray | None,
+    chosen: Chosen,
 ) -> Array:
     """Samples ``first .. first + size - 1`` over all devices."""
-    numbers, cond = np.arange(first, first + size), None
-    if labels is not None:
-        cond = {"label": jnp.asarray(labels[np.minimum(numbers, num_samples - 1)])}
+    numbers = np.arange(first, first + size)
+    given = chosen.of(np.minimum(numbers, num_samples - 1))
+    cond = {name: jnp.asarray(values) for name, values in given.items()}
     return draw(params, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
 
 

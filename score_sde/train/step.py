@@ -10,7 +10,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from score_sde.denoiser import Cond
+from score_sde.conditions import Cond
 from score_sde.runtime.mesh import BATCH, replicated, state_shardings
 from score_sde.train.ema import Decay
 from score_sde.train.state import TrainState

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde import convert
+from score_sde.conditions import labelled
 from score_sde.convert import CheckpointError, edm
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.schema import complete
@@ -122,7 +123,7 @@ MODELS = {
 def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
     made, fields = MODELS[kind]
     labels, augmented = made.get("label_dim", 0), "augment_dim" in made
-    spec = edm.Spec((8, 8, 1), 256, labels)
+    spec = edm.Spec((8, 8, 1), 256, labelled(labels))
     config = {"model": fields, "training": {"conditional": labels > 0}}
     wanted = assemble(complete({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
     params = jax.tree.map(np.asarray, wanted.init(jax.random.key(0)))
@@ -143,14 +144,14 @@ def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
 
 @pytest.mark.parametrize("scaling", ["EDMPrecond", "VPPrecond", "VEPrecond"])
 def test_scalings_are_the_recorded_ones(scaling, fixture):
-    """Each of table 1 of the paper as a process, a prediction, a label and a range of the data."""
+    """Each of table 1 of the paper as a process, a prediction, a time input and a range of the data."""
     file = fixture("edm_rows")
     x, sigma, raw, given, label, denoised = (
         file[f"{scaling}_{name}"] for name in ("x", "sigma", "F", "input", "c_noise", "D")
     )
     sections = {name: edm.PROCESSES[scaling].get(name, {}) for name in ("sde", "denoiser", "data", "model")}
     config = complete({**sections, "model": {"nf": 4, "ch_mult": (1,), **sections["model"]}})
-    e = assemble(config, edm.Spec((8, 8, 1), 256, 0))
+    e = assemble(config, edm.Spec((8, 8, 1), 256))
     low, high = config.data.low, config.data.high
     scale = (high - low) / 2  # of our data over theirs, which are in [-1, 1]
     # The time of their level, which is relative to the scale of the signal.

@@ -254,7 +254,7 @@ def test_training_goes_on_as_there(tag, tmp_path):
         value = square_error(denoiser, e.sde, x0, t, noise, weight=e.loss.weight)
         return value * (0.5 * 192 if e.loss.half_sum else 1.0), {}
 
-    objective = replace(e.objective, prepare=lambda batch, key: (batch["x"], None), loss=loss)
+    objective = replace(e.objective, prepare=lambda batch, key: (batch["x"], {}), loss=loss)
     assert isinstance(objective, Objective)
     step = jax.jit(make_step(objective, e.optimizer, e.ema, 0))
     losses, norms = [], []

@@ -31,7 +31,7 @@ SOME = {
 
 def bind(params, cond):
     """The closed form, shifted by a parameter and by each sample's label."""
-    shift = params["shift"][None] + (0.0 if cond is None else 0.1 * cond["label"][:, None])
+    shift = params["shift"][None] + (0.1 * cond["label"][:, None] if cond else 0.0)
     return lambda x, t: DATA.denoise(VP())(x, t) + shift
 
 
@@ -55,8 +55,8 @@ def test_hooks_count_on_from_part_to_part(key, monkeypatch):
     plan, params, keys = solver.plan(VP(), TIMES), {"shift": jnp.zeros(2)}, sample_keys(0, jnp.arange(4))
     hooks = Hooks(after=lambda steps, x: x + 0.01 * steps, keep_every_steps=3, keep=5)
     draw = compile_trajectory(bind, VP(), solver, mesh, hooks, shape=(2,))
-    trajectory = draw(params, plan, keys, None)
-    x, kept = sample_with_hooks(keys, bind(params, None), VP(), solver, plan, hooks, shape=(2,))
+    trajectory = draw(params, plan, keys, {})
+    x, kept = sample_with_hooks(keys, bind(params, {}), VP(), solver, plan, hooks, shape=(2,))
     assert trajectory.shape == (4, 6, 2)
     np.testing.assert_allclose(trajectory[:, -1], x, atol=2e-4)
     np.testing.assert_allclose(np.moveaxis(trajectory[:, :-1], 0, 1), kept, atol=2e-4)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
@@ -32,7 +33,7 @@ def experiment(path=None, **sampling):
     config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
     if path is not None:
         config.path = path
-    return assemble(complete(config), Spec((8, 8, 1), 17, 10))
+    return assemble(complete(config), Spec((8, 8, 1), 17, labelled(10)))
 
 
 def test_a_config_samples_on_the_path_of_another_process():
