@@ -88,7 +88,7 @@ def keys(monkeypatch):
 
 @pytest.fixture(scope="module")
 def digits():
-    """All that is random: flip, dequantisation, dropout of conditions, augmentation, dropout in the network."""
+    """All that is random: flip, dequantisation, dropout of conditions and in the network, augmentation."""
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     with config.ignore_type():
         config.update({"model": MODEL})
