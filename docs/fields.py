@@ -34,9 +34,10 @@ MEANING = {
         "center_crop": "folder, tfds: first cut so many central pixels a side; none: use the whole image",
         "held_out": "folder, array: fraction held out where there is no separate test set",
         "on_error": "folder: `raise`, or `skip` files that cannot be used",
-        "levels": "array: integer levels of a uint8 array; none: 256",
+        "grey_levels": "array: integer levels of a uint8 array; none: 256",
         "key": "array: name of the examples inside a .npz",
         "label_key": "array: name of the labels inside a .npz",
+        "vector_key": "array: name of a vector for each example inside a .npz; none: there is none",
         "channels_last": "array: whether the last axis is channels; none: decided where there is no doubt",
         "low": "integer data: the model's range starts here",
         "high": "integer data: and ends here",
@@ -82,8 +83,8 @@ MEANING = {
         "sample_count": "samples of that grid, and of its distance to the training data",
         "best_metric": "the checkpoint where this is lowest is kept: `held_out_loss`, `held_out_loss_raw`, "
         "`sample_pixels_kid` (or another of `evaluate.features`), or empty: none is",
-        "conditional": "hand the labels of the data to the network",
-        "label_dropout": "with `conditional`: share of labels withheld, for classifier-free guidance",
+        "conditional": "tell the network the conditions of the data, such as class labels",
+        "label_dropout": "with `conditional`: how often each condition is dropped, for classifier-free guidance",
     },
     "mesh": {
         "fsdp": "devices that share one copy of the parameters; see [Training](training.md)",

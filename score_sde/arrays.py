@@ -1,8 +1,14 @@
-"""Per-example scalars against a batch.  Nothing else lives here."""
+"""Per-example scalars against a batch, and what a tree of parameters is.  Nothing else lives here."""
+
+from collections.abc import Mapping
+from typing import Union
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+# Arrays by name, nested.
+Params = Mapping[str, Union["Params", Array]]
 
 
 def expand(t: Array | float, x: Array) -> Array:

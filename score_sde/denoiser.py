@@ -16,7 +16,7 @@ second line follows from the first, but is not computed from it: ``(x - alpha D)
 in float32 where sigma is small.  Each prediction states both in closed form.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -26,11 +26,8 @@ import numpy as np
 from jax import Array
 
 from score_sde.arrays import expand
+from score_sde.conditions import Cond
 from score_sde.sde import SDE
-
-Params: TypeAlias = "Mapping[str, Params | Array]"  # parameters of a network, by name
-Cond = Mapping[str, Array]  # conditions by name, arrays of B rows; empty: none
-
 
 class Estimate(NamedTuple):
     """What a model expects behind ``x``: ``x = alpha x0 + sigma noise``.

@@ -196,7 +196,7 @@ class Options:
     output: str | None = None
     step: int | None = None
     best: bool = False
-    label: int | None = None
+    condition: tuple[str, ...] = ()
     seed: int | None = None
     checkpoint: Path | None = None
     coordinator: str | None = None

@@ -15,9 +15,9 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # A file or package directly in score_sde imports only from lines above its own.
 LAYERS = [
-    {"arrays", "cpu", "data", "images", "names", "runtime"},
-    {"integrate", "sde"},
-    {"denoiser"},
+    {"arrays", "conditions", "cpu", "images", "names", "runtime"},
+    {"data", "integrate", "sde"},
+    {"codecs", "denoiser"},
     {"guidance", "losses", "nets", "solvers"},
     {"likelihood", "sampling"},
     {"inversion"},
@@ -177,6 +177,32 @@ def test_flags_are_parsed_before_anything_heavy_is_imported():
     assert modules_after("import score_sde.flags").isdisjoint({"flax", "grain", "jax", "orbax"})
 
 
+# Names of conditions belong to the data that have them, and to the files of others.
+NAME_CONDITIONS = ("conditions.py", "data/", "nets/edm_names.py", "nets/diffusers_names.py")
+FIELD = "label_key"  # of an array file's config: the name of an array, as it happens the same
+
+
+def names_of_conditions(name: str, source: str) -> list[str]:
+    """Conditions that a file calls by their name, other than as the default of a source's field."""
+    if any(name == place or (place.endswith("/") and name.startswith(place)) for place in NAME_CONDITIONS):
+        return []
+    tree = ast.parse(source)
+    keys = {
+        id(value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value == FIELD
+    }
+    strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in keys]
+    return [node.value for node in strings if node.value in ("label", "augment")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_condition_is_named_outside_the_data(name):
+    assert names_of_conditions(name, (PACKAGE / name).read_text()) == []
+
+
 ALL_MODES = "from score_sde import cli, flags, modes; [modes.find(mode) for mode in flags.MODES]"
 
 
@@ -227,6 +253,20 @@ def test_an_upward_import_is_found(name, source, wrong):
 )
 def test_a_trespass_is_found(name, source, wrong):
     assert trespasses(name, source) == wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "wrong"),
+    [
+        ("sampling/draw.py", 'cond = {"label": 3}', ["label"]),
+        ("nets/unets/adm.py", "h = cond.get('augment')", ["augment"]),
+        ("data/digits.py", 'batch = {"label": 3}', []),
+        ("experiment/schema.py", 'data = {"label_key": "label", "key": "x"}', []),
+        ("images/charts.py", "def draw(x_label): ...", []),
+    ],
+)
+def test_a_named_condition_is_found(name, source, wrong):
+    assert names_of_conditions(name, source) == wrong
 
 
 def test_missing_docstrings_are_found():

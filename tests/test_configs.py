@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import Batches, Spec
 from score_sde.experiment.assemble import (
     assemble,
@@ -40,9 +41,9 @@ CASES = [f"{path}:{variant}" for path in FILES for variant in variants(path)]
 
 def spec_of(case):
     if "digits" in case:
-        return Spec((8, 8, 1), 17, 10)
+        return Spec((8, 8, 1), 17, labelled(10))
     size = typed(load_file(case)).data.source.options.get("size") or 32
-    return Spec((size, size, 3), 256, 10)
+    return Spec((size, size, 3), 256, labelled(10))
 
 
 OFFICIAL = {f"{ROOT}/configs/{name}" for name in TABLE.values()}  # built in test_recipes.py
@@ -75,7 +76,7 @@ class Random:
         return 16
 
     def read(self, indices):
-        x = np.random.default_rng(0).integers(0, self.spec.levels, (16, *self.spec.shape), np.uint8)
+        x = np.random.default_rng(0).integers(0, self.spec.grey_levels, (16, *self.spec.shape), np.uint8)
         return {"x": x[indices], "label": np.zeros(len(indices), np.int32)}
 
 
@@ -93,7 +94,7 @@ def test_every_config_trains_two_shrunk_steps(path):
     config.model.update({"nf": width, "ch_mult": (1, 1), "num_res_blocks": 1, "attn_resolutions": ()})
     spec = spec_of(str(path))
     config = typed(config)
-    experiment = assemble(config, Spec((8, 8, spec.shape[-1]), spec.levels, spec.num_classes))
+    experiment = assemble(config, Spec((8, 8, spec.shape[-1]), spec.grey_levels, spec.conditions))
     mesh = make_mesh(devices=jax.devices()[:1])
     optimizer = optimizer_of(config)
     make = init_state(experiment.init, optimizer, 0)

@@ -125,7 +125,7 @@ FAMILIES = (
 )
 def test_networks_have_the_official_size(name):
     size = OFFICIAL[name]["config"]["data"]["image_size"]
-    experiment = assemble(load(name), Spec((size, size, 3), 256, 0))
+    experiment = assemble(load(name), Spec((size, size, 3), 256))
     count = nets.parameter_count(experiment.net.shapes(experiment.spec.shape))
     assert count == COUNTS[name]
     if OFFICIAL[name]["params"] is not None:

@@ -28,6 +28,7 @@ import peers
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
+from score_sde.conditions import labelled
 from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
@@ -103,7 +104,7 @@ def example_spec(config: ConfigDict) -> Spec:
     """The shape of the data: read for the embedded digits, that of CIFAR-10 for everything else."""
     if config.data.source == "digits":
         return open_source(config, "train").spec
-    return Spec((32, 32, 3), levels=256, num_classes=10)
+    return Spec((32, 32, 3), 256, labelled(10))
 
 
 def works(
@@ -179,7 +180,7 @@ def works(
 
 def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Work:
     """The whole training step: data preparation, loss, gradient, optimizer and average."""
-    levels = experiment.spec.levels or 2
+    levels = experiment.spec.grey_levels or 2
     raw = np.random.default_rng(0).integers(0, levels, (batch, *experiment.spec.shape))
     examples = jax.device_put(
         {"x": raw.astype(experiment.spec.dtype), "label": np.zeros(batch, np.int32)}, batch_sharding(mesh)

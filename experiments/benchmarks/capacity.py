@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.experiment.assemble import Experiment, assemble
 from score_sde.experiment.files import load_file
@@ -37,7 +38,7 @@ def build(name: str, dtype: str, remat: str) -> Experiment:
     config = complete(load_file(name))
     config.model.dtype, config.model.remat = dtype, remat
     size = 32 if config.data.size is None else config.data.size
-    return assemble(config, Spec((size, size, 3), levels=256, num_classes=10))
+    return assemble(config, Spec((size, size, 3), 256, labelled(10)))
 
 
 def abstract_batch(experiment: Experiment, batch: int) -> Any:

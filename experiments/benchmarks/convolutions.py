@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.conditions import labelled
 from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
@@ -117,9 +118,7 @@ def main() -> None:
     head = ["side", "stride", "channels", "count", "GFLOP"]
     head += [f"{code}: {what}" for code in codes for what in ("forward", "input", "kernel")]
     print(f"| {' | '.join(head)} |\n|" + "--:|" * len(head))
-    found = kinds(
-        complete(load_file(options.config)), Spec((32, 32, 3), levels=256, num_classes=10), options.batch
-    )
+    found = kinds(complete(load_file(options.config)), Spec((32, 32, 3), 256, labelled(10)), options.batch)
     totals = np.zeros(1 + 3 * len(codes))
     for (side, stride, fewer, more), count in sorted(found.items(), reverse=True):
         flops = 2e-9 * options.batch * count * (3 * side // stride) ** 2 * fewer * more

@@ -176,9 +176,9 @@ def main() -> None:
     experiment, params = load(options.workdir)
     raw = open_source(experiment.config, "test").read(np.arange(options.batch))["x"]
     keys = sample_keys(0, jnp.arange(options.batch))
-    scaling = experiment.scaling
+    scaling = experiment.pixels
     noise = jax.random.uniform(jax.random.key(0), raw.shape)
-    x = scaling.low + (scaling.high - scaling.low) * (jnp.asarray(raw) + noise) / scaling.levels
+    x = scaling.low + (scaling.high - scaling.low) * (jnp.asarray(raw) + noise) / scaling.grey_levels
     size = math.prod(experiment.spec.shape)
     tolerance, nodes = options.tolerance, options.nodes
     each = Adaptive(rtol=tolerance, atol=tolerance)
@@ -231,7 +231,7 @@ def main() -> None:
 
 def scaling_volume(scaling: Any) -> float:
     """Log of the width of a level in the model's range."""
-    return math.log((scaling.high - scaling.low) / scaling.levels)
+    return math.log((scaling.high - scaling.low) / scaling.grey_levels)
 
 
 if __name__ == "__main__":

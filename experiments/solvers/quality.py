@@ -53,7 +53,7 @@ class Draws:
         @jax.jit
         def run(params: Any, plan: Any, keys: Any) -> Any:
             x = sample(keys, experiment.bind(params), experiment.sde, program, plan, shape=shape)
-            return experiment.scaling.decode(x)
+            return experiment.codec.decode({}, x)
 
         self._run = run
 
@@ -75,7 +75,7 @@ class Draws:
 def features_of(experiment: Any, classifier: Path | None) -> Features:
     """Pixels in [0, 1], or the last hidden layer of a classifier of ``--mode=classifier``."""
     if classifier is None:
-        top = experiment.spec.levels - 1
+        top = experiment.spec.grey_levels - 1
         return lambda raw: raw.reshape(len(raw), -1).astype(np.float32) / top
     extractor = ClassifierFeatures(*load_classifier(classifier))
     return lambda raw: np.asarray(extractor(raw).features)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from score_sde.conditions import labelled
 from score_sde.convert import safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Release
@@ -78,7 +79,7 @@ def read(folder: Path) -> Release:
             **process_of(_json(scheduler) if scheduler else {}, model["name"]),
             "conditions": {"names": ("label",) if classes else ()},
         },
-        spec=Spec((height, width, channels), 256, classes),
+        spec=Spec((height, width, channels), 256, labelled(classes)),
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from score_sde.conditions import first_class
 from score_sde.convert import safetensors
 from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
 from score_sde.experiment.assemble import Experiment
@@ -60,6 +61,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 def _model(experiment: Experiment) -> dict[str, Any]:
     """The ``config.json`` of a network whose names have been found."""
     module: Any = experiment.net.module
+    found = first_class(experiment.conditions)
     height, width, channels = experiment.spec.shape
     ddpm = experiment.config.model.name == "ddpm"
     downs, ups = BLOCKS["ddpm" if ddpm else "ncsnpp_diffusers"]
@@ -86,7 +88,7 @@ def _model(experiment: Experiment) -> dict[str, Any]:
         "freq_shift": _integer(module.freq_shift) if ddpm else 0,
         "in_channels": channels,
         "layers_per_block": module.num_res_blocks,
-        "num_class_embeds": module.num_classes or None,
+        "num_class_embeds": None if found is None else found[1].classes,
         "resnet_time_scale_shift": "scale_shift" if getattr(module, "scale_shift", False) else "default",
         "mid_block_scale_factor": 1 if ddpm else math.sqrt(2),
         "norm_eps": getattr(module, "norm_eps", 1e-6),

@@ -2,7 +2,7 @@
 
 A network is an object whose class travels as source text, which is not looked at.  What counts is data: the
 name of its class, the arguments that it was made with, and the tensors of the modules in it.  The class says
-how the network is scaled (table 1 of the paper), which here is a process, a prediction and a label.
+how the network is scaled (table 1 of the paper), which here is a process, a prediction and a time input.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from score_sde.conditions import labelled
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.inert import Record
 from score_sde.convert.release import Arrays, Release
-from score_sde.data import AUGMENT_DIM, Spec
+from score_sde.data import AUGMENTED, Spec
 from score_sde.names import frozen
 from score_sde.nets import Net
 from score_sde.nets.edm_names import from_edm_names
@@ -32,7 +33,7 @@ PROCESSES: dict[str, dict[str, Any]] = {
             "t_end": 0.002,
         },
     },
-    # c_in x = alpha x: the network sees the VP process itself, and the label is 999 t.
+    # c_in x = alpha x: the network sees the VP process itself, and the time input is 999 t.
     "VPPrecond": {
         "sde": {"name": "vp"},
         "denoiser": {"prediction": "noise", "time_input": "time_999"},
@@ -183,7 +184,7 @@ def read(saved: Mapping[str, Any]) -> Release:
             "denoiser": sections["denoiser"] | _sigma_data(network),
             "conditions": {"names": ("label",) if classes else (), "dropout": _label_dropout(made)},
         },
-        spec=Spec((size, size, made["img_channels"]), 256, classes),
+        spec=Spec((size, size, made["img_channels"]), 256, labelled(classes)),
     )
 
 
@@ -202,14 +203,14 @@ def _fields(made: Mapping[str, Any], model: Model) -> dict[str, Any]:
 
 def _augmentation(made: Mapping[str, Any]) -> dict[str, Any]:
     """A network that is told of augmentations goes on with them; nine numbers describe them."""
-    width = made.get("augment_dim", 0)
-    if width not in (0, AUGMENT_DIM):
-        raise CheckpointError(f"its network was made with augment_dim = {width}; known is {AUGMENT_DIM}")
+    width, known = made.get("augment_dim", 0), AUGMENTED[0][1].shape[0]
+    if width not in (0, known):
+        raise CheckpointError(f"its network was made with augment_dim = {width}; known is {known}")
     return {"augment_probability": _AUGMENT} if width else {"random_flip": True}
 
 
 def _label_dropout(made: Mapping[str, Any]) -> float:
-    """How often training leaves a label out, which here is up to the training."""
+    """How often training drops the class, which here is up to the training."""
     return float(made.get("label_dropout", 0)) if made.get("label_dim", 0) else 0.0
 
 

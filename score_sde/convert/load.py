@@ -129,7 +129,7 @@ def load(path: str | Path, config: Config | Given | str | Path | None = None) ->
     if not isinstance(config, Config):
         config = typed(config_of(path) if config is None else config)
     experiment, ema = _fit(path, release, config)
-    net, shape = experiment.net, experiment.spec.shape
+    net, shape = experiment.net, experiment.state_shape
     params = ema if release.raw is None else release.rename(release.raw, net, shape)
     params, ema = (jax.tree.map(jnp.asarray, tree) for tree in (params, ema))
     opt_state = optimizer_of(config).init(params)
@@ -154,7 +154,8 @@ def _fit(path: str | Path, release: Release, config: Config) -> tuple[Experiment
         for spec in specs:
             experiment = assemble(config, spec)
             try:
-                found.append((experiment, release.rename(release.average, experiment.net, spec.shape)))
+                params = release.rename(release.average, experiment.net, experiment.state_shape)
+                found.append((experiment, params))
             except ValueError as error:
                 errors.append(error)
         if found:
@@ -185,10 +186,10 @@ def _specs(release: Release, config: Config) -> Iterator[list[Spec]]:
         return
     source, model = config.data.source.options, config.model.options
     depth = channels(release.shapes) or source.get("channels") or 3
-    levels = source.get("levels") or 256
+    grey_levels = source.get("grey_levels") or 256
     if source.get("size") is not None:
         size = tuple(np.broadcast_to(source["size"], 2).tolist())
-        yield [Spec((*size, depth), levels, 0)]
+        yield [Spec((*size, depth), grey_levels)]
         return
     official = {recipe.size for recipe in fitting(release.shapes)}
     halvings = len(model.get("ch_mult", (1,))) - 1
@@ -197,4 +198,4 @@ def _specs(release: Release, config: Config) -> Iterator[list[Spec]]:
     if not official | possible:
         raise CheckpointError("the size of the images is not known; set --config.data.source.size=...")
     for sizes in (official, possible - official):
-        yield [Spec((n, n, depth), levels, 0) for n in sorted(sizes) if n % 2**halvings == 0]
+        yield [Spec((n, n, depth), grey_levels) for n in sorted(sizes) if n % 2**halvings == 0]

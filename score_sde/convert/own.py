@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def write(path: Path, experiment: Experiment, params: Any, step: int) -> None:
     tensors = {
         jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in flat
     }
-    about = {"config": as_tree(experiment.config), "spec": asdict(experiment.spec), "step": step}
+    about = {"config": as_tree(experiment.config), "spec": experiment.spec.to_json(), "step": step}
     safetensors.write(path, tensors, {"format": "flax", _KEY: json.dumps(about)})
 
 
@@ -41,14 +40,13 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
             "safetensors without our config; for a model of diffusers name its folder, which has config.json"
         )
     about = json.loads(metadata[_KEY])
-    spec = {**about["spec"], "shape": tuple(about["spec"]["shape"])}
     return Release(
         what="an export of score_sde",
         rename=_nested,
         average=tensors,
         step=int(about["step"]),
         config=about["config"],
-        spec=Spec(**spec),
+        spec=Spec.from_json(about["spec"]),
     )
 
 

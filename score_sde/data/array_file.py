@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from score_sde.conditions import Condition, Conditions, labelled
 from score_sde.data.base import Spec, check_fraction, check_split
 from score_sde.data.order import permutation
 from score_sde.data.progress import progress
@@ -16,15 +17,17 @@ _CHECKED_BYTES = 64 * 2**20  # read this much at a time while checking values
 class ArrayFile:
     """Examples along the first axis of an array in a .npy (memory-mapped) or .npz file.
 
-    uint8 and uint16 arrays are integer data with ``levels`` levels; float arrays are continuous, float32.
+    uint8 and uint16 arrays are integer data with ``grey_levels``; float arrays are continuous, float32.
 
     Args:
       split: ``"train"`` or ``"test"``.
       path: .npy or .npz file.
       held_out: fraction in [0, 1) of the examples in "test", chosen by one fixed permutation,
         whatever the seed of the run.  Not used with ``test_path``.
-      levels: integer levels of a uint8 or uint16 array; None means 256 or 65536.
-      key, label_key: names inside an .npz.  Labels are optional, ``(N,)`` integers from 0.
+      grey_levels: integer levels of a uint8 or uint16 array; None means 256 or 65536.
+      key, label_key: names inside an .npz.  Labels are optional, ``(N,)`` integers from 0; they are the
+        condition "label".
+      vector_key: name inside an .npz of ``(N, k)`` floats, the condition "vector"; None: there is none.
       channels_last: whether the last axis is channels; if False, one channel is added.  None
         decides where there is no doubt: ``(N, L)`` becomes ``(L, 1)``, uint8 ``(N, H, W)``
         becomes ``(H, W, 1)``, rank 4 and above is taken as it is.
@@ -40,9 +43,10 @@ class ArrayFile:
         split: str,
         path: str | os.PathLike[str],
         held_out: float = 0.1,
-        levels: int | None = None,
+        grey_levels: int | None = None,
         key: str = "x",
         label_key: str = "label",
+        vector_key: str | None = None,
         channels_last: bool | None = None,
         test_path: str | os.PathLike[str] | None = None,
     ):
@@ -51,16 +55,15 @@ class ArrayFile:
         field = "path" if test_path is None or split == "train" else "test_path"
         used = path if test_path is None or split == "train" else test_path
         where = f"data.source.{field} = {str(used)!r}"
-        self._x, label = _open(where, used, key, label_key)
+        self._x, self._conditions = _open(where, used, key, label_key, vector_key)
         count = len(self._x)
-        labels = [label]
-        if test_path is not None:  # both splits must agree on the number of classes
+        every = [self._conditions]
+        if test_path is not None:  # both splits must agree on the conditions
             other = path if split == "test" else test_path
-            labels.append(_open(f"data: {str(other)!r}", other, key, label_key)[1])
+            every.append(_open(f"data: {str(other)!r}", other, key, label_key, vector_key)[1])
         self._channel = _adds_channel(where, self._x, channels_last)
-        levels = _check_type(where, self._x, levels)
-        _check_values(where, self._x, levels)
-        self._label = np.full(count, -1, np.int32) if label is None else label
+        grey_levels = _check_type(where, self._x, grey_levels)
+        _check_values(where, self._x, grey_levels)
         if test_path is not None:
             self._rows = np.arange(count)
         else:
@@ -72,29 +75,46 @@ class ArrayFile:
                 f"data.source.held_out = {held_out}: leaves none of the {count} examples for the {split}"
                 " split; change it, or set data.source.test_path"
             )
-        classes = max((int(part.max()) + 1 for part in labels if part is not None), default=0)
         shape = self._x.shape[1:] + ((1,) if self._channel else ())
-        self.spec = Spec(shape, levels=levels, num_classes=classes)
+        self.spec = Spec(shape, grey_levels, _conditions(every))
+        for name, condition in self.spec.conditions:  # where the other split alone has it
+            self._conditions.setdefault(name, condition.nulls(count))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, *spec.shape) uint8 or float32, "label": (n,) int32}``."""
+        """``x: (n, *spec.shape)``; with labels ``label: (n,)`` and with vectors ``vector: (n, k)``."""
         rows = self._rows[indices]
         x = np.asarray(self._x[rows]).astype(self.spec.dtype, copy=False)
-        return {"x": x[..., None] if self._channel else x, "label": self._label[rows]}
+        conditions = {name: values[rows] for name, values in self._conditions.items()}
+        return {"x": x[..., None] if self._channel else x, **conditions}
+
+
+def _conditions(splits: list[dict[str, np.ndarray]]) -> Conditions:
+    """The conditions that all splits together have.
+
+    Raises:
+      ValueError: their vectors have several lengths.
+    """
+    labels = [split["label"] for split in splits if "label" in split]
+    lengths = sorted({split["vector"].shape[1] for split in splits if "vector" in split})
+    if len(lengths) > 1:
+        raise ValueError(f"data.vector_key: vectors have {lengths[0]} and {lengths[1]} numbers")
+    vectors = tuple(("vector", Condition("vector", (length,))) for length in lengths)
+    return labelled(max((int(label.max()) + 1 for label in labels), default=0)) + vectors
 
 
 def _open(
-    where: str, path: str | os.PathLike[str], key: str, label_key: str
-) -> tuple[np.ndarray, np.ndarray | None]:
+    where: str, path: str | os.PathLike[str], key: str, label_key: str, vector_key: str | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The examples, and their conditions by name."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"{where}: no such file (looked for {file.absolute()})")
     if file.suffix not in (".npy", ".npz"):
         raise ValueError(f"{where}: must be a .npy or .npz file, not {file.suffix or 'this'!r}")
-    label = None
+    label, vector = None, None
     try:
         if file.suffix == ".npy":
             x = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -105,6 +125,9 @@ def _open(
                     raise ValueError(f"no array {key!r} inside, only {names}; set data.key")
                 x = archive[key]
                 label = archive[label_key] if label_key in names else None
+                if vector_key is not None and vector_key not in names:
+                    raise ValueError(f"no array {vector_key!r} inside, only {names}; set data.vector_key")
+                vector = None if vector_key is None else archive[vector_key]
     except Exception as error:  # zip, pickle, header and memory-map errors all mean the same here
         hint = (
             "; arrays of Python objects are refused" if re.search("pickle|object", str(error), re.I) else ""
@@ -112,7 +135,19 @@ def _open(
         raise ValueError(f"{where}: cannot read: {error}{hint}") from error
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"{where}: holds no examples, shape {x.shape}")
-    return x, label if label is None else _check_label(where, label, label_key, len(x))
+    conditions = {}
+    if label is not None:
+        conditions["label"] = _check_label(where, label, label_key, len(x))
+    if vector is not None:
+        conditions["vector"] = _check_vector(where, vector, vector_key, len(x))
+    return x, conditions
+
+
+def _check_vector(where: str, vector: np.ndarray, vector_key: str | None, count: int) -> np.ndarray:
+    name = f"{where}: vectors (data.vector_key = {vector_key!r})"
+    if vector.ndim != 2 or len(vector) != count or not vector.shape[1]:
+        raise ValueError(f"{name} have shape {vector.shape}, expected ({count}, k)")
+    return Condition("vector", vector.shape[1:]).check(name, vector)
 
 
 def _check_label(where: str, label: np.ndarray, label_key: str, count: int) -> np.ndarray:
@@ -141,39 +176,39 @@ def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool
     return x.ndim == 2 or x.ndim == 3
 
 
-def _check_type(where: str, x: np.ndarray, levels: int | None) -> int | None:
+def _check_type(where: str, x: np.ndarray, grey_levels: int | None) -> int | None:
     if x.dtype in (np.uint8, np.uint16):
         most = 256 if x.dtype == np.uint8 else 65536
-        if levels is not None and not 2 <= levels <= most:
-            raise ValueError(f"data.source.levels = {levels}: must be from 2 to {most}, or None")
-        return most if levels is None else levels
+        if grey_levels is not None and not 2 <= grey_levels <= most:
+            raise ValueError(f"data.source.grey_levels = {grey_levels}: must be from 2 to {most}, or None")
+        return most if grey_levels is None else grey_levels
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
             f"{where}: type {x.dtype} is not supported; save integer levels 0..255 as uint8"
-            " and more as uint16 (with data.source.levels if fewer), anything else as float32"
+            " and more as uint16 (with data.source.grey_levels if fewer), anything else as float32"
         )
-    if levels is not None:
+    if grey_levels is not None:
         raise ValueError(
-            f"data.source.levels = {levels}: {where} holds {x.dtype}; levels need uint8 or uint16"
+            f"data.source.grey_levels = {grey_levels}: {where} holds {x.dtype}; levels need uint8 or uint16"
         )
     return None
 
 
-def _check_values(where: str, x: np.ndarray, levels: int | None) -> None:
-    if levels == 256 and x.dtype == np.uint8:
+def _check_values(where: str, x: np.ndarray, grey_levels: int | None) -> None:
+    if grey_levels == 256 and x.dtype == np.uint8:
         return
     step = max(1, _CHECKED_BYTES // max(1, x[:1].nbytes))
     for start in progress(range(0, len(x), step), len(x), "checking values"):
         part = np.asarray(x[start : start + step])
-        if levels is None:
+        if grey_levels is None:
             with np.errstate(over="ignore"):
                 bad = ~np.isfinite(part.astype(np.float32, copy=False))
         else:
-            bad = part >= levels
+            bad = part >= grey_levels
         if bad.any():
             place = np.unravel_index(int(np.argmax(bad)), bad.shape)
             value, index = part[place], tuple(int(i) for i in (place[0] + start, *place[1:]))
             raise ValueError(
                 f"{where}: the value at index {index} is {value}, "
-                + ("expected finite float32" if levels is None else f"data.source.levels = {levels}")
+                + ("expected finite float32" if grey_levels is None else f"data.source.grey_levels = {grey_levels}")
             )

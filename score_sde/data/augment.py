@@ -1,7 +1,8 @@
-"""Augmentations that do not leak: the network is told what was done (arXiv:2206.00364, appendix F.2).
+"""Mirrored images, and augmentations that do not leak, since the network is told what was done.
 
-Each of six transformations acts with a probability of its own; nine numbers describe them, all zero for an
-untouched image, which is what the network is asked for when it samples.  Table 6 of the paper:
+The latter are those of Karras et al. 2022 (arXiv:2206.00364, appendix F.2).  Each of six transformations acts
+with a probability of its own; nine numbers describe them, all zero for an untouched image, which is what the
+network is asked for when it samples.  Table 6 of the paper:
 
     x-flip, y-flip       a ~ {0, 1}
     scaling              by A^a, a ~ N(0, 1), A = 2^0.2
@@ -19,9 +20,21 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
-AUGMENT_DIM = 9
+from score_sde.conditions import Condition, Conditions
+
+AUGMENTED: Conditions = (("augment", Condition("vector", (9,))),)
+"""The condition that says how an image was augmented; null: not at all."""
+
 _SCALE = 2.0**0.2
 _SHIFT = 0.125
+
+
+def random_flip(x: Array, key: Array) -> Array:
+    """Mirror each image left to right with probability 1/2; ``(B, H, W, C)``, any dtype."""
+    if x.ndim != 4:
+        raise ValueError(f"data.random_flip needs images (B, H, W, C), got shape {x.shape}")
+    flip = jax.random.bernoulli(key, 0.5, (x.shape[0], 1, 1, 1))
+    return jnp.where(flip, x[:, :, ::-1, :], x)
 
 
 def augment(x: Array, key: Array, probability: float) -> tuple[Array, Array]:
@@ -33,8 +46,8 @@ def augment(x: Array, key: Array, probability: float) -> tuple[Array, Array]:
       probability: of every transformation but the x-flip.
 
     Returns:
-      Images ``(B, H, W, C)`` and labels ``(B, 9)``: x-flip, y-flip, scale, cos and sin of the rotation (less
-      those of none), anisotropy by two components, translation by two.
+      Images ``(B, H, W, C)``, and ``(B, 9)`` numbers that describe what was done: x-flip, y-flip, scale, cos
+      and sin of the rotation (less those of none), anisotropy by two components, translation by two.
     """
     return jax.vmap(lambda image, k: _one(image, k, probability))(x, jax.random.split(key, len(x)))
 

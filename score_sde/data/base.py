@@ -1,9 +1,20 @@
 """What a data source is: its shape, and random access to raw examples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from score_sde.conditions import (
+    Conditions,
+    Json,
+    bytes_of,
+    conditions_from_json,
+    conditions_to_json,
+)
+
+RESERVED = frozenset({"x", "mask"})  # what a batch holds beside conditions
 
 
 @dataclass(frozen=True)
@@ -12,26 +23,61 @@ class Spec:
 
     Attributes:
       shape: shape of one example, channels last: ``(H, W, C)``, ``(L, C)``, ...
-      levels: integer data take the values ``0 .. levels - 1`` and are stored as uint8 (256 for
+      grey_levels: integer data take the values ``0 .. grey_levels - 1`` and are stored as uint8 (256 for
         images, 17 for digits), above 256 as uint16; None means continuous float32 data.
-      num_classes: labels are ``0 .. num_classes - 1``; 0 means unlabelled (every label is -1).
+      conditions: what an example has beside ``x``: name and condition, in order.
+
+    Raises:
+      ValueError: a condition that is called as something else in a batch is, or twice the same name.
     """
 
     shape: tuple[int, ...]
-    levels: int | None
-    num_classes: int
+    grey_levels: int | None
+    conditions: Conditions = ()
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.conditions]
+        if len(set(names)) < len(names) or not RESERVED.isdisjoint(names):
+            raise ValueError(
+                f"conditions are called {', '.join(names)}: must have different names, and not be "
+                f"{' or '.join(sorted(RESERVED))}"
+            )
 
     @property
     def dtype(self) -> np.dtype:
         """uint8 or uint16 for integer data, float32 for continuous data."""
-        if self.levels is None:
+        if self.grey_levels is None:
             return np.dtype(np.float32)
-        return np.dtype(np.uint8 if self.levels <= 256 else np.uint16)
+        return np.dtype(np.uint8 if self.grey_levels <= 256 else np.uint16)
 
     @property
     def example_bytes(self) -> int:
         """Bytes one raw example takes in memory."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize + bytes_of(self.conditions)
+
+    @property
+    def fields(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and dtype of everything that an example has, by name."""
+        conditions = {name: (one.shape, one.dtype) for name, one in self.conditions}
+        return {"x": (self.shape, self.dtype), **conditions}
+
+    def to_json(self) -> dict[str, Json]:
+        """For a file; ``from_json`` reads it."""
+        return {
+            "shape": list(self.shape),
+            "grey_levels": self.grey_levels,
+            "conditions": conditions_to_json(self.conditions),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Spec":
+        """What ``to_json`` has written.
+
+        Raises:
+          ValueError, KeyError, TypeError: it is not such a value.
+        """
+        conditions = conditions_from_json(value["conditions"])
+        return cls(tuple(int(size) for size in value["shape"]), value["grey_levels"], conditions)
 
 
 class Source(Protocol):
@@ -47,7 +93,8 @@ class Source(Protocol):
         """Raw examples at ``indices``, a ``(n,)`` integer array with values in ``[0, len)``.
 
         Returns:
-          ``{"x": (n, *spec.shape) of spec.dtype, "label": (n,) int32}``; label -1: unlabelled.
+          Exactly ``spec.fields``: ``{"x": (n, *spec.shape) of spec.dtype}`` and one ``(n, *shape)`` array for
+          each condition by its name, with its null value where an example has none.
         """
         ...
 

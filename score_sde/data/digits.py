@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from score_sde.conditions import labelled
 from score_sde.data.base import Spec, check_split
 from score_sde.data.order import permutation
 
@@ -45,7 +46,7 @@ class Digits:
         x, label = table[:, :-1], table[:, -1]
         order = permutation(0, 0, len(x))
         rows = order[:-_HELD_OUT] if split == "train" else order[-_HELD_OUT:]
-        self.spec = Spec(shape=(8, 8, 1), levels=17, num_classes=10)
+        self.spec = Spec(shape=(8, 8, 1), grey_levels=17, conditions=labelled(10))
         self._x = x.astype(np.uint8).reshape(-1, 8, 8, 1)[rows]
         self._label = label.astype(np.int32)[rows]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import labelled
 from score_sde.data import images
 from score_sde.data.base import Spec, check_fraction, check_split
 from score_sde.data.listing import list_images
@@ -39,7 +40,7 @@ class Folder:
         leaves those out and warns with their number and names.
 
     Attributes:
-      spec: ``(H, W, channels)`` uint8, 256 levels.
+      spec: ``(H, W, channels)`` uint8, 256 grey levels; with class folders, "label" with their names.
       files: relative file names, in the order of the indices.
       skipped: (relative file name, reason) of the files left out.
 
@@ -81,16 +82,15 @@ class Folder:
         elif self._resize == "none":  # fail now, not in the middle of a run
             self._each(self._check_size, self.files, "checking image sizes")
         number = {name: k for k, name in enumerate(classes)}
-        self._label = np.array(
-            [number[name.split("/", 1)[0]] if classes else -1 for name in self.files], np.int32
-        )
-        self.spec = Spec((*self._size, channels), levels=256, num_classes=len(classes))
+        labels = [number[name.split("/", 1)[0]] for name in self.files] if classes else []
+        self._conditions = {"label": np.array(labels, np.int32)} if classes else {}
+        self.spec = Spec((*self._size, channels), 256, labelled(len(classes), classes))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, H, W, C) uint8, "label": (n,) int32}``; label -1 without class folders."""
+        """``{"x": (n, H, W, C) uint8}``, and with class folders ``"label": (n,) int32``."""
         indices = np.asarray(indices)
         x = np.empty((len(indices), *self.spec.shape), np.uint8)
 
@@ -98,7 +98,7 @@ class Folder:
             x[row] = self._array(self.files[indices[row]])
 
         self._each(fill, range(len(indices)), "reading images")
-        return {"x": x, "label": self._label[indices]}
+        return {"x": x, **{name: values[indices] for name, values in self._conditions.items()}}
 
     def _array(self, name: str) -> np.ndarray:
         file = os.path.join(self._root, name)

@@ -114,7 +114,7 @@ class Batches:
         """Batches of steps ``step``, ``step + 1``, ...
 
         Returns:
-          Endless iterator of ``{"x": (B, *spec.shape) raw, "label": (B,) int32}``, with a leading
+          Endless iterator of ``spec.fields`` as ``(B, *shape)`` arrays by name, ``x`` raw, with a leading
           axis of K steps when ``steps_per_dispatch`` is K > 1 (the next item then starts at
           ``step + K``).  Resuming is starting at the step to resume from.
         """
@@ -167,8 +167,8 @@ def eval_batches(source: Source, batch_size: int, sharding: NamedSharding | None
     """The whole source once, in order, in batches of one shape.
 
     Returns:
-      Iterator of ``{"x": (B, *spec.shape) raw, "label": (B,) int32, "mask": (B,) bool}``.  The
-      last batch is filled up with copies of the first example, where ``mask`` is False.
+      Iterator of ``spec.fields`` as ``(B, *shape)`` arrays by name, ``x`` raw, and ``mask: (B,)`` booleans.
+      The last batch is filled up with copies of the first example, where ``mask`` is False.
 
     Raises:
       ValueError: ``batch_size`` is not divisible by the devices that share it.
@@ -304,10 +304,7 @@ def _check_divisible(
 
 def _read_all(source: Source) -> dict[str, np.ndarray]:
     size = len(source)
-    whole = {
-        "x": np.empty((size, *source.spec.shape), source.spec.dtype),
-        "label": np.empty(size, np.int32),
-    }
+    whole = {name: np.empty((size, *shape), dtype) for name, (shape, dtype) in source.spec.fields.items()}
 
     def read(start: int) -> int:
         rows = np.arange(start, min(start + _GROUP, size))

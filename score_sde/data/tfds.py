@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import Conditions, labelled
 from score_sde.data import images
 from score_sde.data.base import Spec, check_split
 
@@ -59,7 +60,7 @@ class TFDS:
         except Exception as error:
             first_line = str(error).strip().split("\n", 1)[0]  # the rest lists every known set
             raise ValueError(f"{where}, data.source.data_dir = {data_dir}: {first_line}") from error
-        self._image, self._label, classes = _features(where, builder.info.features)
+        self._image, self._label, conditions = _features(where, builder.info.features)
         splits = list(builder.info.splits)
         expression = train_split
         if split == "test":
@@ -91,15 +92,15 @@ class TFDS:
             if None in stored[:2]:
                 raise ValueError(f"{where}: images have several sizes; set data.source.size")
             self._size, self._resize = stored[:2], "none"
-        self.spec = Spec((*self._size, self._channels), levels=256, num_classes=classes)
+        self.spec = Spec((*self._size, self._channels), 256, conditions)
 
     def __len__(self) -> int:
         return len(self._data)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, H, W, C) uint8, "label": (n,) int32}``; label -1 if the set has none."""
+        """``{"x": (n, H, W, C) uint8}``, and ``"label": (n,) int32`` if the set has one."""
         x = np.empty((len(indices), *self.spec.shape), np.uint8)
-        label = np.full(len(indices), -1, np.int32)
+        label = np.empty(len(indices), np.int32)
         for row, index in enumerate(indices):
             example = self._data[int(index)]
             try:
@@ -112,11 +113,11 @@ class TFDS:
                 ) from error
             if self._label is not None:
                 label[row] = example[self._label]
-        return {"x": x, "label": label}
+        return {"x": x} if self._label is None else {"x": x, "label": label}
 
 
-def _features(where: str, features: Any) -> tuple[str, str | None, int]:
-    """Names of the image and label features, and the number of classes (0: no label)."""
+def _features(where: str, features: Any) -> tuple[str, str | None, Conditions]:
+    """Names of the image and label features, and the condition that the label is, if there is one."""
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     image = [name for name, kind in kinds.items() if kind == "Image"]
     if not image:
@@ -124,6 +125,6 @@ def _features(where: str, features: Any) -> tuple[str, str | None, int]:
     label = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     chosen = "image" if "image" in image else image[0]
     if not label:
-        return chosen, None, 0
+        return chosen, None, ()
     name = "label" if "label" in label else label[0]
-    return chosen, name, features[name].num_classes
+    return chosen, name, labelled(features[name].num_classes, features[name].names)

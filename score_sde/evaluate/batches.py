@@ -10,17 +10,18 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.arrays import fold_in_each
+from score_sde.arrays import Params, fold_in_each
+from score_sde.codecs import NO_PARAMS
 from score_sde.data import Source, eval_batches
-from score_sde.runtime.mesh import batch_sharding, round_up
+from score_sde.runtime.mesh import batch_sharding, replicated, round_up
 from score_sde.sampling.draw import sample_keys
 
 
 class Encoder(Protocol):
-    """What takes raw data to the model's range: ``Scaling``, or another."""
+    """What takes raw data to the state: a codec, or the half of one."""
 
-    def encode(self, raw: Array, key: Array) -> Array:
-        """``(B, *D)`` raw to ``(B, *D)`` float32."""
+    def encode(self, params: Params, raw: Array, key: Array) -> Array:
+        """``(B, *spec.shape)`` raw to ``(B, *D)`` float32."""
         ...
 
 
@@ -30,7 +31,7 @@ class Encoded(NamedTuple):
     Attributes:
       x: ``(B, *D)`` in the model's range.
       keys: ``(B,)``, one per example, a function of the seed and the example's number.
-      cond: ``{"label": (B,)}``.
+      cond: all conditions of the data, ``(B, *shape)`` each.
       mask: on the host, ``(B,)`` bool: False marks what fills up the last batch.
       log_q: log density of the dequantisation noise, nats ``(B,)``; zero where it is uniform.
     """
@@ -47,39 +48,42 @@ Dequantise = Callable[[Array, Array], tuple[Array, Array]]
 
 def encoded_batches(
     source: Source,
-    scaling: Encoder,
+    encoder: Encoder,
     mesh: Mesh,
     *,
     batch_size: int,
     seed: int,
     draws: int = 1,
     dequantise: Dequantise | None = None,
+    params: Params = NO_PARAMS,
 ) -> Iterator[Encoded]:
-    """The whole source, in order, each example dequantised by its own key.
+    """The whole source, in order, each example encoded by its own key.
 
     Args:
+      params: of the encoder.
       draws: of the noise; a batch comes so often in a row, every time with other keys.
-      dequantise: ``(raw, key) -> x, log_q``, in place of the uniform noise of ``scaling``.
+      dequantise: ``(raw, key) -> x, log_q``, in place of the uniform noise of ``encoder``.
     """
     size = round_up(min(batch_size, len(source)), mesh)
     split = batch_sharding(mesh)
 
-    def uniform(raw: Array, key: Array) -> tuple[Array, Array]:
-        return scaling.encode(raw, key), jnp.zeros(raw.shape[:1])
+    def each(params: Params, raw: Array, keys: Array) -> tuple[Array, Array]:
+        def uniform(raw: Array, key: Array) -> tuple[Array, Array]:
+            return encoder.encode(params, raw, key), jnp.zeros(raw.shape[:1])
 
-    def each(raw: Array, keys: Array) -> tuple[Array, Array]:
         one = jax.vmap(lambda r, key: (uniform if dequantise is None else dequantise)(r[None], key))
         x, log_q = one(raw, fold_in_each(keys, 0))
         return x[:, 0], log_q[:, 0]
 
-    compiled = jax.jit(each, in_shardings=(split, split), out_shardings=split)
+    compiled = jax.jit(each, in_shardings=(replicated(mesh), split, split), out_shardings=split)
+    names = [name for name, _ in source.spec.conditions]
     for first, batch in enumerate(eval_batches(source, size, split)):
         keys = sample_keys(seed, jnp.arange(first * size, (first + 1) * size))
         mask = to_host(batch["mask"])
         for draw in range(draws):
             own = fold_in_each(keys, draw + 1) if draw else keys
-            x, log_q = compiled(batch["x"], own)
-            yield Encoded(x, fold_in_each(own, 1), {"label": batch["label"]}, mask, log_q)
+            x, log_q = compiled(params, batch["x"], own)
+            yield Encoded(x, fold_in_each(own, 1), {name: batch[name] for name in names}, mask, log_q)
 
 
 def to_host(tree: Any) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
+from score_sde.conditions import Cond
 from score_sde.data import Source
-from score_sde.denoiser import Cond
 from score_sde.evaluate.batches import Dequantise, Encoder, encoded_batches, to_host
 from score_sde.evaluate.pieces import Pieces
 from score_sde.likelihood.ode_density import bits_per_dim
@@ -121,7 +121,7 @@ def measure_density(
     measure: Callable[[Any, Array, Array, Cond], Measured],
     params: Any,
     source: Source,
-    scaling: Encoder,
+    encoder: Encoder,
     mesh: Mesh,
     *,
     batch_size: int,
@@ -160,7 +160,7 @@ def measure_density(
     size = math.prod(source.spec.shape)
     done: list[dict[str, np.ndarray]] = []
     batches = encoded_batches(
-        source, scaling, mesh, batch_size=batch_size, seed=seed, draws=draws, dequantise=dequantise
+        source, encoder, mesh, batch_size=batch_size, seed=seed, draws=draws, dequantise=dequantise
     )
     total = 0
     for number, group in enumerate(_groups(batches, draws)):

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours among vectors, and how often they share a label."""
+"""Exact nearest neighbours among vectors, and how often they share a class."""
 
 import functools
 from typing import NamedTuple
@@ -129,33 +129,33 @@ def _nearest(queries: Array, blocks: Array, *, count: int, k: int) -> Array:
     return jax.lax.scan(merge, start, (firsts, blocks))[0].number
 
 
-def precision(labels: np.ndarray, found: np.ndarray, k: int) -> Score:
-    """Share of the first ``k`` found that have the query's label, mean and standard error over queries.
+def precision(classes: np.ndarray, found: np.ndarray, k: int) -> Score:
+    """Share of the first ``k`` found that are of the query's class, mean and standard error over queries.
 
     Args:
-      labels: of the queries, ``(M,)``.
-      found: labels of the neighbours, nearest first, ``(M, n)``.
+      classes: of the queries, ``(M,)``.
+      found: classes of the neighbours, nearest first, ``(M, n)``.
     """
-    share = np.mean(found[:, :k] == labels[:, None], axis=1)
+    share = np.mean(found[:, :k] == classes[:, None], axis=1)
     error = float(share.std(ddof=1) / np.sqrt(len(share))) if len(share) > 1 else None
     return Score(float(share.mean()), error)
 
 
 def leave_one_out(
-    vectors: np.ndarray, labels: np.ndarray, ks: tuple[int, ...], metric: str
+    vectors: np.ndarray, classes: np.ndarray, ks: tuple[int, ...], metric: str
 ) -> dict[int, Score]:
     """``precision`` at each of ``ks`` when every vector looks for its nearest among the others.
 
     Args:
       vectors: ``(N, d)``.
-      labels: ``(N,)``; examples with the label -1 are left out.
+      classes: ``(N,)``; examples of class -1 are left out.
 
     Raises:
       ValueError: not more labelled examples than the largest of ``ks``.
     """
-    known = labels >= 0
-    vectors, labels = vectors[known], labels[known]
+    known = classes >= 0
+    vectors, classes = vectors[known], classes[known]
     if len(vectors) <= max(ks):
         raise ValueError(f"retrieval accuracy at {max(ks)} needs more than {max(ks)} labelled examples")
     found = Index(vectors, metric).search(vectors, max(ks), own=np.arange(len(vectors)))
-    return {k: precision(labels, labels[found.number], k) for k in ks}
+    return {k: precision(classes, classes[found.number], k) for k in ks}

@@ -11,9 +11,11 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
-from score_sde.data import Scaling, Source
-from score_sde.denoiser import Bind, Cond, Params
-from score_sde.evaluate.batches import Note, encoded_batches, to_host
+from score_sde.arrays import Params
+from score_sde.conditions import Cond
+from score_sde.data import Source
+from score_sde.denoiser import Bind
+from score_sde.evaluate.batches import Encoder, Note, encoded_batches, to_host
 from score_sde.losses import loss_by_level
 from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
@@ -56,7 +58,7 @@ def measure_levels(
     sde: SDE,
     mesh: Mesh,
 ) -> Callable[..., Levels]:
-    """A function ``(params, source, scaling, *, times, batch_size, seed, note) -> Levels``.
+    """A function ``(params, source, encoder, *, times, batch_size, seed, note) -> Levels``.
 
     Made once and called often: its program is compiled at the first call.
     """
@@ -78,7 +80,7 @@ def measure_levels(
     def measure(
         params: Any,
         source: Source,
-        scaling: Scaling,
+        encoder: Encoder,
         *,
         times: np.ndarray,
         batch_size: int,
@@ -87,7 +89,7 @@ def measure_levels(
     ) -> Levels:
         t = jnp.asarray(times, jnp.float32)
         noise, x0, done = [], [], 0
-        for batch in encoded_batches(source, scaling, mesh, batch_size=batch_size, seed=seed):
+        for batch in encoded_batches(source, encoder, mesh, batch_size=batch_size, seed=seed):
             both = to_host(compiled(params, batch.x, batch.keys, batch.cond, t))
             noise.append(np.asarray(both[0], np.float64)[:, batch.mask])
             x0.append(np.asarray(both[1], np.float64)[:, batch.mask])

@@ -77,33 +77,33 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Score:
 # --- foreign data made of one's own ----------------------------------------------------------------
 
 
-def constant(x: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
+def constant(x: np.ndarray, grey_levels: int, rng: np.random.Generator) -> np.ndarray:
     """Every value of an example is the example's mean."""
     mean = x.reshape(len(x), -1).mean(axis=1)
     return np.broadcast_to(np.rint(mean).astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1)), x.shape).copy()
 
 
-def noise(x: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
+def noise(x: np.ndarray, grey_levels: int, rng: np.random.Generator) -> np.ndarray:
     """Independent, equally likely levels."""
-    return rng.integers(0, levels, x.shape).astype(x.dtype)
+    return rng.integers(0, grey_levels, x.shape).astype(x.dtype)
 
 
-def shuffled(x: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
+def shuffled(x: np.ndarray, grey_levels: int, rng: np.random.Generator) -> np.ndarray:
     """The positions of each example in random order; its values stay the same."""
     flat = x.reshape(len(x), -1, x.shape[-1])
     return np.stack([rng.permutation(one) for one in flat]).reshape(x.shape)
 
 
-def rotated(x: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
+def rotated(x: np.ndarray, grey_levels: int, rng: np.random.Generator) -> np.ndarray:
     """Turned by a quarter."""
     if x.ndim != 4 or x.shape[1] != x.shape[2]:
         raise ValueError(f"outliers.foreign: 'rotated' takes square pictures, not {x.shape[1:]}")
     return np.ascontiguousarray(np.rot90(x, axes=(1, 2)))
 
 
-def inverted(x: np.ndarray, levels: int, rng: np.random.Generator) -> np.ndarray:
+def inverted(x: np.ndarray, grey_levels: int, rng: np.random.Generator) -> np.ndarray:
     """Dark for bright."""
-    return (levels - 1 - x.astype(np.int32)).astype(x.dtype)
+    return (grey_levels - 1 - x.astype(np.int32)).astype(x.dtype)
 
 
 # (x (N, *D) levels, number of levels, rng) -> (N, *D)

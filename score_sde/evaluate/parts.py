@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.conditions import Cond
 from score_sde.evaluate.batches import Note, to_host
 from score_sde.runtime.mesh import BATCH, batch_sharding, round_up
 
@@ -23,11 +24,11 @@ class Readable(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, *D), "label": (n,)}``."""
+        """``x``, ``(n, *D)``, and its conditions, ``(n, *shape)`` by name."""
         ...
 
 
-PerExample = Callable[[Any, Array, Array], dict[str, Array]]  # (params, x, label) -> arrays of B rows
+PerExample = Callable[[Any, Array, Cond], dict[str, Array]]  # (params, x, cond) -> arrays of B rows
 
 
 def compile_parts(function: PerExample, mesh: Mesh) -> PerExample:
@@ -75,8 +76,9 @@ def map_examples(
             path, digest = directory / f"{start:08d}.npz", _digest(batch)
             part = _read(path, digest)
         if part is None:
-            placed = (_place(_filled(batch[name], size), split) for name in ("x", "label"))
-            part = {k: np.asarray(v)[:have] for k, v in to_host(compiled(params, *placed)).items()}
+            cond = {name: _place(_filled(values, size), split) for name, values in batch.items()}
+            x = cond.pop("x")
+            part = {k: np.asarray(v)[:have] for k, v in to_host(compiled(params, x, cond)).items()}
             _check_finite(part, start)
             if path is not None:
                 _write(path, {**part, _INPUT: np.asarray(digest)})
@@ -106,8 +108,7 @@ def _check_finite(part: dict[str, np.ndarray], start: int) -> None:
 
 def _digest(batch: dict[str, np.ndarray]) -> str:
     total = hashlib.sha256()
-    for name in ("x", "label"):
-        a = batch[name]
+    for name, a in sorted(batch.items()):
         total.update(f"{name} {a.dtype} {a.shape}".encode())
         total.update(np.ascontiguousarray(a).tobytes())
     return total.hexdigest()

@@ -48,9 +48,9 @@ def picture(image: np.ndarray) -> Picture:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def is_picture(shape: tuple[int, ...], levels: int | None) -> bool:
+def is_picture(shape: tuple[int, ...], grey_levels: int | None) -> bool:
     """Whether examples of this shape can be shown."""
-    return levels is not None and len(shape) == 3 and shape[-1] in (1, 3, 4)
+    return grey_levels is not None and len(shape) == 3 and shape[-1] in (1, 3, 4)
 
 
 def write(path: Path, samples: np.ndarray, *, seed: int) -> None:

@@ -241,7 +241,7 @@ def interpolate(a: Array, b: Array, frames: int) -> Array:
 def temper(code: Array, temperature: Array | float) -> Array:
     """Codes of a cooler (below 1) or hotter prior: scaled by ``temperature`` (arXiv:2011.13456, D.3).
 
-    Of a normal law it is the spread that is scaled; at 0 all codes of a label decode to one example.
+    Of a normal law it is the spread that is scaled; at 0 all codes of a class decode to one example.
 
     Args:
       temperature: ``()`` or ``(B,)``, the factor on the standard deviation.

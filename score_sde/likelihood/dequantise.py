@@ -15,22 +15,23 @@ Written so, a flow that is the identity gives ``u = v`` and ``log q = 0`` to the
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import sum_dims
-from score_sde.data import Scaling
+from score_sde.arrays import Params, sum_dims
+from score_sde.codecs import Pixels
+from score_sde.conditions import Cond
 from score_sde.nets.dequantiser import CouplingNet
 
 
 class Dequantiser(Protocol):
     """A density of the noise and its sampler."""
 
-    def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
+    def draw(self, params: Params, levels: Array, key: Array) -> tuple[Array, Array]:
         """Integers ``(B, *D)`` to noise ``u`` in [0, 1), ``(B, *D)``, and ``log q(u | k)``, nats ``(B,)``."""
         ...
 
@@ -39,11 +40,11 @@ class Dequantiser(Protocol):
 class Uniform:
     """Noise that does not look at the data; ``params`` is not used."""
 
-    scaling: Scaling
+    pixels: Pixels
 
-    def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
+    def draw(self, params: Params, levels: Array, key: Array) -> tuple[Array, Array]:
         """``log q`` is zero."""
-        return self.scaling.noise(key, levels.shape), jnp.zeros(levels.shape[:1])
+        return self.pixels.noise(key, levels.shape), jnp.zeros(levels.shape[:1])
 
 
 @dataclass(frozen=True)
@@ -51,32 +52,32 @@ class Coupled:
     """The flow above; couplings move the pixels of one colour of a checkerboard, then of the other.
 
     Attributes:
-      scaling: of integer data.
+      pixels: the codec of integer data.
       net: says how far, given the data and the other pixels.
     """
 
-    scaling: Scaling
+    pixels: Pixels
     net: CouplingNet
 
     def __post_init__(self) -> None:
-        if self.scaling.levels is None:
+        if self.pixels.grey_levels is None:
             raise ValueError("a dequantiser is for integer data; these are continuous")
 
-    def init(self, key: Array, shape: tuple[int, ...]) -> Any:
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Fresh parameters, with which the density is uniform."""
         return self.net.init(key, shape)
 
-    def draw(self, params: Any, levels: Array, key: Array) -> tuple[Array, Array]:
+    def draw(self, params: Params, levels: Array, key: Array) -> tuple[Array, Array]:
         """See ``Dequantiser``; differentiable in ``params``."""
-        v = self.scaling.noise(key, levels.shape)
-        x = 2.0 * self.scaling.unit(levels) - 1.0
+        v = self.pixels.noise(key, levels.shape)
+        x = 2.0 * self.pixels.unit(levels) - 1.0
         w = jnp.log(v) - jnp.log1p(-v)
         y, log_slope = self.flow(params, x, w)
         log_q = sum_dims(_log_logistic(w) - _log_logistic(y)) - log_slope
         u = v + (jax.nn.sigmoid(y) - jax.nn.sigmoid(w))
         return jnp.clip(u, 0.0, 1.0 - 2.0**-24), log_q
 
-    def flow(self, params: Any, x: Array, w: Array) -> tuple[Array, Array]:
+    def flow(self, params: Params, x: Array, w: Array) -> tuple[Array, Array]:
         """``y`` and ``log |dy/dw|`` ``(B,)``; ``x``: levels on [-1, 1], ``(B, *D)`` like ``w`` and ``y``."""
         log_slope = jnp.zeros(x.shape[:1])
         parity = jnp.asarray(np.sum(np.indices(x.shape[1:]), axis=0) % 2, jnp.float32)[None]
@@ -95,14 +96,14 @@ def _log_logistic(y: Array) -> Array:
 
 
 def encode(
-    dequantiser: Dequantiser, params: Any, scaling: Scaling, raw: Array, key: Array
+    dequantiser: Dequantiser, params: Params, pixels: Pixels, raw: Array, key: Array
 ) -> tuple[Array, Array]:
     """Integer data to the model's range, and ``log q``: ``(B, *D) -> (B, *D), (B,)``.
 
-    The bound on ``log P(raw)`` is ``log p(x) + D scaling.log_volume() - log q``.
+    The bound on ``log P(raw)`` is ``log p(x) + D pixels.log_volume() - log q``.
     """
     u, log_q = dequantiser.draw(params, raw, key)
-    return scaling.place(raw, u), log_q
+    return pixels.place(raw, u), log_q
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,15 @@ class DequantiserLoss:
 
     Attributes:
       dequantiser: whose parameters are trained.
-      scaling: of integer data.
+      pixels: the codec of integer data.
       bound: ``(x0, key, cond) -> (B,)``: an estimate of ``-log p(x0)`` in nats per dimension.
     """
 
     dequantiser: Dequantiser
-    scaling: Scaling
-    bound: Callable[[Array, Array, Any], Array]
+    pixels: Pixels
+    bound: Callable[[Array, Array, Cond], Array]
 
-    def __call__(self, model: Any, raw: Array, key: Array) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, model: tuple[Params, Cond], raw: Array, key: Array) -> tuple[Array, dict[str, Array]]:
         """Per-example loss ``(B,)``.
 
         Args:
@@ -127,6 +128,6 @@ class DequantiserLoss:
         """
         params, cond = model
         key_draw, key_bound = jax.random.split(key)
-        x0, log_q = encode(self.dequantiser, params, self.scaling, raw, key_draw)
+        x0, log_q = encode(self.dequantiser, params, self.pixels, raw, key_draw)
         log_q = log_q / (x0.size / x0.shape[0])
         return self.bound(x0, key_bound, cond) + log_q, {"log_q_nats_per_dim": jnp.mean(log_q)}

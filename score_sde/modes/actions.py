@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import Chosen
 from score_sde.data import Source
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.evaluate.extractors import Extractor
@@ -36,7 +37,7 @@ def held_out(experiment: Experiment, source: Source, mesh: Any) -> Every:
             measure(now)(
                 experiment.network(params),
                 some,
-                experiment.scaling,
+                experiment.codec,
                 times=level_times(now.sde, _LEVELS),
                 batch_size=config.evaluate.batch_size,
                 seed=config.seed,

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from score_sde.conditions import first_class
 from score_sde.evaluate.extractors import as_input, values_of
 from score_sde.experiment.assemble import data_name, open_source
 from score_sde.flags import Options
@@ -70,18 +71,18 @@ def classifier(options: Options) -> int:
 
 
 def labelled(source: Any) -> Any:
-    """A function from indices to values 0..255 (or float data) and labels.
+    """A function from indices to values 0..255 (or float data) and classes.
 
     Raises:
-      ValueError: an example without a label, when it is read.
+      ValueError: an example without a class, when it is read.
     """
-    examples = Examples(source, "")
+    examples, found = Examples(source, ""), first_class(source.spec.conditions)
 
     def read(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raw = source.read(indices)
-        if (raw["label"] < 0).any():
-            raise ValueError("--mode=classifier: the data have examples without a label")
-        return examples.pictures(raw["x"]), raw["label"]
+        if found is None or (raw[found[0]] < 0).any():
+            raise ValueError("--mode=classifier: the data have examples without a class")
+        return examples.pictures(raw["x"]), raw[found[0]]
 
     return read
 

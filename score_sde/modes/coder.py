@@ -10,11 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.codecs import NO_PARAMS
+from score_sde.conditions import Cond
 from score_sde.evaluate.parts import PerExample, Readable, compile_parts, map_examples
 from score_sde.experiment.assemble import Experiment, inversion_of
 from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.inversion import latents as codes
+from score_sde.modes.chosen import fixed_conditions
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average
 from score_sde.names import ConfigError
 from score_sde.nets import digest
@@ -42,34 +45,41 @@ class Coder:
         self.step, self.mesh, self.params = restore_average(options, self.experiment)
         self._weights = digest(self.params)
 
-    def told(self, label: Array) -> Array:
-        """What the model is told of examples with these labels: what ``--label`` says, or else the labels of
-        the data; of the data only, as a class of other files may have another number."""
-        if self._label is not None:
-            return jnp.full_like(label, self._label)
-        return label if self._own else jnp.full_like(label, -1)
+    def told(self, cond: Cond, count: int) -> dict[str, Array]:
+        """What the model is told of ``count`` examples: what ``--condition`` says, or what the data have.
 
-    def round_trip(self, params: Any, raw: Array, label: Array) -> dict[str, Array]:
+        Of the data only, as a class of other files may have another number.
+        """
+        told: dict[str, Array] = {}
+        for name, condition in self.experiment.conditions:
+            null = jnp.asarray(condition.nulls(count))
+            value = jnp.asarray(self._fixed.get(name, condition.null))
+            own = self._own and name not in self._fixed and name in cond
+            told[name] = cond[name] if own else jnp.broadcast_to(value[None], null.shape)
+        return told
+
+    def round_trip(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
         """Raw examples encoded and decoded: ``code``, ``back``, ``rms``, ``largest``, ``evaluations``."""
-        denoise = self.experiment.bind(params, {"label": self.told(label)})
-        x = self.experiment.scaling.middle(raw)
+        denoise = self.experiment.bind(params, self.told(cond, len(raw)))
+        x = self.experiment.codec.middle(NO_PARAMS, raw)
         trip = codes.round_trip(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min)
         return trip._asdict()
 
-    def encode(self, params: Any, raw: Array, label: Array) -> dict[str, Array]:
+    def encode(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
         """``code`` of raw examples."""
-        denoise = self.experiment.bind(params, {"label": self.told(label)})
-        x = self.experiment.scaling.middle(raw)
+        return self._encoded(params, raw, self.told(cond, len(raw)))
+
+    def encode_untold(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
+        """``code`` of raw examples, of whose conditions the model is told nothing."""
+        return self._encoded(params, raw, {})
+
+    def _encoded(self, params: Any, raw: Array, told: Cond) -> dict[str, Array]:
+        denoise, x = self.experiment.bind(params, told), self.experiment.codec.middle(NO_PARAMS, raw)
         return {"code": codes.encode(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min).x}
 
-    def encode_unlabelled(self, params: Any, raw: Array, label: Array) -> dict[str, Array]:
-        """``code`` of raw examples, whose labels the model is not told."""
-        denoise, x = self.experiment.bind(params), self.experiment.scaling.middle(raw)
-        return {"code": codes.encode(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min).x}
-
-    def decode(self, params: Any, code: Array, label: Array) -> dict[str, Array]:
-        """``x``, in the model's range, of codes and the labels that the model is told."""
-        denoise = self.experiment.bind(params, {"label": label})
+    def decode(self, params: Any, code: Array, cond: Cond) -> dict[str, Array]:
+        """``x``, in the model's range, of codes and the conditions that the model is told."""
+        denoise = self.experiment.bind(params, cond)
         return {"x": codes.decode(denoise, self.experiment.sde, code, self.transport, t_min=self.t_min).x}
 
     def run(
@@ -81,7 +91,7 @@ class Coder:
         batch_size: int | None = None,
         keep: Any = None,
     ) -> dict[str, np.ndarray]:
-        """``function(params, x, label)`` of all examples, with progress.
+        """``function(params, x, cond)`` of all examples, with progress.
 
         Args:
           keep: whatever the function depends on beside the config and the parameters; its results are kept
@@ -110,7 +120,7 @@ class Coder:
                 for section in ("sde", "model", "denoiser", "data", "codec", "inversion")
             },
             "parameters": self._weights,
-            "label": (self._label, self._own),
+            "told": ({name: value.tolist() for name, value in self._fixed.items()}, self._own),
             "batch": size,
             "jax": jax.__version__,
             "keep": keep,

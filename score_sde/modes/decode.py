@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from score_sde.conditions import Conditions, Given
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.inversion.latents import temper
+from score_sde.modes.chosen import fixed_conditions
 from score_sde.modes.coder import Coder
 from score_sde.modes.examples import array_names
 from score_sde.modes.workdir import is_chief, outside, pictures_path, say
@@ -17,18 +19,19 @@ class Codes:
     """Codes as examples.
 
     Attributes:
-      x, label: ``(N, *D)`` float32 and ``(N,)``.
+      x: ``(N, *D)`` float32.
+      told: the conditions that the model is told, ``(N, *shape)`` each.
     """
 
-    def __init__(self, x: np.ndarray, label: np.ndarray):
-        self.x, self.label = x.astype(np.float32), label.astype(np.int32)
+    def __init__(self, x: np.ndarray, told: Given):
+        self.x, self.told = x.astype(np.float32), dict(told)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, *D), "label": (n,)}``."""
-        return {"x": self.x[indices], "label": self.label[indices]}
+        """``x``, ``(n, *D)``, and what is told of each."""
+        return {"x": self.x[indices], **{name: values[indices] for name, values in self.told.items()}}
 
 
 def decode(options: Options) -> int:
@@ -40,12 +43,12 @@ def decode(options: Options) -> int:
     codes = read_codes(Path(options.samples).expanduser(), experiment.spec.shape)
     temperatures = np.asarray(experiment.config.inversion.temperature, np.float32)
     output = pictures_path(options, experiment.spec, "decoded")
-    if options.label is not None:
-        codes.label[:] = options.label
+    for name, value in fixed_conditions(options, experiment).items():
+        codes.told[name][:] = value
     factors = np.tile(temperatures, len(codes))
     several = Codes(
         np.asarray(temper(codes.x.repeat(len(temperatures), axis=0), factors)),  # type: ignore[arg-type]
-        codes.label.repeat(len(temperatures)),
+        {name: values.repeat(len(temperatures), axis=0) for name, values in codes.told.items()},
     )
     x = outside(experiment, coder.run(coder.decode, several, "decode")["x"])
     if is_chief():
@@ -69,14 +72,15 @@ def read_codes(path: Path, shape: tuple[int, ...]) -> Codes:
     where = f"--samples={path}"
     if not path.is_file():
         raise ConfigError(f"{where}: no such file; codes are the .npz of --mode=encode, or a .npy")
-    label = None
+    told: dict[str, np.ndarray] = {}
     try:
         if path.suffix == ".npz":
             names = array_names(path)
             with np.load(path, allow_pickle=False) as file:
                 if "code" not in names:
                     raise ValueError(f"holds no array 'code', only {', '.join(names)}")
-                code, label = file["code"], file["label"] if "label" in names else None
+                code = file["code"]
+                told = {name: one.check(name, file[name]) for name, one in conditions if name in names}
         else:
             code = np.load(path, allow_pickle=False)
     except Exception as error:  # zip, pickle and header errors all mean the same here
@@ -88,4 +92,4 @@ def read_codes(path: Path, shape: tuple[int, ...]) -> Codes:
         )
     if not np.isfinite(code).all():
         raise ConfigError(f"{where}: holds codes that are not finite")
-    return Codes(code, np.full(len(code), -1) if label is None else label)
+    return Codes(code, {name: told.get(name, one.nulls(len(code))) for name, one in conditions})

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.conditions import Cond, Conditions
 from score_sde.data import Batches, Source, eval_batches, random_flip
-from score_sde.denoiser import Cond
 from score_sde.experiment.assemble import Experiment, open_source
 from score_sde.flags import Options
 from score_sde.likelihood.dequantise import Coupled, DequantiserLoss, Uniform, encode
@@ -43,7 +43,7 @@ def dequantiser(options: Options) -> int:
     experiment = from_workdir(options)
     model_step, mesh, fixed = restore_average(options, experiment)
     section, folder = config.dequantiser, options.workdir / _FOLDER
-    coupled = Coupled(experiment.scaling, CouplingNet(section.width, section.couplings))
+    coupled = Coupled(experiment.pixels, CouplingNet(section.width, section.couplings))
     source, held_out = open_source(config, "train"), open_source(config, "test")
     optimizer = OPTIMIZERS["adam"](
         learning_rate=section.learning_rate,
@@ -88,10 +88,16 @@ def dequantiser(options: Options) -> int:
     size = round_up(section.batch_size, mesh)
     bounds = {
         name: _held_out(
-            functools.partial(_objective, experiment, which), fixed, params, held_out, size, config.seed
+            functools.partial(_objective, experiment, which),
+            fixed,
+            params,
+            held_out,
+            experiment.conditions,
+            size,
+            config.seed,
         )
         for name, which, params in (
-            ("uniform", Uniform(experiment.scaling), None),
+            ("uniform", Uniform(experiment.pixels), None),
             ("learned", coupled, state.ema),
         )
     }
@@ -130,14 +136,14 @@ def with_dequantiser(
             f"--workdir={workdir}: holds no learned dequantiser; run --mode=dequantiser first"
         )
     about = json.loads((workdir / _ABOUT).read_text(encoding="utf-8"))
-    coupled = Coupled(experiment.scaling, CouplingNet(about["width"], about["couplings"]))
+    coupled = Coupled(experiment.pixels, CouplingNet(about["width"], about["couplings"]))
     shapes = jax.eval_shape(lambda key: coupled.init(key, experiment.spec.shape), jax.random.key(0))
     with Checkpoints(workdir / _FOLDER / "checkpoints") as checkpoints:
         params = checkpoints.restore_ema(shapes, mesh)[1]
     told = f"learned (arXiv:1902.00275), after {about['steps']} steps, SHA-256 {about['sha256']}"
     return dataclasses.replace(
         estimate,
-        dequantise=functools.partial(encode, coupled, params, experiment.scaling),
+        dequantise=functools.partial(encode, coupled, params, experiment.pixels),
         conventions=estimate.conventions | {"dequantization": told},
     )
 
@@ -151,12 +157,12 @@ def _objective(experiment: Experiment, which: Coupled | Uniform, fixed: Any) -> 
         raw = batch["x"]
         if experiment.config.data.random_flip:
             raw = random_flip(raw, key)
-        return raw, {"label": batch["label"]}
+        return raw, {name: batch[name] for name, _ in experiment.conditions}
 
     def bound(x0: Array, key: Array, cond: Cond) -> Array:
         return variational_bound(experiment.bind(fixed, cond), sde, x0, key)
 
-    loss = DequantiserLoss(which, experiment.scaling, bound)
+    loss = DequantiserLoss(which, experiment.pixels, bound)
     return Objective(prepare, lambda params, cond: (params, cond), loss)
 
 
@@ -165,6 +171,7 @@ def _held_out(
     fixed: Any,
     params: Any,
     source: Source,
+    conditions: Conditions,
     batch_size: int,
     seed: int,
 ) -> np.ndarray:
@@ -173,7 +180,7 @@ def _held_out(
     @jax.jit
     def measure(fixed: Any, params: Any, batch: dict[str, Array], key: Array) -> Array:
         keys = jax.random.split(key, _PASSES)
-        model = (params, {"label": batch["label"]})
+        model = (params, {name: batch[name] for name, _ in conditions})
         each = jax.lax.map(lambda k: objective(fixed).loss(model, batch["x"], k)[0], keys)
         return jnp.mean(each, axis=0) / math.log(2.0)
 

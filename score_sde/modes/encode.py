@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import first_class
 from score_sde.data import Spec
 from score_sde.experiment.assemble import Experiment
 from score_sde.experiment.sections import as_tree
@@ -16,7 +17,7 @@ from score_sde.modes.workdir import drawable, is_chief, outside, say, write_repo
 from score_sde.names import ConfigError
 
 _SHOWN = 12
-_NAMES = ("code", "label", "rms", "largest", "evaluations")
+_NAMES = ("code", "rms", "largest", "evaluations")
 
 
 def encode(options: Options) -> int:
@@ -26,10 +27,10 @@ def encode(options: Options) -> int:
     experiment, config = coder.experiment, coder.experiment.config.inversion
     inputs = open_inputs(options, experiment.spec, config.split, config.num_examples)
     result = coder.run(coder.round_trip, inputs, "encode", keep=["round trip", inputs.name, len(inputs)])
-    result["label"] = np.asarray(coder.told(labels_of(inputs)))  # type: ignore[arg-type]
+    told = {k: np.asarray(v) for k, v in coder.told(conditions_of(inputs), len(inputs)).items()}  # type: ignore[arg-type]
     report = {"step": coder.step, "source": inputs.name, **_summary(result), **about(coder)}
     if is_chief():
-        arrays: dict[str, Any] = {name: result[name] for name in _NAMES}
+        arrays: dict[str, Any] = {**{name: result[name] for name in _NAMES}, **told}
         np.savez(output, **arrays)
         write_report(output.with_suffix(".json"), report)
         if drawable(experiment.spec):
@@ -55,13 +56,18 @@ def _output(options: Options) -> Path:
     return path
 
 
-def labels_of(inputs: Inputs) -> np.ndarray:
-    """Labels of all examples, ``(N,)``."""
+def conditions_of(inputs: Inputs) -> dict[str, np.ndarray]:
+    """Conditions of all examples, ``(N, *shape)`` each."""
     parts = [
-        inputs.read(np.arange(start, min(start + 1024, len(inputs))))["label"]
-        for start in range(0, len(inputs), 1024)
+        inputs.read(np.arange(start, min(start + 1024, len(inputs)))) for start in range(0, len(inputs), 1024)
     ]
-    return np.concatenate(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name, _ in inputs.spec.conditions}
+
+
+def classes_of(inputs: Inputs) -> np.ndarray:
+    """Classes of all examples, ``(N,)``; -1 where they have none."""
+    found = first_class(inputs.spec.conditions)
+    return np.full(len(inputs), -1) if found is None else conditions_of(inputs)[found[0]]
 
 
 def _summary(result: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -87,6 +93,6 @@ def strip(experiment: Experiment, inputs: Inputs, result: dict[str, np.ndarray])
 
 
 def shown(spec: Spec, raw: np.ndarray) -> np.ndarray:
-    """Raw levels of a picture as values 0 .. 255."""
-    assert spec.levels is not None
-    return np.rint(raw * (255 / (spec.levels - 1))).astype(np.uint8)
+    """Grey levels of a picture as values 0 .. 255."""
+    assert spec.grey_levels is not None
+    return np.rint(raw * (255 / (spec.grey_levels - 1))).astype(np.uint8)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.data import Scaling
-from score_sde.denoiser import Cond
+from score_sde.arrays import Params
+from score_sde.codecs import Codec, Pixels
+from score_sde.conditions import Cond
 from score_sde.evaluate import Measured
 from score_sde.evaluate.batches import Dequantise, Encoder
 from score_sde.experiment.assemble import Experiment, density_of
@@ -23,11 +24,11 @@ from score_sde.names import ConfigError
 class Middles:
     """Levels at their middles: without the noise that a decoder of levels does not want."""
 
-    def __init__(self, scaling: Scaling):
-        self._scaling = scaling
+    def __init__(self, codec: Codec):
+        self._codec = codec
 
-    def encode(self, raw: Array, key: Array) -> Array:
-        return self._scaling.middle(raw)
+    def encode(self, params: Params, raw: Array, key: Array) -> Array:
+        return self._codec.middle(params, raw)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def of_ode(experiment: Experiment, config: Likelihood) -> Estimate:
         )
         return Measured(out.by_probe, out.evaluations, out.quadrature_error)
 
-    scaling = experiment.scaling
+    codec = experiment.codec
     told = {
         "value": "log density at t_min, exact but for integration and divergence",
         "divergence": _told(density.divergence),
@@ -80,10 +81,10 @@ def of_ode(experiment: Experiment, config: Likelihood) -> Estimate:
     }
     return Estimate(
         measure,
-        scaling,
-        scaling.log_volume(),
+        codec,
+        codec.log_volume(),
         config.draws,
-        _common(experiment, config) | _dequantised(scaling) | told,
+        _common(experiment, config) | _dequantised(experiment.pixels) | told,
     )
 
 
@@ -164,7 +165,7 @@ def _bounded(
         return Measured(nats, out.evaluations, jnp.zeros_like(nats))
 
     if of_levels:
-        encoder, volume = Middles(scaling), 0.0
+        encoder, volume = Middles(codec), 0.0
         data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
     else:
         encoder, volume, data = scaling, scaling.log_volume(), _dequantised(scaling)
@@ -172,13 +173,14 @@ def _bounded(
     return Estimate(measure, encoder, volume, config.draws, what)
 
 
-def cells_of(scaling: Scaling) -> Cells:
-    """Where ``scaling.middle`` puts the levels."""
-    assert scaling.levels is not None
-    width = scaling.high - scaling.low
-    if scaling.dequantize:
-        return Cells(scaling.low + 0.5 * width / scaling.levels, width / scaling.levels, scaling.levels)
-    return Cells(scaling.low, width / (scaling.levels - 1), scaling.levels)
+def cells_of(pixels: Pixels) -> Cells:
+    """Where ``pixels.middle`` puts the levels."""
+    assert pixels.grey_levels is not None
+    width = pixels.high - pixels.low
+    if pixels.dequantize:
+        step = width / pixels.grey_levels
+        return Cells(pixels.low + 0.5 * step, step, pixels.grey_levels)
+    return Cells(pixels.low, width / (pixels.grey_levels - 1), pixels.grey_levels)
 
 
 def _common(experiment: Experiment, config: Likelihood) -> dict[str, Any]:
@@ -191,14 +193,14 @@ def _common(experiment: Experiment, config: Likelihood) -> dict[str, Any]:
     }
 
 
-def _dequantised(scaling: Scaling) -> dict[str, Any]:
-    if scaling.levels is None:
+def _dequantised(pixels: Pixels) -> dict[str, Any]:
+    if pixels.grey_levels is None:
         how = "none: continuous data"
-    elif scaling.dequantize:
-        how = f"uniform, {scaling.levels} equal cells on [{scaling.low:g}, {scaling.high:g}]"
+    elif pixels.dequantize:
+        how = f"uniform, {pixels.grey_levels} equal cells on [{pixels.low:g}, {pixels.high:g}]"
     else:
         how = "none: integers are points, so the density has no upper limit"
-    return {"dequantization": how, "log_volume_nats": scaling.log_volume()}
+    return {"dequantization": how, "log_volume_nats": pixels.log_volume()}
 
 
 def _told(value: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Examples:
     def __init__(self, source: Source, name: str):
         self.name, self._source = name, source
         self.shape, self.dtype = source.spec.shape, source.spec.dtype
-        levels = source.spec.levels
+        levels = source.spec.grey_levels
         self._factor = 255 / (levels - 1) if levels is not None and drawable(source.spec) else 1.0
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from score_sde.conditions import Chosen, conditions_to_json
 from score_sde.evaluate import Sampled
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.extractors import Extractor
@@ -42,12 +43,12 @@ class Generator:
             sampler.process,
             sampler.solver,
             self._mesh,
-            shape=experiment.spec.shape,
+            shape=experiment.state_shape,
         )
 
     def protocol(self) -> Protocol:
         """How the features of the samples are made; refused where the extractor cannot take them."""
-        spec, count = self._experiment.spec, (1, *self._experiment.spec.shape)
+        spec, count = self._experiment.spec, (1, *self._experiment.state_shape)
         dtype = outside(self._experiment, np.zeros(count, np.float32)).dtype
         return self._extractor.protocol(spec.shape, dtype)
 

@@ -15,9 +15,9 @@ from score_sde.names import ConfigError
 
 
 class Inputs:
-    """A source whose raw examples have the shape and the levels that a model was trained on.
+    """A source whose raw examples have the shape and the grey levels that a model was trained on.
 
-    Pictures of another number of levels, such as those of files, are brought to the model's.
+    Pictures of another number of grey levels, such as those of files, are brought to the model's.
 
     Args:
       source: where the examples come from.
@@ -31,23 +31,23 @@ class Inputs:
 
     def __init__(self, source: Source, spec: Spec, name: str, count: int | None = None):
         got = source.spec
-        if got.shape != spec.shape or (got.levels is None) != (spec.levels is None):
-            kinds = ["float32" if s.levels is None else "uint8" for s in (got, spec)]
+        if got.shape != spec.shape or (got.grey_levels is None) != (spec.grey_levels is None):
+            kinds = ["float32" if s.grey_levels is None else "uint8" for s in (got, spec)]
             raise ValueError(
                 f"{name}: holds {kinds[0]} examples of shape {got.shape}, the model takes {kinds[1]} of "
                 f"shape {spec.shape}"
             )
-        self._source, self._levels = source, got.levels
+        self._source, self._grey_levels = source, got.grey_levels
         self._count = len(source) if count is None else min(count, len(source))
-        self.spec, self.name = dataclasses.replace(spec, num_classes=got.num_classes), name
+        self.spec, self.name = dataclasses.replace(spec, conditions=got.conditions), name
 
     def __len__(self) -> int:
         return self._count
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, *shape), "label": (n,)}``."""
+        """``spec.fields`` of ``(n, *shape)`` each."""
         batch = self._source.read(indices)
-        return {**batch, "x": to_levels(batch["x"], self._levels, self.spec)}
+        return {**batch, "x": to_levels(batch["x"], self._grey_levels, self.spec)}
 
     def title(self, i: int) -> str:
         """The file, or the number, of an example."""
@@ -55,11 +55,12 @@ class Inputs:
         return str(i) if files is None else str(files[i])
 
 
-def to_levels(x: np.ndarray, levels: int | None, spec: Spec) -> np.ndarray:
-    """Pictures of ``levels`` levels as pictures of the spec's; what is no picture stays as it is."""
-    if levels is None or spec.levels is None or levels == spec.levels or not drawable(spec):
+def to_levels(x: np.ndarray, grey_levels: int | None, spec: Spec) -> np.ndarray:
+    """Pictures of some grey levels as pictures of the spec's; what is no picture stays as it is."""
+    wanted = spec.grey_levels
+    if grey_levels is None or wanted is None or grey_levels == wanted or not drawable(spec):
         return x
-    return np.rint(x * ((spec.levels - 1) / (levels - 1))).astype(np.uint8)
+    return np.rint(x * ((wanted - 1) / (grey_levels - 1))).astype(np.uint8)
 
 
 def open_inputs(options: Options, spec: Spec, split: str, count: int | None) -> Inputs:
@@ -104,12 +105,12 @@ def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> I
                 on_error=data.source.options.get("on_error", "raise"),
             )
         else:
-            levels = None if drawable(spec) else spec.levels  # files hold pictures of 256 levels
+            grey_levels = None if drawable(spec) else spec.grey_levels  # files hold pictures of 256 levels
             source = ArrayFile(
                 "train",
                 place,
                 held_out=0.0,
-                levels=levels,
+                grey_levels=grey_levels,
                 key=array_key(place),
                 channels_last=data.source.options.get("channels_last"),
             )
@@ -137,16 +138,15 @@ class Picked:
         if not self.titles:
             raise ConfigError(f"--images={words}: names nothing; write numbers or files, with commas between")
         rows = [_pick(word, inputs, data) for word in self.titles]
-        self.numbers = np.array([number for number, _, _ in rows])
-        self._x = np.stack([x for _, x, _ in rows])
-        self._label = np.array([label for _, _, label in rows], np.int32)
+        self.numbers = np.array([number for number, _ in rows])
+        self._batch = {name: np.stack([row[name] for _, row in rows]) for name in self.spec.fields}
 
     def __len__(self) -> int:
         return len(self.titles)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, *shape), "label": (n,)}``; a file has the label -1."""
-        return {"x": self._x[indices], "label": self._label[indices]}
+        """``spec.fields`` of ``(n, *shape)`` each; of a file nothing but ``x`` is known."""
+        return {name: values[indices] for name, values in self._batch.items()}
 
 
 def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, np.ndarray, int]:
@@ -155,7 +155,7 @@ def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, np.ndarray, int]:
         if int(word) >= len(inputs):
             raise ConfigError(f"{where}: {inputs.name} holds the examples 0 to {len(inputs) - 1}")
         batch = inputs.read(np.array([int(word)]))
-        return int(word), batch["x"][0], int(batch["label"][0])
+        return int(word), {name: values[0] for name, values in batch.items()}
     if not drawable(spec):
         raise ConfigError(
             f"{where}: examples of shape {spec.shape} are no pictures; name numbers of examples"
@@ -168,4 +168,5 @@ def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, np.ndarray, int]:
         image = images.fit(images.load(str(path), spec.shape[2]), (spec.shape[0], spec.shape[1]), resize)
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise ConfigError(f"{where}: cannot be used: {error}") from error
-    return -1, to_levels(image[None], 256, spec)[0], -1
+    nulls = {name: condition.null for name, condition in spec.conditions}
+    return -1, {"x": to_levels(image[None], 256, spec)[0], **nulls}

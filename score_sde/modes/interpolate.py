@@ -29,15 +29,19 @@ def interpolate(options: Options) -> int:
     output = pictures_path(options, spec, "interpolation")
     code = coder.run(coder.encode, picked, "encode")["code"]
     way = np.asarray(between(code[:-1], code[1:], config.frames))  # type: ignore[arg-type]
-    label = np.asarray(coder.told(picked.read(np.arange(len(picked)))["label"]))  # type: ignore[arg-type]
-    labels = np.where(np.arange(config.frames) < config.frames / 2, label[:-1, None], label[1:, None])
-    frames = Codes(way.reshape(-1, *spec.shape), labels.reshape(-1))
+    ends = picked.read(np.arange(len(picked)))
+    told = {k: np.asarray(v) for k, v in coder.told(ends, len(picked)).items()}  # type: ignore[arg-type]
+    nearest = np.arange(len(picked) - 1)[:, None] + (np.arange(config.frames) >= config.frames / 2)
+    frames = Codes(
+        way.reshape(-1, *experiment.state_shape),
+        {name: values[nearest.reshape(-1)] for name, values in told.items()},
+    )
     x = outside(experiment, coder.run(coder.decode, frames, "decode")["x"])
     if is_chief():
         if output.suffix == ".png" and drawable(spec):
-            ends = shown(spec, picked.read(np.arange(len(picked)))["x"])
+            pair = shown(spec, ends["x"])
             rows = x.reshape(len(picked) - 1, config.frames, *spec.shape)
-            whole = np.concatenate([ends[:-1, None], rows, ends[1:, None]], axis=1)
+            whole = np.concatenate([pair[:-1, None], rows, pair[1:, None]], axis=1)
             pictures.grid(whole.reshape(-1, *spec.shape), columns=config.frames + 2).save(output)
         else:
             pictures.write(output, x, seed=0)

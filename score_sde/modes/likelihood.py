@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from score_sde.conditions import conditions_to_json
 from score_sde.evaluate import Density, measure_density
 from score_sde.evaluate.pieces import Pieces
 from score_sde.experiment.assemble import Experiment, open_source
@@ -77,8 +78,8 @@ def likelihood(options: Options) -> int:
         "step": step,
         "weights": weights,
         "examples": len(source),
-        "levels": experiment.scaling.levels,
-        "dequantized": bool(experiment.scaling.dequantize),
+        "grey_levels": experiment.spec.grey_levels,
+        "dequantized": bool(experiment.pixels.dequantize),
         "seed": seed,
         **_numbers(experiment, next(iter(results.values()))),
         "estimates": {
@@ -126,7 +127,7 @@ def _numbers(experiment: Experiment, result: Density) -> dict[str, Any]:
         "nats_per_example": float(np.mean(result.nats)),
         "nats_standard_errors": by_source(errors, 1.0),
     }
-    if experiment.scaling.levels is not None:
+    if experiment.spec.grey_levels is not None:
         numbers |= {
             "bits_per_dim": result.mean_bits,
             "bits_per_dim_standard_error": result.standard_error_bits,
@@ -207,7 +208,7 @@ def _told(value: Any) -> str:
 
 
 def _short(experiment: Experiment, nats: float) -> str:
-    if experiment.scaling.levels is None:
+    if experiment.spec.grey_levels is None:
         return f"{nats:.4g} nats"
     return f"{-nats / (math.prod(experiment.spec.shape) * math.log(2.0)):.4f} bits/dim"
 

@@ -45,8 +45,8 @@ def memorisation(options: Options, samples: np.ndarray) -> dict[str, Any]:
 
 
 def _draw(options: Options, train: Examples, samples: np.ndarray, index: np.ndarray) -> None:
-    spec = Spec(train.shape, 256 if train.dtype == np.uint8 else None, 0)
-    if not pictures.is_picture(spec.shape, spec.levels):
+    spec = Spec(train.shape, 256 if train.dtype == np.uint8 else None)
+    if not pictures.is_picture(spec.shape, spec.grey_levels):
         return
     rows = [
         np.concatenate([samples[i : i + 1], train.read(index[i])]) for i in range(min(_ROWS, len(samples)))

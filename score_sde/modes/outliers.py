@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jax import Array
 
+from score_sde.conditions import Cond
 from score_sde.data import Spec
-from score_sde.denoiser import Cond
 from score_sde.evaluate import Measured as Estimates
 from score_sde.evaluate import measure_density
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
@@ -37,18 +37,18 @@ _SHOWN, _LISTED = 40, 20
 
 
 class Raw:
-    """Raw examples in memory, without labels."""
+    """Raw examples in memory, without conditions."""
 
     def __init__(self, x: np.ndarray, spec: Spec, titles: list[str] | None = None):
-        self.x, self.spec = x, spec
+        self.x, self.spec = x, replace(spec, conditions=())
         self.titles = [str(i) for i in range(len(x))] if titles is None else titles
 
     def __len__(self) -> int:
         return len(self.x)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``{"x": (n, *shape), "label": (n,)}``."""
-        return {"x": self.x[indices], "label": np.full(len(indices), -1, np.int32)}
+        """``{"x": (n, *shape)}``."""
+        return {"x": self.x[indices]}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def outliers(options: Options) -> int:
         options = dequantized(options)
     experiment = from_workdir(options)
     spec = experiment.spec
-    if spec.levels is None and (foreign or "complexity" in names):
+    if spec.grey_levels is None and (foreign or "complexity" in names):
         raise ConfigError(
             "continuous data: --mode=outliers needs --samples=FILE, and config.outliers.scores without "
             "'complexity', which compresses levels"
@@ -133,10 +133,10 @@ def _sets(options: Options, experiment: Experiment, foreign: tuple[str, ...], se
     if options.samples is not None:
         given = _loaded(open_inputs(options, spec, "test", None))
         return {**sets, Path(options.samples).name: given}
-    assert spec.levels is not None
+    assert spec.grey_levels is not None
     rng = np.random.default_rng(seed)
     for name in foreign:
-        sets[name] = Raw(FOREIGN[name](sets["held-out"].x, spec.levels, rng), spec)
+        sets[name] = Raw(FOREIGN[name](sets["held-out"].x, spec.grey_levels, rng), spec)
     return sets
 
 
@@ -148,7 +148,7 @@ def _loaded(inputs: Inputs) -> Raw:
 def _densities(
     options: Options, experiment: Experiment, sets: dict[str, Raw], seed: int
 ) -> tuple[int, dict[str, np.ndarray]]:
-    """Step of the checkpoint, and log densities of every set; the model is told no labels."""
+    """Step of the checkpoint, and log densities of every set; the model is told no conditions."""
     config = options.config.likelihood
     step, mesh, params = restore_average(options, experiment)
 
@@ -163,7 +163,7 @@ def _densities(
             density,
             params,
             Raw(everything, experiment.spec),
-            experiment.scaling,
+            experiment.codec,
             mesh,
             batch_size=config.batch_size,
             seed=seed,
@@ -184,7 +184,7 @@ def _about(one: Measured, spec: Spec) -> dict[str, Any]:
     """Mean density, and the examples that are most foreign by each score."""
     size = math.prod(spec.shape)
     result: dict[str, Any] = {"examples": len(one.nats), "nats_mean": float(one.nats.mean())}
-    if spec.levels is not None:
+    if spec.grey_levels is not None:
         result["bits_per_dim_mean"] = float(-one.nats.mean() / size / math.log(2.0))
     result["most_foreign"] = {
         name: [

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from score_sde.experiment.assemble import Experiment, Sampler, sampler_of
 from score_sde.flags import Options
 from score_sde.images import pictures
+from score_sde.modes.chosen import chosen_conditions
 from score_sde.modes.stored import Stored, identity
 from score_sde.modes.workdir import (
     drawable,
@@ -24,7 +25,6 @@ from score_sde.modes.workdir import (
     restore_average,
     say,
 )
-from score_sde.names import ConfigError
 from score_sde.runtime.mesh import round_up
 from score_sde.runtime.progress import Progress
 from score_sde.sampling.chunks import compile_trajectory
@@ -62,7 +62,7 @@ class _Work:
     step: int
     mesh: Mesh
     params: Any
-    labels: np.ndarray | None
+    chosen: Chosen
     count: int
     seed: int
 

@@ -13,7 +13,7 @@ from score_sde.experiment.schema import Search
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.coder import Coder
-from score_sde.modes.encode import labels_of, shown
+from score_sde.modes.encode import classes_of, shown
 from score_sde.modes.inputs import Inputs, Picked, open_inputs
 from score_sde.modes.vectors import VECTORS, Vectors
 from score_sde.modes.workdir import drawable, is_chief, say, write_report
@@ -23,7 +23,7 @@ _ROWS = 8
 
 
 def search(options: Options) -> int:
-    """The nearest examples of each of ``--images``, and how often neighbours share a label."""
+    """The nearest examples of each of ``--images``, and how often neighbours share a class."""
     config = options.config.search
     names, output = _names(options), _output(options)
     coder = Coder(options)
@@ -46,16 +46,16 @@ def search(options: Options) -> int:
         makers["network"] = VECTORS["network"](options, coder, level)
         report |= {"log_snr": level, "log_snr_tried": tried}
 
-    labels = labels_of(inputs)
+    classes = classes_of(inputs)
     vectors = {name: make(inputs) for name, make in makers.items()}
-    if len(np.unique(labels[labels >= 0])) > 1:
+    if len(np.unique(classes[classes >= 0])) > 1:
         ks = tuple(sorted({1, config.nearest}))
-        scores = {name: leave_one_out(v, labels, ks, config.metric) for name, v in vectors.items()}
+        scores = {name: leave_one_out(v, classes, ks, config.metric) for name, v in vectors.items()}
         report["precision"] = {name: _as_json(score) for name, score in scores.items()}
         _say_table(scores, len(inputs))
     first = names[0]
     found = _look_up(makers[first], vectors[first], picked, config)
-    report |= {"features": first, "queries": _results(picked, inputs, labels, found)}
+    report |= {"features": first, "queries": _results(picked, inputs, classes, found)}
     for query in report["queries"]:
         best = ", ".join(f"{n['name']} ({n['distance']:.3g})" for n in query["nearest"])
         say(f"{query['query']}: {best}")
@@ -86,18 +86,18 @@ def _output(options: Options) -> Path:
 
 
 def _choose(options: Options, coder: Coder, levels: list[float]) -> tuple[float, dict[str, Any]]:
-    """The noise level of the highest retrieval accuracy on the labelled training split."""
+    """The noise level of the highest retrieval accuracy on the training split, by class."""
     config = options.config.search
     data = open_inputs(replace(options, samples=None), coder.experiment.spec, "train", None)
-    labels = labels_of(data)
-    if len(np.unique(labels[labels >= 0])) < 2:
+    classes = classes_of(data)
+    if len(np.unique(classes[classes >= 0])) < 2:
         raise ConfigError(
-            f"config.search.log_snr = {tuple(levels)}: noise levels are compared by labels, and the training "
+            f"config.search.log_snr = {tuple(levels)}: noise levels are compared by class, and the training "
             "data have none; name one level"
         )
     k = min(config.nearest, len(data) - 1)
     tried = {
-        level: leave_one_out(VECTORS["network"](options, coder, level)(data), labels, (k,), config.metric)[k]
+        level: leave_one_out(VECTORS["network"](options, coder, level)(data), classes, (k,), config.metric)[k]
         for level in levels
     }
     for level, score in tried.items():
@@ -121,14 +121,14 @@ def _as_json(scores: dict[int, Score]) -> dict[str, Any]:
 
 def _say_table(scores: dict[str, dict[int, Score]], count: int) -> None:
     ks = list(next(iter(scores.values())))
-    say(f"share of the nearest with the same label, each of {count} examples searching the others")
+    say(f"share of the nearest of the same class, each of {count} examples searching the others")
     say(f"{'features':>12} " + " ".join(f"{f'at {k}':>17}" for k in ks))
     for name, by_k in scores.items():
         cells = [f"{score.value:9.4f} +-{score.error:6.4f}" for score in by_k.values()]
         say(f"{name:>12} " + " ".join(cells))
 
 
-def _results(picked: Picked, inputs: Inputs, labels: np.ndarray, found: Neighbours) -> list[dict[str, Any]]:
+def _results(picked: Picked, inputs: Inputs, classes: np.ndarray, found: Neighbours) -> list[dict[str, Any]]:
     return [
         {
             "query": title,
@@ -137,7 +137,7 @@ def _results(picked: Picked, inputs: Inputs, labels: np.ndarray, found: Neighbou
                     "number": int(number),
                     "name": inputs.title(int(number)),
                     "distance": float(distance),
-                    "label": int(labels[number]),
+                    "class": int(classes[number]),
                 }
                 for number, distance in zip(numbers, distances, strict=True)
             ],

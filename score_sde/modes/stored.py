@@ -32,7 +32,7 @@ def identity(
     Args:
       plan: of the solver.
       params: averaged parameters.
-      label: the class asked for.
+      conditions: what identifies those that were chosen.
       size: samples of a batch, on which their last bits depend.
     """
     config = as_tree(experiment.config)
@@ -41,7 +41,7 @@ def identity(
         **{name: _hash(json.dumps(config[name], default=str).encode()) for name in SECTIONS},
         "plan": _hash(rows),
         "checkpoint": digest(params),
-        "label": label,
+        "conditions": conditions,
         "seed": seed,
         "batch": size,
         "jax": jax.__version__,

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_sde.arrays import normal_per_sample
+from score_sde.arrays import fold_in_each, normal_per_sample
+from score_sde.codecs import NO_PARAMS
+from score_sde.conditions import Chosen
 from score_sde.data import Source
 from score_sde.evaluate import level_times
 from score_sde.experiment.assemble import Experiment, sampler_of
@@ -26,10 +28,10 @@ def denoising(experiment: Experiment, params: Any, source: Source) -> tuple[pict
     count = min(count, len(source))
     raw = source.read(np.arange(count))
     keys = sample_keys(experiment.config.seed, jnp.arange(count))
-    encode = jax.vmap(lambda x, key: experiment.scaling.encode(x[None], key)[0])
-    x0 = encode(jnp.asarray(raw["x"]), keys)
-    noise = normal_per_sample(keys, experiment.spec.shape)
-    cond = {"label": jnp.asarray(raw["label"])}
+    encode = jax.vmap(lambda x, key: experiment.codec.encode(NO_PARAMS, x[None], key)[0])
+    x0 = encode(jnp.asarray(raw["x"]), fold_in_each(keys, 0))
+    noise = normal_per_sample(fold_in_each(keys, 1), experiment.state_shape)
+    cond = {name: jnp.asarray(raw[name]) for name, _ in experiment.conditions}
 
     @jax.jit
     def denoise(params: Any, x: Any, t: Any) -> Any:
@@ -42,7 +44,7 @@ def denoising(experiment: Experiment, params: Any, source: Source) -> tuple[pict
         noisy.append(x / float(jnp.hypot(experiment.sde.alpha(t), experiment.sde.sigma(t))))
         clean.append(denoise(params, x, jnp.float32(t)))
     rows = np.stack([np.stack(noisy, axis=1), np.stack(clean, axis=1)], axis=1)  # (n, 2, levels, *shape)
-    tiles = outside(experiment, rows.reshape(-1, *experiment.spec.shape))
+    tiles = outside(experiment, rows.reshape(-1, *experiment.state_shape))
     caption = (
         f"held-out examples with noise at t = {', '.join(f'{t:.3g}' for t in times)}, and below each what "
         "the model expects behind it"
@@ -89,6 +91,6 @@ def by_evaluations(experiment: Experiment, params: Any) -> tuple[pictures.Pictur
     caption = (
         f"the same noise by {_SOLVER} with {', '.join(map(str, _EVALUATIONS))} network evaluations, a row "
         f"each; root mean square distance to the last row: {', '.join(f'{value:.2g}' for value in apart)} "
-        f"(data from {experiment.scaling.low:g} to {experiment.scaling.high:g})"
+        f"(data from {experiment.pixels.low:g} to {experiment.pixels.high:g})"
     )
     return pictures.grid(tiles, columns=_COLUMNS), caption

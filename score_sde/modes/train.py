@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from score_sde.data import Batches, warn_if_unscaled
+from score_sde.codecs import warn_if_unscaled
+from score_sde.data import Batches
 from score_sde.experiment import files as configs
 from score_sde.experiment.assemble import (
     Experiment,

@@ -24,8 +24,8 @@ def of_codes(options: Options, coder: Coder, log_snr: float) -> Vectors:
     """Codes, flattened."""
 
     def vectors(examples: Examples) -> np.ndarray:
-        keep = _keep(examples, "unlabelled codes")
-        code = coder.run(coder.encode_unlabelled, examples, "codes", keep=keep)["code"]
+        keep = _keep(examples, "codes without conditions")
+        code = coder.run(coder.encode_untold, examples, "codes", keep=keep)["code"]
         return code.reshape(len(code), -1)
 
     return vectors
@@ -41,12 +41,13 @@ def of_network(options: Options, coder: Coder, log_snr: float) -> Vectors:
     seed = options.config.seed if options.seed is None else options.seed
 
     try:
-        layer = choose_layer(layer_shapes(experiment.bind(coder.params), experiment.spec.shape), config.layer)
+        shapes = layer_shapes(experiment.bind(coder.params, {}), experiment.state_shape)
+        layer = choose_layer(shapes, config.layer)
     except ValueError as error:
         raise ConfigError(f"config.search.{error}") from error
 
-    def features(params: Any, raw: Array, label: Array) -> dict[str, Array]:
-        denoiser, x0 = experiment.bind(params), experiment.scaling.middle(raw)
+    def features(params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
+        denoiser, x0 = experiment.bind(params, {}), experiment.codec.middle(NO_PARAMS, raw)
         maps = noisy_features(denoiser, x0, log_snr, layer, seed=seed, draws=config.draws)
         return {"features": pooled(maps, config.cells)}
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from score_sde.codecs import NO_PARAMS, picture_values
 from score_sde.data import Source, Spec
 from score_sde.experiment.assemble import Experiment, assemble
 from score_sde.experiment.schema import changed
@@ -45,8 +46,7 @@ def from_workdir(options: Options) -> Experiment:
         raise FileNotFoundError(
             f"--workdir={options.workdir}: holds no trained model; run --mode=train first"
         )
-    spec = dict(options.saved["spec"])
-    experiment = assemble(options.config, Spec(**{**spec, "shape": tuple(spec["shape"])}))
+    experiment = assemble(options.config, Spec.from_json(options.saved["spec"]))
     return experiment.settle(_restored(options, experiment)[2]) if experiment.learns else experiment
 
 
@@ -123,13 +123,13 @@ def _recombined(
 
 def outside(experiment: Experiment, x: np.ndarray) -> np.ndarray:
     """Samples as users keep them: uint8 pictures for images, the data's own units otherwise."""
-    convert = experiment.scaling.to_uint8 if drawable(experiment.spec) else experiment.scaling.decode
-    return np.asarray(convert(x))
+    raw, spec = experiment.codec.decode(NO_PARAMS, x), experiment.spec
+    return np.asarray(picture_values(raw, spec.grey_levels) if drawable(spec) and spec.grey_levels else raw)
 
 
 def drawable(spec: Spec) -> bool:
     """Whether examples are pictures."""
-    return pictures.is_picture(spec.shape, spec.levels)
+    return pictures.is_picture(spec.shape, spec.grey_levels)
 
 
 def pictures_path(options: Options, spec: Spec, name: str) -> Path:

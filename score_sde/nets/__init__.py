@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.conditions import Conditions, fill
 from score_sde.nets import initial
 from score_sde.nets.unets.adm import ADM
 from score_sde.nets.unets.ddpm import DDPM
@@ -46,6 +47,11 @@ class Net:
 
     module: nn.Module
 
+    @property
+    def conditions(self) -> Conditions:
+        """What the network is told; a module without the field ``conditions`` is told nothing."""
+        return getattr(self.module, "conditions", ())
+
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
         """Fresh parameters.
 
@@ -75,7 +81,8 @@ class Net:
 
         def describe() -> Any:
             x = jnp.zeros((1, *shape), jnp.float32)
-            return self.module.init(jax.random.key(0), x, jnp.zeros((1,), jnp.float32))
+            c_noise, cond = jnp.zeros((1,), jnp.float32), fill(self.conditions, {}, x)
+            return self.module.init(jax.random.key(0), x, c_noise, cond)
 
         described: dict[str, Any] = jax.eval_shape(describe)["params"]
         return described
@@ -85,7 +92,7 @@ class Net:
         params: Mapping[str, Any],
         x: Array,
         c_noise: Array | float,
-        cond: Mapping[str, Array] | None = None,
+        cond: Mapping[str, Array] = {},
         *,
         key: Array | None = None,
     ) -> Array:
@@ -95,17 +102,17 @@ class Net:
           params: as ``init`` returns them.
           x: ``(B, *S, C)`` float32.
           c_noise: ``()`` or ``(B,)``, the noise level in the units that the network embeds.
-          cond: ``{"label": (B,) integers, -1 for none; "augment": (B, A) floats, 0 for none}``;
-            an entry left out, as None, means none.
+          cond: ``(B, *shape)`` each, by the names of ``conditions``; what is left out has its null value.
           key: a random key for dropout; None for no dropout.
 
         Returns:
           ``(B, *S, C)`` float32.
 
         Raises:
-          ValueError: the network cannot work with these shapes, or with an entry of ``cond``.
+          ValueError: the network cannot work with these shapes; a condition that it does not take, or of
+            another shape, by name.
         """
-        c_noise = _per_example(c_noise, x)
+        c_noise, cond = _per_example(c_noise, x), fill(self.conditions, cond, x)
         rngs = {} if key is None else {"dropout": key}
         output: Any = self.module.apply(
             {"params": params}, x, c_noise, cond, train=key is not None, rngs=rngs
@@ -117,7 +124,7 @@ class Net:
         params: Mapping[str, Any],
         x: Array,
         c_noise: Array | float,
-        cond: Mapping[str, Array] | None = None,
+        cond: Mapping[str, Array] = {},
     ) -> dict[str, Array]:
         """Feature maps inside the network, without dropout; arguments and errors as of a call.
 
@@ -133,7 +140,7 @@ class Net:
             {"params": params},
             x,
             _per_example(c_noise, x),
-            cond,
+            fill(self.conditions, cond, x),
             train=False,
             capture_intermediates=outermost,
             mutable=["intermediates"],

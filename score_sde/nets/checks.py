@@ -56,27 +56,7 @@ def arguments(shape: tuple[int, ...], noise_shape: tuple[int, ...], divisor: int
     ]
 
 
-def conditions(net: Any, cond: Mapping[str, Any] | None, batch: tuple[int, ...]) -> list[Requirement]:
-    """``cond`` of a network with ``num_classes`` and perhaps ``augment_dim``; see ``Net``."""
-    if cond is not None and not isinstance(cond, Mapping):
-        return [("cond", type(cond).__name__, "None, or arrays by name", False)]
-    shapes = {key: tuple(value.shape) for key, value in (cond or {}).items()}
-    classes, width = net.num_classes, getattr(net, "augment_dim", 0)
-    rows: list[Requirement] = [("num_classes", classes, "zero or positive", classes >= 0)]
-    for key, shape in shapes.items():
-        if key == "label":
-            rows += [
-                ("num_classes", classes, "positive when labels are given", classes > 0),
-                ("cond label", shape, f"of shape {batch}, one label per example", shape == batch),
-            ]
-        else:
-            known = key == "augment" and width > 0
-            rows.append((f"cond {key}", shape, "left out: the network has no such input", known))
-            if known:
-                rows.append((f"cond {key}", shape, f"of shape {(*batch, width)}", shape == (*batch, width)))
-    return rows
-
-
-def no_condition(cond: Any) -> Requirement:
-    """``cond`` of a network that takes none."""
-    return ("cond", type(cond).__name__, "empty: this network takes no condition", not cond)
+def embeds_conditions(net: Any, embeds: bool) -> Requirement:
+    """Classes and vectors, which enter through the embedded noise level, of a network that may have none."""
+    names = tuple(name for name, condition in net.conditions if condition.kind != "image")
+    return ("conditions", names, "images only when noise_conditional=False", embeds or not names)

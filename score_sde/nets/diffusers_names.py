@@ -157,6 +157,9 @@ def _check(module: Any) -> None:
             raise ValueError(f"nf={module.nf}: below 128 channels use NCSNppDiffusers, which has its groups")
     else:
         raise ValueError(f"{type(module).__name__}: not a network that diffusers has")
+    foreign = [name for name, _ in module.conditions if name not in TOPS]
+    if foreign:
+        raise ValueError(f"conditions: {', '.join(foreign)}: diffusers has none but a class, the label")
     for field, value in wanted.items():
         if getattr(module, field) != value:
             raise ValueError(f"{field}={getattr(module, field)!r}: must be {value!r}, as in diffusers")

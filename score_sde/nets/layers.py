@@ -60,23 +60,23 @@ class Dense(nn.Module):
         return y + _along_channels(bias.astype(self.dtype), y)
 
 
-class Label(nn.Module):
-    """A class label, ``(B,)`` integers, as a vector: ``(B, features)``.
+class ClassEmbedding(nn.Module):
+    """A class, ``(B,)`` integers, as a vector: ``(B, features)``.
 
-    A label outside ``0 ... num_classes - 1`` has an all-zero code, so it adds nothing: exactly the network
-    without a label.  There is no bias, for that reason.
+    A number outside ``0 ... classes - 1`` has an all-zero code, so it adds nothing: exactly the network
+    without a class.  There is no bias, for that reason.
     """
 
     features: int
-    num_classes: int
+    classes: int
     dtype: str = "float32"
     law: Law = averaged
 
     @nn.compact
-    def __call__(self, label: Array) -> Array:
-        shape = (self.num_classes, self.features)
+    def __call__(self, number: Array) -> Array:
+        shape = (self.classes, self.features)
         kernel = self.param("kernel", self.law(1.0, shape)[0], shape)
-        return jax.nn.one_hot(label, self.num_classes, dtype=self.dtype) @ kernel.astype(self.dtype)
+        return jax.nn.one_hot(number, self.classes, dtype=self.dtype) @ kernel.astype(self.dtype)
 
 
 class Conv(nn.Module):

@@ -5,12 +5,12 @@ Song et al. 2021 (arXiv:2011.13456), appendix I, guide class-conditional samplin
 
 import functools
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from score_sde.conditions import Cond
 from score_sde.nets import checks, layers
 from score_sde.nets.initial import described
 from score_sde.nets.resample import downsample
@@ -51,22 +51,22 @@ class WideResNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Any = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Cond, train: bool = False) -> Array:
         """Logits.
 
         Args:
           x: ``(B, *S, C)`` float32, spatial sizes divisible by 4.
           c_noise: ``(B,)`` float32, ``ln sigma``.
-          cond: None; there is no other condition.
+          cond: empty; the network takes no condition.
           train: unused, there is no dropout.
 
         Returns:
           ``(B, num_classes)`` float32.
 
         Raises:
-          ValueError: a field, a shape or a condition that the network cannot work with.
+          ValueError: a field or a shape that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, cond)
+        check(self, x.shape, c_noise.shape)
         time = layers.FourierEmbedding(EMBEDDING, self.fourier_scale, name="time_embedding")(c_noise)
         time = layers.Dense(4 * EMBEDDING, dtype=self.dtype, name="time_dense_0")(time)
         time = nn.swish(layers.Dense(4 * EMBEDDING, dtype=self.dtype, name="time_dense_1")(nn.swish(time)))
@@ -153,8 +153,8 @@ class Logits(nn.Module):
         return x @ kernel + bias[None]
 
 
-def check(net: WideResNet, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Any) -> None:
-    """Refuse fields, shapes of ``(x, c_noise)`` or a condition that the network cannot work with.
+def check(net: WideResNet, shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> None:
+    """Refuse fields or shapes of ``(x, c_noise)`` that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
@@ -170,6 +170,5 @@ def check(net: WideResNet, shape: tuple[int, ...], noise_shape: tuple[int, ...],
             ("fourier_scale", net.fourier_scale, "positive", net.fourier_scale > 0),
             *checks.arguments(shape, noise_shape, divisor=4),
             *((f, row, f"one number or {shape[-1]}", len(row) in (1, shape[-1])) for f, row in rows),
-            checks.no_condition(cond),
         ]
     )

@@ -14,7 +14,9 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from score_sde.denoiser import Bind, Cond, Params
+from score_sde.arrays import Params
+from score_sde.conditions import Cond
+from score_sde.denoiser import Bind
 from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
 from score_sde.solvers import Carry, Hooks, Plan, StepSolver, Watch, noise_of

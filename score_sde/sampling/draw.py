@@ -11,7 +11,9 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.denoiser import Bind, Cond, Denoise, Params
+from score_sde.arrays import Params
+from score_sde.conditions import NONE_CHOSEN, Chosen, Cond
+from score_sde.denoiser import Bind, Denoise
 from score_sde.runtime.mesh import round_up
 from score_sde.sampling.chunks import (
     AS_PLACED,
@@ -120,7 +122,7 @@ def generate(
     seed: int,
     num_samples: int,
     batch_size: int,
-    labels: np.ndarray | None = None,
+    chosen: Chosen = NONE_CHOSEN,
     inputs: Mapping[str, np.ndarray] = MappingProxyType({}),
     start: int = 0,
 ) -> Iterator[np.ndarray]:
@@ -129,7 +131,7 @@ def generate(
     The last batch is computed at full size and cut; a sample depends on ``seed`` and its number only.
 
     Args:
-      labels: class of every sample, ``(num_samples,)``, or None.
+      chosen: the conditions of a sample, by its number.
       inputs: of the guidance for every sample, ``(num_samples, ...)`` by name.
 
     Raises:
@@ -137,7 +139,7 @@ def generate(
     """
     size = round_up(min(batch_size, num_samples - start), mesh)
     for first in range(start, num_samples, size):
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels, inputs)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, chosen, inputs)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)
         batch = np.asarray(x)[: num_samples - first]
@@ -154,7 +156,7 @@ def generate_share(
     firsts: Sequence[int],
     size: int,
     num_samples: int,
-    labels: np.ndarray | None = None,
+    chosen: Chosen = NONE_CHOSEN,
     inputs: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
@@ -165,12 +167,13 @@ def generate_share(
       firsts: number of the first sample of each batch.
       size: samples of a batch, a multiple of the number of devices.
       num_samples: in all; those after them are cut off.
+      chosen: as of ``generate``.
 
     Raises:
       FloatingPointError: as ``generate``.
     """
     for first in firsts:
-        x = _batch(draw, params, plan, seed, first, size, num_samples, labels, inputs)
+        x = _batch(draw, params, plan, seed, first, size, num_samples, chosen, inputs)
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         begin = first + (shards[0].index[0].start or 0)
         rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
@@ -186,15 +189,13 @@ def _batch(
     first: int,
     size: int,
     num_samples: int,
-    labels: np.ndarray | None,
+    chosen: Chosen,
     inputs: Mapping[str, np.ndarray],
 ) -> Array:
     """Samples ``first .. first + size - 1`` over all devices."""
-    numbers = np.arange(first, first + size)
-    given = dict(inputs) if labels is None else {"label": labels, **inputs}
-    cond = {
-        name: jnp.asarray(of_each[np.minimum(numbers, num_samples - 1)]) for name, of_each in given.items()
-    }
+    numbers = np.minimum(np.arange(first, first + size), num_samples - 1)
+    given = {**chosen.of(numbers), **{name: of_each[numbers] for name, of_each in inputs.items()}}
+    cond = {name: jnp.asarray(values) for name, values in given.items()}
     return draw(params, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
 
 

@@ -32,7 +32,7 @@ def fit_classifier(
     """Parameters after ``steps`` updates of Adam on the cross-entropy, the rate falling along a cosine.
 
     Args:
-      read: indices to raw examples ``(n, *shape)`` and labels ``(n,)``.
+      read: indices to raw examples ``(n, *shape)`` and classes ``(n,)``.
       count: examples that can be read.
       prepare: raw examples to what the network takes, on the device.
       seed: of the first parameters and of the order of the data.
@@ -46,18 +46,18 @@ def fit_classifier(
     state = optimizer.init(params)
 
     @jax.jit
-    def update(params: Any, state: Any, x: Array, label: Array) -> tuple[Any, Any, Array]:
+    def update(params: Any, state: Any, x: Array, number: Array) -> tuple[Any, Any, Array]:
         def loss(params: Any) -> Array:
             logits = net(params, prepare(x)).logits
-            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, number))
 
         value, gradient = jax.value_and_grad(loss)(params)
         change, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, change), state, value
 
     for step in range(steps):
-        x, label = read(batch_indices(seed, step, batch_size, count))
-        params, state, value = update(params, state, x, label)
+        x, number = read(batch_indices(seed, step, batch_size, count))
+        params, state, value = update(params, state, x, number)
         if step % 50 == 0 or step == steps - 1:
             if not np.isfinite(value):
                 raise FloatingPointError(
@@ -72,11 +72,11 @@ def fit_classifier(
 def accuracy(
     net: Classifier, params: Any, read: Read, count: int, *, prepare: Prepare, batch_size: int
 ) -> float:
-    """Fraction of all examples whose largest class score is that of the label."""
+    """Fraction of all examples whose largest class score is that of its class."""
     guess = jax.jit(lambda params, x: jnp.argmax(net(params, prepare(x)).logits, axis=-1))
     right = 0
     for start in range(0, count, batch_size):
         rows = np.arange(start, start + batch_size)
-        x, label = read(np.minimum(rows, count - 1))  # full batches: one program
-        right += int(((np.asarray(guess(params, x)) == label) & (rows < count)).sum())
+        x, number = read(np.minimum(rows, count - 1))  # full batches: one program
+        right += int(((np.asarray(guess(params, x)) == number) & (rows < count)).sum())
     return right / count

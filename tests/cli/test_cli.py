@@ -212,8 +212,8 @@ def test_another_architecture_in_the_same_workdir_is_refused(trained, capsys):
 def test_conditional_training_and_sampling(tmp_path, capsys):
     train(tmp_path, "--config.conditions.names=label")
     sample = ("--mode=sample", f"--workdir={tmp_path}", "--num_samples=2")
-    assert run(*sample, "--label=3") == 0
-    assert "classes 0 to 9" in message(capsys, *sample, "--label=10")
+    assert run(*sample, "--condition=3") == 0
+    assert "classes 0 to 9" in message(capsys, *sample, "--condition=label=10")
 
 
 @pytest.mark.slow
@@ -283,7 +283,7 @@ def test_mistakes_of_the_command_itself_are_named(capsys, tmp_path, trained):
     assert "name a config" in message(capsys, "--mode=train")
     sample = ("--mode=sample", f"--workdir={trained}")
     assert ".jpg" in message(capsys, *sample, "--output=x.jpg")
-    assert "without labels" in message(capsys, *sample, "--label=3")
+    assert "without conditions" in message(capsys, *sample, "--condition=3")
     assert "num_samples" in message(capsys, *sample, "--num_samples=0")
     assert "there are [" in message(capsys, *sample, "--step=3")
     assert "variant 'big'" in message(capsys, f"--config={ROOT}/configs/vp_cifar.py:big", "--mode=train")

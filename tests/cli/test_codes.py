@@ -51,7 +51,7 @@ def test_search_of_a_folder_finds_the_picture_itself_and_measures_accuracy(train
     assert result["examples"] == 30
     for query, file in zip(result["queries"][:2], asked, strict=True):
         assert query["nearest"][0]["name"] == f"{file.parent.name}/{file.name}"
-        assert query["nearest"][0]["label"] == sorted(p.name for p in folder.iterdir()).index(
+        assert query["nearest"][0]["class"] == sorted(p.name for p in folder.iterdir()).index(
             file.parent.name
         )
         distances = [n["distance"] for n in query["nearest"]]
@@ -65,7 +65,7 @@ def test_search_of_a_folder_finds_the_picture_itself_and_measures_accuracy(train
     assert pixels == pytest.approx(np.mean(labels[cosine.argmax(axis=1)] == labels), abs=0.04)  # 17 levels
     assert set(result["precision"]) == {"network", "pixels"}
     assert Image.open(trained / "search.png").size[0] > 5 * 8
-    assert "share of the nearest with the same label" in capsys.readouterr().out
+    assert "share of the nearest of the same class" in capsys.readouterr().out
 
 
 def test_codes_decode_to_the_very_levels(trained, tmp_path):

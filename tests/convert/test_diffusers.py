@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde import convert
+from score_sde.conditions import labelled
 from score_sde.convert import CheckpointError, diffusers, safetensors
 from score_sde.convert.export import export
 from score_sde.data import Spec
@@ -115,7 +116,7 @@ def test_classes_there_and_back(tmp_path):
     names["model"] |= {"attn_resolutions": (4,), "up_attention": "block", "norm_num_groups": 8}
     config = {**names, "conditions": {"names": ("label",)}, "sde": {"name": "ddpm"}}
     config |= {"denoiser": {"prediction": "noise", "time_input": "index"}, "loss": {"times": "levels"}}
-    experiment = assemble(typed(config), Spec((8, 8, 3), 256, 5))
+    experiment = assemble(typed(config), Spec((8, 8, 3), 256, labelled(5)))
     shapes = experiment.net.shapes((8, 8, 3))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
     export(tmp_path / "out", experiment, params, 0)
@@ -125,7 +126,7 @@ def test_classes_there_and_back(tmp_path):
     assert tensors["class_embedding.weight"].shape == (5, 64)
     again = convert.load(tmp_path / "out")
     assert again.experiment.net == experiment.net
-    assert again.experiment.spec.num_classes == 5
+    assert again.experiment.spec.conditions == labelled(5)
     assert again.experiment.config.conditions.names == ("label",)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again.state.ema, params)))
 
@@ -167,7 +168,7 @@ def test_ncsnpp_there_and_back(tmp_path):
     assert config.sampling.solver.options["snr"] == 0.075
     assert (config.codec.options["low"], config.codec.options["high"]) == (0.0, 1.0)
     assert config.denoiser.time_input.name == "log_sigma"
-    experiment = assemble(config, Spec((64, 64, 3), 256, 0))
+    experiment = assemble(config, Spec((64, 64, 3), 256))
     shapes = experiment.net.shapes((64, 64, 3))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     export(tmp_path / "out", experiment, zeros, 0)
@@ -233,7 +234,7 @@ def test_incomplete_folders(tmp_path):
 
 
 def test_models_that_diffusers_does_not_have(tmp_path):
-    spec = Spec((8, 8, 1), 256, 0)
+    spec = Spec((8, 8, 1), 256)
     config = typed({"model": {"name": "ncsnpp", "nf": 4, "ch_mult": (1,), "attn_resolutions": ()}})
     experiment = assemble(config, spec)
     with pytest.raises(ConfigError, match="diffusers has no such network: config.model"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde import convert
+from score_sde.conditions import labelled
 from score_sde.convert import CheckpointError, edm
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.schema import typed
@@ -122,7 +123,7 @@ MODELS = {
 def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
     made, fields = MODELS[kind]
     labels, augmented = made.get("label_dim", 0), "augment_dim" in made
-    spec = edm.Spec((8, 8, 1), 256, labels)
+    spec = edm.Spec((8, 8, 1), 256, labelled(labels))
     config = {"model": fields, "conditions": {"names": ("label",) if labels else ()}}
     wanted = assemble(typed({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
     params = jax.tree.map(np.asarray, wanted.init(jax.random.key(0)))
@@ -143,15 +144,15 @@ def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
 
 @pytest.mark.parametrize("scaling", ["EDMPrecond", "VPPrecond", "VEPrecond"])
 def test_scalings_are_the_recorded_ones(scaling, fixture):
-    """Each of table 1 of the paper as a process, a prediction, a label and a range of the data."""
+    """Each of table 1 of the paper as a process, a prediction, a time input and a range of the data."""
     file = fixture("edm_rows")
     x, sigma, raw, given, label, denoised = (
         file[f"{scaling}_{name}"] for name in ("x", "sigma", "F", "input", "c_noise", "D")
     )
     sections = {name: edm.PROCESSES[scaling].get(name, {}) for name in ("sde", "denoiser", "codec", "model")}
     config = typed({**sections, "model": {"nf": 4, "ch_mult": (1,), **sections["model"]}})
-    e = assemble(config, edm.Spec((8, 8, 1), 256, 0))
-    low, high = e.scaling.low, e.scaling.high
+    e = assemble(config, edm.Spec((8, 8, 1), 256))
+    low, high = e.codec.low, e.codec.high
     scale = (high - low) / 2  # of our data over theirs, which are in [-1, 1]
     # The time of their level, which is relative to the scale of the signal.
     grid = np.geomspace(1e-6, 1, 2_000_001) * e.sde.t_max

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from score_sde import cli, convert
+from score_sde.conditions import labelled
 from score_sde.flags import parse
 from score_sde.modes.workdir import from_workdir, restore_average
 from tests.conftest import DATA
@@ -109,5 +110,5 @@ def test_folders_of_diffusers(variance, tmp_path, fixture):
 def test_the_file_says_what_the_network_is(tmp_path):
     recipe = RECIPES["diffusers"]
     model = convert.load(folder(tmp_path / "in", tensors("diffusers"), recipe["config"], recipe["scheduler"]))
-    assert model.experiment.spec.num_classes == 3
+    assert model.experiment.spec.conditions == labelled(3)
     assert model.experiment.config.conditions.names == ("label",)

@@ -139,7 +139,7 @@ def test_the_words_of_a_recipe_make_its_network(recipe, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = parsed(*recipe.words.split())
     shape = (recipe.size, recipe.size, 3)
-    experiment = assemble(config, Spec(shape, 256, 0))
+    experiment = assemble(config, Spec(shape, 256))
     tree = experiment.net.shapes(shape)
     empty = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), tree)
     released = to_torch_names(empty, experiment.net, shape)
@@ -168,7 +168,7 @@ TINY = [
     "--config.model.ch_mult=(1,)",
     "--config.model.attn_resolutions=(8,)",
     "--config.data.source=array",
-    "--config.data.source.levels=17",
+    "--config.data.source.grey_levels=17",
     "--config.training.batch_size=16",
     "--config.training.sample_count=1",
     "--config.training.eval_examples=16",
@@ -191,7 +191,7 @@ def message(capsys, *words):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A checkpoint whose average, parameters and moments differ, and our own trees of them."""
-    experiment = assemble(parsed(*TINY), Spec((8, 8, 1), 17, 0))
+    experiment = assemble(parsed(*TINY), Spec((8, 8, 1), 17))
     trees = [experiment.init(jax.random.key(i)) for i in range(4)]
     trees[3] = jax.tree.map(jnp.square, trees[3])  # the second moment
     model, ema, first, second = (state_dict(experiment.net, (8, 8, 1), tree) for tree in trees)
@@ -347,7 +347,7 @@ def test_msgpack_files_of_both_families(tmp_path):
 
 def test_a_file_of_the_jax_version_arrives_whole(tiny, tmp_path):
     _, trees = tiny
-    experiment = assemble(parsed(*TINY), Spec((8, 8, 1), 17, 0))
+    experiment = assemble(parsed(*TINY), Spec((8, 8, 1), 17))
     raw, average, first, second = (to_flax_names(tree, experiment.net, (8, 8, 1)) for tree in trees)
     states = jax.tree.map(lambda a, b: {"grad_ema": a, "grad_sq_ema": b}, first, second)
     tree = {

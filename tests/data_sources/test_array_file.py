@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import ArrayFile
 
 
@@ -32,12 +33,11 @@ def test_ranks(tmp_path, shape, channels_last, result, kind):
     np.save(tmp_path / "a.npy", x)
     source = ArrayFile("train", tmp_path / "a.npy", held_out=0, channels_last=channels_last)
     assert source.spec.shape == result
-    assert source.spec.levels == (256 if kind == np.uint8 else None)
+    assert source.spec.grey_levels == (256 if kind == np.uint8 else None)
     batch = everything(source)
     assert batch["x"].dtype == kind
     np.testing.assert_array_equal(batch["x"], x.reshape(10, *result))
-    np.testing.assert_array_equal(batch["label"], -1)
-    assert source.spec.num_classes == 0
+    assert batch.keys() == {"x"} and source.spec.conditions == ()
 
 
 def test_grey_images_need_no_option_and_ambiguous_arrays_do(tmp_path):
@@ -58,8 +58,8 @@ def test_labels_and_keys(tmp_path):
     x = rng().integers(0, 4, (20, 3, 3, 1)).astype(np.uint8)
     label = np.arange(20) % 5
     np.savez(tmp_path / "a.npz", images=x, y=label)
-    source = ArrayFile("train", tmp_path / "a.npz", held_out=0, levels=4, key="images", label_key="y")
-    assert source.spec.levels == 4 and source.spec.num_classes == 5
+    source = ArrayFile("train", tmp_path / "a.npz", held_out=0, grey_levels=4, key="images", label_key="y")
+    assert source.spec.grey_levels == 4 and source.spec.conditions == labelled(5)
     batch = source.read(np.array([7, 2]))
     assert batch["label"].dtype == np.int32
     np.testing.assert_array_equal(batch["label"], [2, 2])
@@ -85,7 +85,7 @@ def test_a_second_file_holds_the_test_split(tmp_path):
         ArrayFile(split, tmp_path / "a.npz", test_path=tmp_path / "b.npz") for split in ("train", "test")
     )
     assert (len(train), len(test)) == (6, 4)
-    assert train.spec == test.spec and train.spec.num_classes == 4
+    assert train.spec == test.spec and train.spec.conditions == labelled(4)
     assert everything(train)["x"].max() == 0 and everything(test)["x"].min() == 1
 
 
@@ -104,9 +104,9 @@ def test_npy_is_memory_mapped(tmp_path):
         (np.zeros(4, np.float32), {}, "one number per example"),
         (np.zeros((0, 4), np.float32), {}, "no examples"),
         (np.float32(3), {}, "no examples"),
-        (np.full((4, 2), 17, np.uint8), {"levels": 17}, r"index \(0, 0\) is 17.*data.levels = 17"),
-        (np.zeros((4, 2), np.uint8), {"levels": 1}, "data.levels = 1"),
-        (np.zeros((4, 2), np.float32), {"levels": 16}, "data.levels = 16.*float32"),
+        (np.full((4, 2), 17, np.uint8), {"grey_levels": 17}, r"index \(0, 0\) is 17.*data.grey_levels = 17"),
+        (np.zeros((4, 2), np.uint8), {"grey_levels": 1}, "data.grey_levels = 1"),
+        (np.zeros((4, 2), np.float32), {"grey_levels": 16}, "data.grey_levels = 16.*float32"),
         (np.zeros((4, 2), np.uint8), {"held_out": -0.1}, "data.held_out = -0.1"),
         (np.zeros((4, 2), np.uint8), {"held_out": 0, "split": "test"}, "leaves none of the 4"),
         (np.zeros((4, 2), np.uint8), {"split": "all"}, "data.split = 'all'"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.data import AUGMENT_DIM, augment
+from score_sde.data import AUGMENTED, augment
 from score_sde.data.augment import _resample, _turn
 
 
@@ -41,7 +41,7 @@ def test_resampling_is_exact_where_pixels_meet_pixels(smooth, inverse, shift, ex
 def test_without_probability_only_flips_and_labels_that_say_so(smooth):
     x = jnp.broadcast_to(smooth, (64, *smooth.shape))
     images, labels = augment(x, jax.random.key(0), 0.0)
-    assert labels.shape == (64, AUGMENT_DIM)
+    assert labels.shape == (64, *AUGMENTED[0][1].shape)
     flipped = np.asarray(labels[:, 0]).astype(bool)
     assert 16 < flipped.sum() < 48
     np.testing.assert_array_equal(labels[:, 1:], 0)

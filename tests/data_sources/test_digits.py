@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import SOURCES, Digits
+from score_sde.data.base import Spec
 
 datasets = pytest.importorskip("sklearn.datasets")
 
@@ -12,7 +14,7 @@ def test_splits_make_up_the_published_set():
     train, test = Digits("train"), Digits("test")
     assert (len(train), len(test)) == (1497, 300)
     assert train.spec == test.spec
-    assert (train.spec.shape, train.spec.levels, train.spec.num_classes) == ((8, 8, 1), 17, 10)
+    assert train.spec == Spec((8, 8, 1), 17, labelled(10))
     parts = [s.read(np.arange(len(s))) for s in (train, test)]
     rows = [(p["x"].reshape(-1, 64).tolist(), p["label"].tolist()) for p in parts]
     ours = sorted(zip(rows[0][0] + rows[1][0], rows[0][1] + rows[1][1], strict=True))

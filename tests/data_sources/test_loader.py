@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.conditions import labelled
 from score_sde.data import Batches, Digits, batch_indices, eval_batches, loader
 from score_sde.data.base import Spec
 from score_sde.data.loader import rows_of
@@ -46,7 +47,7 @@ class Numbered:
     """Example i is i everywhere: what is read can be told from what comes out."""
 
     def __init__(self, size, shape=(2, 2, 1), levels=256):
-        self.spec = Spec(shape, levels=levels, num_classes=size)
+        self.spec = Spec(shape, levels, labelled(size))
         self.size = size
 
     def __len__(self):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from score_sde.conditions import labelled
 from score_sde.data import TFDS, Batches, batch_indices
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -62,7 +63,7 @@ def numbers(source):
 
 def test_reads_what_was_written(prepared):
     train = TFDS("train", "tiny_pictures", data_dir=prepared)
-    assert train.spec.shape == (6, 5, 3) and train.spec.num_classes == 4
+    assert train.spec.shape == (6, 5, 3) and train.spec.conditions == labelled(4, "0123")
     assert numbers(train) == list(range(12))
     assert numbers(TFDS("test", "tiny_pictures", data_dir=prepared)) == list(range(12, 17))
 
@@ -93,7 +94,7 @@ def test_a_known_set_by_name():
     with tfds.testing.mock_data(num_examples=5):
         source = TFDS("train", "cifar10")
         assert len(source) == 5
-        assert source.spec.shape == (32, 32, 3) and source.spec.num_classes == 10
+        assert source.spec.shape == (32, 32, 3) and source.spec.conditions[0][1].classes == 10
         assert source.read(np.array([0, 3]))["x"].shape == (2, 32, 32, 3)
 
 

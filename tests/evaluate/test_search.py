@@ -173,8 +173,8 @@ class Numbers:
         return {"x": x, "label": indices.astype(np.int32)}
 
 
-def double(factor, x, label):
-    return {"y": factor * x, "label": label + 1}
+def double(factor, x, cond):
+    return {"y": factor * x, "label": cond["label"] + 1}
 
 
 def test_every_example_is_mapped_once_on_any_number_of_devices():
@@ -190,9 +190,9 @@ def test_a_killed_map_goes_on_and_notices_other_examples(tmp_path):
     calls = []
     compiled = compile_parts(double, mesh)
 
-    def counted(params, x, label):
-        calls.append(int(label[0]))
-        return compiled(params, x, label)
+    def counted(params, x, cond):
+        calls.append(int(cond["label"][0]))
+        return compiled(params, x, cond)
 
     def run(examples):
         calls.clear()
@@ -212,7 +212,7 @@ def test_a_killed_map_goes_on_and_notices_other_examples(tmp_path):
 
 def test_what_is_not_finite_is_named():
     mesh = make_mesh(devices=jax.devices()[:1])
-    compiled = compile_parts(lambda p, x, label: {"y": 1.0 / (x - 13.0)}, mesh)
+    compiled = compile_parts(lambda p, x, cond: {"y": 1.0 / (x - 13.0)}, mesh)
     with pytest.raises(FloatingPointError, match="y of example 13 is not finite"):
         map_examples(compiled, 0.0, Numbers(20), mesh, batch_size=8)
 
@@ -282,12 +282,12 @@ def test_foreign_examples_are_what_they_are_called():
 
 
 def test_the_middle_of_a_cell_decodes_to_its_level():
-    from score_sde.data import Scaling
+    from score_sde.codecs import Pixels
 
     raw = np.arange(17, dtype=np.uint8)
-    scaling = Scaling(levels=17, dequantize=True)
-    np.testing.assert_array_equal(scaling.decode(scaling.middle(raw)), raw)
-    draws = np.stack([scaling.encode(raw, jax.random.key(i)) for i in range(200)])
-    np.testing.assert_allclose(scaling.middle(raw), draws.mean(axis=0), atol=0.02)
+    scaling = Pixels(grey_levels=17, dequantize=True)
+    np.testing.assert_array_equal(scaling.decode({}, scaling.middle({}, raw)), raw)
+    draws = np.stack([scaling.encode({}, raw, jax.random.key(i)) for i in range(200)])
+    np.testing.assert_allclose(scaling.middle({}, raw), draws.mean(axis=0), atol=0.02)
     plain = dataclasses.replace(scaling, dequantize=False)
-    np.testing.assert_array_equal(plain.middle(raw), plain.encode(raw))
+    np.testing.assert_array_equal(plain.middle({}, raw), plain.encode({}, raw))

@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from score_sde.data import Scaling
+from score_sde.codecs import Pixels
 from score_sde.likelihood.dequantise import Coupled, DequantiserLoss, Uniform, encode
 from score_sde.nets.dequantiser import CouplingNet
 
-SCALING = Scaling(levels=17, dequantize=True)
+SCALING = Pixels(grey_levels=17, dequantize=True)
 FLOW = Coupled(SCALING, CouplingNet(width=8, couplings=2))
 LEVELS = jnp.asarray(np.random.default_rng(0).integers(0, 17, (6, 4, 4, 1)), jnp.uint8)
 
@@ -30,11 +30,11 @@ def test_at_first_it_is_uniform_to_the_last_bit():
     params = FLOW.init(jax.random.key(0), (4, 4, 1))
     for key in jax.random.split(jax.random.key(2), 5):
         u, log_q = FLOW.draw(params, LEVELS, key)
-        plain, zero = Uniform(SCALING).draw(None, LEVELS, key)
+        plain, zero = Uniform(SCALING).draw({}, LEVELS, key)
         np.testing.assert_array_equal(u, plain)
         np.testing.assert_array_equal(log_q, zero)
         x, _ = encode(FLOW, params, SCALING, LEVELS, key)
-        np.testing.assert_array_equal(x, SCALING.encode(LEVELS, key))
+        np.testing.assert_array_equal(x, SCALING.encode({}, LEVELS, key))
 
 
 def test_noise_stays_in_its_cell():
@@ -42,7 +42,7 @@ def test_noise_stays_in_its_cell():
     assert float(jnp.abs(log_q).max()) > 1  # far from uniform
     assert float(u.min()) >= 0
     assert float(u.max()) < 1
-    np.testing.assert_array_equal(SCALING.decode(SCALING.place(LEVELS, u)), LEVELS)
+    np.testing.assert_array_equal(SCALING.decode({}, SCALING.place(LEVELS, u)), LEVELS)
 
 
 def test_log_q_is_the_change_of_volume():
@@ -80,7 +80,7 @@ def test_training_recovers_a_density_inside_the_cells():
 
     @jax.jit
     def step(params, state, key):
-        value, slope = jax.value_and_grad(lambda p: jnp.mean(objective((p, None), LEVELS, key)[0]))(params)
+        value, slope = jax.value_and_grad(lambda p: jnp.mean(objective((p, {}), LEVELS, key)[0]))(params)
         change, state = optimizer.update(slope, state)
         return optax.apply_updates(params, change), state, value
 
@@ -96,6 +96,6 @@ def test_training_recovers_a_density_inside_the_cells():
 
 def test_continuous_data_are_refused():
     with pytest.raises(ValueError, match="integer data"):
-        Coupled(Scaling(levels=None), CouplingNet())
+        Coupled(Pixels(grey_levels=None), CouplingNet())
     with pytest.raises(ValueError, match=r"dequantiser\.couplings = 0"):
         CouplingNet(couplings=0)

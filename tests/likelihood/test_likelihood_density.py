@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.data import Scaling
+from score_sde.codecs import Pixels
 from score_sde.data.base import Spec
 from score_sde.evaluate import Measured, measure_density
 from score_sde.evaluate.density import split_errors
@@ -32,7 +32,7 @@ class Numbers:
     """Integer examples, or continuous ones."""
 
     def __init__(self, levels, count=11, shape=(2,)):
-        self.spec = Spec(shape, levels=levels, num_classes=0)
+        self.spec = Spec(shape, grey_levels=levels)
         random = np.random.default_rng(0)
         self.x = (
             random.normal(size=(count, *shape))
@@ -44,7 +44,7 @@ class Numbers:
         return len(self.x)
 
     def read(self, indices):
-        return {"x": self.x[indices], "label": np.full(len(indices), -1, np.int32)}
+        return {"x": self.x[indices]}
 
 
 def uniform(params, keys, x, cond):
@@ -74,14 +74,14 @@ def of(source, measure, scaling, params=0.0, **options):
     ("levels", "low", "high"), [(2, -1.0, 1.0), (17, -3.0, 2.0), (256, 0.0, 1.0), (65536, -1.0, 1.0)]
 )
 def test_a_uniform_density_has_the_bits_of_its_levels(levels, low, high):
-    scaling = Scaling(levels=levels, low=low, high=high, dequantize=True)
+    scaling = Pixels(grey_levels=levels, low=low, high=high, dequantize=True)
     density = of(Numbers(levels), uniform, scaling, params=(low, high), draws=2)
     assert len(density.nats) == 11
     np.testing.assert_allclose(density.bits, math.log2(levels), rtol=1e-6)
 
 
 def test_continuous_data_are_measured_in_their_own_units():
-    source, scaling = Numbers(None), Scaling(levels=None, shift=1.0, scale=3.0)
+    source, scaling = Numbers(None), Pixels(grey_levels=None, shift=1.0, scale=3.0)
 
     def normal(params, keys, x, cond):
         nats = -0.5 * jnp.sum(x**2 + math.log(2 * math.pi), axis=1, keepdims=True)
@@ -96,9 +96,9 @@ def test_continuous_data_are_measured_in_their_own_units():
 @pytest.mark.parametrize("dequantize", [False, True])
 def test_deep_levels_come_back(levels, dequantize):
     for low, high in ((-1.0, 1.0), (0.0, 1.0), (-0.5, 2.5)):
-        scaling = Scaling(levels=levels, low=low, high=high, dequantize=dequantize)
+        scaling = Pixels(grey_levels=levels, low=low, high=high, dequantize=dequantize)
         raw = np.broadcast_to(np.arange(levels, dtype=np.uint16)[:, None], (levels, 16))
-        back = jax.jit(scaling.decode)(jax.jit(scaling.encode)(raw, jax.random.key(0)))
+        back = jax.jit(scaling.decode)({}, jax.jit(scaling.encode)({}, raw, jax.random.key(0)))
         np.testing.assert_array_equal(back, raw)
         assert back.dtype == np.uint16
 
@@ -106,11 +106,11 @@ def test_deep_levels_come_back(levels, dequantize):
 @pytest.mark.parametrize("dequantize", [False, True])
 @pytest.mark.parametrize("levels", [17, 256])
 def test_cells_lie_where_levels_are_encoded(levels, dequantize):
-    scaling = Scaling(levels=levels, low=-1.0, high=3.0, dequantize=dequantize)
+    scaling = Pixels(grey_levels=levels, low=-1.0, high=3.0, dequantize=dequantize)
     cells = cells_of(scaling)
     raw = np.arange(levels, dtype=np.uint8)
-    np.testing.assert_allclose(scaling.middle(raw), cells.first + cells.step * raw, atol=1e-6)
-    np.testing.assert_array_equal(scaling.decode(scaling.middle(raw)), raw)
+    np.testing.assert_allclose(scaling.middle({}, raw), cells.first + cells.step * raw, atol=1e-6)
+    np.testing.assert_array_equal(scaling.decode({}, scaling.middle({}, raw)), raw)
 
 
 def test_errors_are_split_by_their_source():
@@ -135,7 +135,7 @@ def test_errors_are_split_by_their_source():
 
 
 def test_draws_differ_and_the_first_is_what_one_draw_gives():
-    source, scaling = Numbers(17), Scaling(levels=17, dequantize=True)
+    source, scaling = Numbers(17), Pixels(grey_levels=17, dequantize=True)
 
     def first(params, keys, x, cond):
         return Measured(x[:, :1], jnp.ones(len(x)), jnp.zeros((len(x), 1)))
@@ -151,7 +151,7 @@ def test_devices_do_not_change_what_is_drawn():
         nats = x[:, :1] + jax.vmap(lambda key: jax.random.normal(key, (3,)))(keys)
         return Measured(nats, jnp.ones(len(x)), jnp.zeros_like(nats))
 
-    source, scaling = Numbers(17), Scaling(levels=17, dequantize=True)
+    source, scaling = Numbers(17), Pixels(grey_levels=17, dequantize=True)
     one, four = (of(source, measure, scaling, mesh=make_mesh(1, jax.devices()[:n]), draws=2) for n in (1, 4))
     np.testing.assert_array_equal(one.draws, four.draws)
     assert one.draws.shape == (11, 2, 3)
@@ -159,7 +159,7 @@ def test_devices_do_not_change_what_is_drawn():
 
 @pytest.mark.slow
 def test_devices_do_not_change_a_likelihood():
-    data, scaling = Mixture(np.array([[0.7, 0.0], [-0.4, 0.6]]), 0.25), Scaling(levels=None)
+    data, scaling = Mixture(np.array([[0.7, 0.0], [-0.4, 0.6]]), 0.25), Pixels(grey_levels=None)
     sde = VP()
 
     def measure(params, keys, x, cond):
@@ -171,7 +171,7 @@ def test_devices_do_not_change_a_likelihood():
 
 
 def test_finished_batches_are_not_measured_again(tmp_path):
-    source, scaling = Numbers(17), Scaling(levels=17, dequantize=True)
+    source, scaling = Numbers(17), Pixels(grey_levels=17, dequantize=True)
 
     def constant(params, keys, x, cond):
         nats = jnp.full((len(x), 1), params)
@@ -185,7 +185,7 @@ def test_finished_batches_are_not_measured_again(tmp_path):
 
 
 def test_an_example_that_was_given_up_is_named():
-    scaling = Scaling(levels=17, low=0.0, high=1.0, dequantize=True)
+    scaling = Pixels(grey_levels=17, low=0.0, high=1.0, dequantize=True)
     source = Numbers(17)
     source.x[:] = 0
     source.x[9] = 16

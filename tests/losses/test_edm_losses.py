@@ -59,7 +59,7 @@ def test_sums_of_the_weighted_square_error(name, fixture):
 def test_the_recipe_has_this_loss():
     """configs/edm_cifar.py draws exp(-1.2 + 1.2 z) and weighs as recorded."""
     config = typed(load_file(str(ROOT / "configs" / "edm_cifar.py")))
-    loss = loss_of(assemble(config, Spec((32, 32, 3), 256, 0)))
+    loss = loss_of(assemble(config, Spec((32, 32, 3), 256)))
     t = jnp.asarray([0.02, 0.5, 30.0])
     np.testing.assert_allclose(loss.weight(loss.sde, t), LOSSES["EDMLoss"][2](EDM(), t), rtol=1e-6)
     draws = np.log(np.asarray(loss.times(loss.sde, jax.random.key(0), 4096)))

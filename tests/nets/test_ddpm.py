@@ -120,8 +120,5 @@ def test_fields_are_checked(options, message):
 
 
 def test_a_condition_is_refused():
-    labels = jnp.zeros(2, jnp.int32)
-    with pytest.raises(ValueError, match="cond=.*: must be None, or arrays by name"):
-        tiny()({}, jnp.zeros((2, *SHAPE)), 0.0, labels)
-    with pytest.raises(ValueError, match="num_classes=0: must be positive when labels are given"):
-        tiny()({}, jnp.zeros((2, *SHAPE)), 0.0, {"label": labels})
+    with pytest.raises(ValueError, match="cond label: must be left out: the network takes no condition"):
+        tiny()({}, jnp.zeros((2, *SHAPE)), 0.0, {"label": jnp.zeros(2, jnp.int32)})

@@ -14,6 +14,7 @@ from score_sde.nets.edm_names import from_edm_names, to_edm_names
 from score_sde.sde import EDM
 from tests.conftest import DATA
 from tests.recipe import state_dict
+from tests.told import told
 
 NCSNPP = {"fir": True, "embedding_type": "fourier", "progressive_input": "residual"}
 TABLES = json.loads(gzip.decompress((DATA / "edm/recipes.json.gz").read_bytes()))
@@ -21,7 +22,7 @@ ROWS = {
     "vp_ddpmpp": ("songunet", {}, "scaled_noise", "vp_time"),
     "ve_ncsnpp": ("songunet", NCSNPP, "score", "log_half_sigma"),
     "edm_ddpmpp": ("songunet", {}, "edm", "quarter_log_sigma"),
-    "edm_adm_cond": ("adm", {"num_classes": 10}, "edm", "quarter_log_sigma"),
+    "edm_adm_cond": ("adm", {"conditions": told(10)}, "edm", "quarter_log_sigma"),
 }
 
 
@@ -29,7 +30,7 @@ ROWS = {
     "name", [pytest.param(n, marks=[] if n == "edm_adm_cond" else pytest.mark.slow) for n in ROWS]
 )
 def test_network_and_denoiser(name):
-    kind, fields, prediction, label = ROWS[name]
+    kind, fields, prediction, time_input = ROWS[name]
     net, shape = Net(NETS[kind](nf=32, **fields)), (32, 32, 3)
     tensors = state_dict(TABLES[name]["seed"], TABLES[name]["table"])
     params = from_edm_names(tensors, net, shape)
@@ -38,7 +39,7 @@ def test_network_and_denoiser(name):
     assert all(np.array_equal(back[key], tensors[key]) for key in tensors)
     d = np.load(DATA / f"edm/{name}.npz")
     cond = {"label": jnp.asarray(d["label"])} if "label" in d else {}
-    row = Precondition(PREDICTIONS[prediction](), TIME_INPUTS[label]())
+    row = Precondition(PREDICTIONS[prediction](), TIME_INPUTS[time_input]())
     denoiser = Denoiser(params, EDM(), net, row, cond)
     x, t = jnp.moveaxis(d["x"], 1, -1), jnp.asarray(d["sigma"], jnp.float32)
     run = jax.jit(lambda d, x, t: d(x, t).x0).lower(denoiser, x, t)
@@ -53,13 +54,11 @@ def test_network_and_denoiser(name):
 @pytest.mark.parametrize(
     ("kind", "fields", "side", "count"),
     [
-        ("songunet", {"augment_dim": 9}, 32, 55_733_891),
-        pytest.param(
-            "songunet", {"augment_dim": 9, "num_classes": 10}, 32, 55_735_299, marks=pytest.mark.slow
-        ),
+        ("songunet", {"conditions": told(augment=9)}, 32, 55_733_891),
+        pytest.param("songunet", {"conditions": told(10, 9)}, 32, 55_735_299, marks=pytest.mark.slow),
         # The frequencies are parameters here that are not trained.
-        ("songunet", {"augment_dim": 9, **NCSNPP}, 32, 56_397_827 + 128),
-        pytest.param("adm", {"num_classes": 1000}, 64, 295_899_267, marks=pytest.mark.slow),
+        ("songunet", {"conditions": told(augment=9), **NCSNPP}, 32, 56_397_827 + 128),
+        pytest.param("adm", {"conditions": told(1000)}, 64, 295_899_267, marks=pytest.mark.slow),
     ],
 )
 def test_published_sizes(kind, fields, side, count):
@@ -71,7 +70,7 @@ def test_published_sizes(kind, fields, side, count):
 def test_initial_laws(kind):
     """The released ones: Glorot's with silent ends, and for ADM uniform by fan-in with exact zeros."""
     sizes = {"nf": 64, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,)}
-    net = Net(NETS[kind](**sizes, num_classes=16, augment_dim=9))
+    net = Net(NETS[kind](**sizes, conditions=told(16, 9)))
     params = jax.jit(net.init, static_argnums=1)(jax.random.key(0), (8, 8, 3))
     block = params["up_0_block_0"]
     ends = [params["out_conv"], block["conv_1"], params["mid_attention"]["out"]]

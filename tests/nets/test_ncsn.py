@@ -182,5 +182,5 @@ def test_fields_are_checked(options, message):
 
 
 def test_a_condition_is_refused():
-    with pytest.raises(ValueError, match="cond=.*: must be empty"):
-        tiny()({}, jnp.zeros((2, 8, 8, 2)), 0.0, jnp.zeros(2, jnp.int32))
+    with pytest.raises(ValueError, match="cond label: must be left out: the network takes no condition"):
+        tiny()({}, jnp.zeros((2, 8, 8, 2)), 0.0, {"label": jnp.zeros(2, jnp.int32)})

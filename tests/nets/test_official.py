@@ -19,6 +19,7 @@ from score_sde.nets.official import (
     to_torch_names,
 )
 from score_sde.nets.official.rows import flatten
+from tests.told import told, with_conditions
 
 DATA = Path(__file__).parents[1] / "data/nets"
 RECIPES, RELEASED, FLAX = (
@@ -49,7 +50,7 @@ RECORDED = [
 def network(recipe, **changes):
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe["fields"].items()}
     kind = NETS[recipe.get("model", "ncsnpp")]
-    return Net(kind(**(fields | changes))), (recipe["size"], recipe["size"], 3)
+    return Net(kind(**(with_conditions(fields) | changes))), (recipe["size"], recipe["size"], 3)
 
 
 def skeleton(recipe, **changes):
@@ -257,7 +258,11 @@ def test_the_largest_refinenet_is_named_as_its_levels_were():
     ("net", "convert", "message"),
     [
         (NETS["ncsn"](), from_flax_names, "NCSN: no such network was released"),
-        (NETS["ncsnpp"](nf=8, num_classes=2), from_torch_names, "label: the released network has no such"),
+        (
+            NETS["ncsnpp"](nf=8, conditions=told(2)),
+            from_torch_names,
+            "label: the released network has no such",
+        ),
         (CLASSIFIERS["wideresnet"](), from_torch_names, "WideResNet: no such network was released"),
         (NETS["ncsnv2_64"](nf=8, normalization="InstanceNorm"), from_flax_names, "normalization='InstanceN"),
         (NETS["ncsnv2_64"](nf=8, normalization="GroupNorm"), from_torch_names, "normalization='GroupNorm'"),

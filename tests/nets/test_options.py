@@ -15,6 +15,7 @@ from score_sde.nets.official import from_flax_names, from_torch_names, to_flax_n
 from score_sde.nets.official.rows import flatten
 from tests.conftest import DATA
 from tests.recipe import state_dict
+from tests.told import with_conditions
 
 CASES = json.loads(gzip.decompress((DATA / "nets/options.json.gz").read_bytes()))
 CONVERT = {
@@ -33,7 +34,8 @@ def test_output(name):
     case, shape = CASES[name], (CASES[name]["size"], CASES[name]["size"], 3)
     with np.load(DATA / "nets/options.npz") as file:
         recorded = {key.removeprefix(f"{name}/"): a for key, a in file.items() if key.startswith(f"{name}/")}
-    net = Net((NETS | CLASSIFIERS)[case["model"]](**case["fields"]))
+    fields = case["fields"] if case["model"] in CLASSIFIERS else with_conditions(case["fields"])
+    net = Net((NETS | CLASSIFIERS)[case["model"]](**fields))
     tensors = state_dict(case["seed"], case["table"])
     read, write = CONVERT[case["names"]]
     params = read(tensors, net, shape)
@@ -44,7 +46,7 @@ def test_output(name):
     assert all(np.array_equal(back[key], tensors[key]) for key in tensors)
 
     x = jnp.moveaxis(jnp.asarray(recorded["x"]), 1, -1)
-    cond = {key: jnp.asarray(recorded[key]) for key in ("label", "augment") if key in recorded} or None
+    cond = {key: jnp.asarray(recorded[key]) for key in ("label", "augment") if key in recorded}
     run = jax.jit(lambda params, x, c_noise: net(params, x, c_noise, cond))
     args = (params, x, jnp.asarray(recorded["c_noise"]))
     got = np.asarray(run.lower(*args).compile({"xla_backend_optimization_level": 0})(*args))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble, sampler_of
 from score_sde.experiment.files import load_file
@@ -450,8 +451,8 @@ def test_options_of_a_solver_come_from_the_config():
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     config.sampling = {"solver": {"name": "unipc", "order": 3, "form": "exact"}, "steps": 4, "t_end": 0.01}
     config.sampling.grid = {"name": "list", "times": (1.0, 0.5, 0.2, 0.1, 0.01)}
-    solver = sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10))).solver
+    solver = sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, labelled(10)))).solver
     assert solver == SOLVERS["unipc"](order=3, form="exact")
     config.sampling.solver.form = "bh3"
     with pytest.raises(ConfigError, match="config.sampling.solver.form = 'bh3' is not one of"):
-        sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10)))
+        sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, labelled(10))))

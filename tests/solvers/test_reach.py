@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.denoiser import Estimate
 from score_sde.experiment.assemble import assemble, sampler_of
@@ -31,7 +32,7 @@ def sampler(**sampling):
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     config.sampling = {"solver": "dpmpp_2m", "steps": 10, "grid": "log_snr", **sampling}
     config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
-    return sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10)))
+    return sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, labelled(10))))
 
 
 def test_a_config_samples_on_the_path_of_another_process():

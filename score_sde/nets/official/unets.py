@@ -72,7 +72,7 @@ def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Mo
 
     with nn.intercept_methods(watch):
         shapes = initial.shapes(net.describe(shape))
-    order = [(name, kind) for name, kind in visited if name != "label"]
+    order = [(name, kind) for name, kind in visited if name not in dict(net.conditions)]
     if _idle_embedding(net):
         order.insert(0, ("", layers.FourierEmbedding))
     return order, shapes

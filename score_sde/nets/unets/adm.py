@@ -1,15 +1,14 @@
 """The U-Net of Dhariwal and Nichol 2021 (arXiv:2105.05233) as in Karras et al. 2022, appendix F.1."""
 
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.nets import checks, layers
+from score_sde.conditions import Cond, Conditions
+from score_sde.nets import checks, embedding, layers
 from score_sde.nets.initial import inward, standard
 from score_sde.nets.remat import POLICIES, rematerialised
 
@@ -29,8 +28,8 @@ class ADM(nn.Module):
       num_res_blocks: residual blocks per level on the way down (one more on the way up).
       attn_resolutions: attention where the first spatial size of the feature map is listed.
       dropout: probability, before the second convolution of every block.
-      num_classes: number of class labels; 0 for none.
-      augment_dim: length of ``cond["augment"]``, numbers that say how an image was augmented; 0 for none.
+      conditions: what the network is told, by name: vectors enter the noise embedding before its two layers
+        and classes after them, images are further channels of the input.
       embedding_mult: multiple of ``nf`` that the noise embedding has, which every block sees.
       out_channels: channels of the output; 0 for as many as the input has.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
@@ -44,8 +43,7 @@ class ADM(nn.Module):
     num_res_blocks: int = 3
     attn_resolutions: tuple[int, ...] = (32, 16, 8)
     dropout: float = 0.1
-    num_classes: int = 0
-    augment_dim: int = 0
+    conditions: Conditions = ()
     embedding_mult: int = 4
     out_channels: int = 0
     input_range: tuple[float, float] = (-1.0, 1.0)
@@ -59,16 +57,14 @@ class ADM(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, x: Array, c_noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False
-    ) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Cond, train: bool = False) -> Array:
         """The raw network output F.
 
         Args:
           x: ``(B, *S, C)`` float32, any channel count; spatial sizes divisible by
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is.
-          cond: ``{"label": (B,) integers, -1 for none; "augment": (B, augment_dim)}``, or None.
+          cond: all of ``conditions``, ``(B, *shape)`` each, null values where nothing is told.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
         Returns:
@@ -77,12 +73,13 @@ class ADM(nn.Module):
         Raises:
           ValueError: a field, a shape or a condition that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, cond)
+        check(self, x.shape, c_noise.shape)
         low, high = self.input_range
         scale = 2 / (high - low)
         h = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
-        time = self._noise_level(c_noise.astype(jnp.float32), cond or {})
+        time = self._noise_level(c_noise.astype(jnp.float32), cond)
 
+        h = embedding.with_images(h, self.conditions, cond)
         skips = [self._conv(self.nf * self.ch_mult[0], "stem")(h)]
         for level, multiple in enumerate(self.ch_mult):
             for i in range(self.num_res_blocks):
@@ -108,20 +105,17 @@ class ADM(nn.Module):
         h = jax.nn.swish(_NORM(name="out_norm")(h))
         return self._conv(self.out_channels or x.shape[-1], "out_conv", 0.0)(h).astype(jnp.float32)
 
-    def _noise_level(self, c_noise: Array, cond: Mapping[str, Array]) -> Array:
-        """``(B, embedding_mult * nf)``: augmentation enters before the two layers, the label after them."""
+    def _noise_level(self, c_noise: Array, cond: Cond) -> Array:
+        """``(B, embedding_mult * nf)``: vectors enter before the two layers, classes after them."""
         dense = functools.partial(layers.Dense, dtype=self.dtype, law=inward)
         h = layers.positional_embedding(c_noise, self.nf, shift=0.0, cosines_first=True)
-        if self.augment_dim:
-            code = cond.get("augment", jnp.zeros((h.shape[0], self.augment_dim), jnp.float32))
-            h = h + dense(self.nf, 0.0, bias=False, name="augment")(code)
+        before = {"vector": lambda _, features, name: dense(features, 0.0, bias=False, name=name)}
+        h = embedding.add(h, self.conditions, cond, before)
         width = self.embedding_mult * self.nf
         h = jax.nn.swish(dense(width, name="time_dense_0")(h))
         h = dense(width, name="time_dense_1")(h)
-        if self.num_classes:
-            label = cond.get("label", jnp.full(c_noise.shape, -1))
-            h = h + layers.Label(width, self.num_classes, self.dtype, standard, name="label")(label)
-        return h
+        after = {"class": functools.partial(embedding.one_hot, dtype=self.dtype, law=standard)}
+        return embedding.add(h, self.conditions, cond, after)
 
     def _conv(self, features: int, name: str, scale: float = 1.0) -> layers.Conv:
         return layers.Conv(features, scale, dtype=self.dtype, law=inward, name=name)
@@ -159,10 +153,8 @@ class ADM(nn.Module):
         )
 
 
-def check(
-    net: ADM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Mapping[str, Any] | None
-) -> None:
-    """Refuse fields, shapes of ``(x, c_noise)`` or conditions that the network cannot work with.
+def check(net: ADM, shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> None:
+    """Refuse fields or shapes of ``(x, c_noise)`` that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
@@ -174,6 +166,5 @@ def check(
             ("embedding_mult", net.embedding_mult, "positive", net.embedding_mult > 0),
             ("out_channels", net.out_channels, "zero or positive", net.out_channels >= 0),
             *checks.arguments(shape, noise_shape, 2 ** (len(net.ch_mult) - 1)),
-            *checks.conditions(net, cond, tuple(shape[:1])),
         ]
     )

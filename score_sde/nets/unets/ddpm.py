@@ -1,17 +1,17 @@
 """The U-Net of DDPM: Ho et al. 2020 (arXiv:2006.11239), appendix B."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.nets import checks, layers
+from score_sde.conditions import Cond, Conditions
+from score_sde.nets import checks, embedding, layers
 from score_sde.nets.remat import POLICIES, rematerialised
 
-Cond = Mapping[str, Array] | None
 CHOICES: dict[str, tuple[Any, ...]] = {
     "up_attention": ("level", "block"),
     "downsample_padding": (0, 1),
@@ -45,7 +45,7 @@ class DDPM(nn.Module):
       norm_eps: added to the variances there.
       scale_shift: the noise level scales and shifts inside a block, see ``layers.ResBlock``.
       nonlinearity: ``swish``, ``elu``, ``relu`` or ``lrelu`` (slope 0.2).
-      num_classes: number of class labels; 0 for none.
+      conditions: what the network is told, as for ``NCSNpp``.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
       remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
@@ -68,7 +68,7 @@ class DDPM(nn.Module):
     norm_eps: float = 1e-6
     scale_shift: bool = False
     nonlinearity: str = "swish"
-    num_classes: int = 0
+    conditions: Conditions = ()
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
     remat: str = "none"
@@ -80,14 +80,14 @@ class DDPM(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Cond = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Cond, train: bool = False) -> Array:
         """The raw network output F.
 
         Args:
           x: ``(B, *S, C)`` float32, any channel count; spatial sizes divisible by
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is: the level's index, or ``999 t``.
-          cond: ``{"label": (B,)}`` integer classes, or None; as for ``NCSNpp``.
+          cond: all of ``conditions``, as for ``NCSNpp``.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
         Returns:
@@ -96,7 +96,7 @@ class DDPM(nn.Module):
         Raises:
           ValueError: a field, a shape or a condition that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, cond)
+        check(self, x.shape, c_noise.shape)
         act = layers.ACTIVATIONS[self.nonlinearity]
         low, high = self.input_range
         scale = 2 / (high - low)
@@ -104,7 +104,7 @@ class DDPM(nn.Module):
         time = self._noise_level(c_noise.astype(jnp.float32), cond)
         top = len(self.ch_mult) - 1
 
-        skips = [self._conv(self.nf, "stem")(h)]
+        skips = [self._conv(self.nf, "stem")(embedding.with_images(h, self.conditions, cond))]
         for level, multiple in enumerate(self.ch_mult):
             h = skips[-1]
             for i in range(self.num_res_blocks):
@@ -142,10 +142,7 @@ class DDPM(nn.Module):
         h = layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_0")(h)
         h = layers.ACTIVATIONS[self.nonlinearity](h)
         h = layers.Dense(4 * self.nf, dtype=self.dtype, name="time_dense_1")(h)
-        if self.num_classes:
-            label = (cond or {}).get("label", jnp.full(c_noise.shape, -1))
-            h = h + layers.Label(4 * self.nf, self.num_classes, self.dtype, name="label")(label)
-        return h
+        return embedding.add(h, self.conditions, cond, embedding.added(self.dtype))
 
     @property
     def _norm(self) -> Any:
@@ -184,15 +181,15 @@ class DDPM(nn.Module):
         )
 
 
-def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Cond) -> None:
-    """Refuse fields, shapes of ``(x, c_noise)`` or conditions that the network cannot work with.
+def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> None:
+    """Refuse fields or shapes of ``(x, c_noise)`` that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
     """
     divisor = 2 ** (len(net.ch_mult) - 1)
     widths = [net.nf * multiple for multiple in net.ch_mult]
-    groups, head, classes = net.norm_num_groups, net.attention_head_dim, net.num_classes
+    groups, head = net.norm_num_groups, net.attention_head_dim
     checks.require(
         [
             *checks.choices(net, CHOICES),
@@ -211,8 +208,7 @@ def check(net: DDPM, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond:
                 f"0, or a divisor of the widths {widths}",
                 head == 0 or (head > 0 and not any(width % head for width in widths)),
             ),
-            ("num_classes", classes, "0 when noise_conditional=False", net.noise_conditional or not classes),
+            checks.embeds_conditions(net, net.noise_conditional),
             *checks.arguments(shape, noise_shape, divisor),
-            *checks.conditions(net, cond, tuple(shape[:1])),
         ]
     )

@@ -1,12 +1,12 @@
 """NCSN (Song and Ermon 2019, arXiv:1907.05600) and NCSNv2 (2020, arXiv:2006.09011): RefineNets."""
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from score_sde.conditions import Cond
 from score_sde.nets import checks, layers
 from score_sde.nets.unets import refinenet
 
@@ -62,23 +62,23 @@ class NCSNv2(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, c_noise: Array, cond: Any = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Cond, train: bool = False) -> Array:
         """The raw network output F; the score is ``F / sigma`` (NCSNv2) or F (NCSN).
 
         Args:
           x: ``(B, *S, C)`` float32, any channel count; spatial sizes divisible by two to the
             number of levels after the first whose dilation is 1.
           c_noise: ``(B,)`` float32: the index of the noise level for NCSN, unused by NCSNv2.
-          cond: None; there is no other condition.
+          cond: empty; the network takes no condition.
           train: unused, there is no dropout.
 
         Returns:
           ``(B, *S, C)`` float32.
 
         Raises:
-          ValueError: a field, a shape or a condition that the network cannot work with.
+          ValueError: a field or a shape that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, cond)
+        check(self, x.shape, c_noise.shape)
         low, high = self.input_range
         scale = 2 / (high - low)
         h = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
@@ -159,8 +159,8 @@ class NCSN(NCSNv2):
         )
 
 
-def check(net: NCSNv2, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Any) -> None:
-    """Refuse fields, shapes of ``(x, c_noise)`` or a condition that the network cannot work with.
+def check(net: NCSNv2, shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> None:
+    """Refuse fields or shapes of ``(x, c_noise)`` that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
@@ -192,6 +192,5 @@ def check(net: NCSNv2, shape: tuple[int, ...], noise_shape: tuple[int, ...], con
             ),
             checks.input_range(net.input_range),
             *checks.arguments(shape, noise_shape, divisor),
-            checks.no_condition(cond),
         ]
     )

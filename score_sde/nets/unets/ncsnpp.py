@@ -1,13 +1,13 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.nets import checks, layers
+from score_sde.conditions import Cond, Conditions
+from score_sde.nets import checks, embedding, layers
 from score_sde.nets.remat import POLICIES, rematerialised
 from score_sde.nets.resample import BOX
 
@@ -48,7 +48,8 @@ class NCSNpp(nn.Module):
       fourier_scale: standard deviation of w.
       init_scale: variance scale of the last layer of every branch; 0 means almost zero.
       nonlinearity: ``swish``, ``elu``, ``relu`` or ``lrelu`` (slope 0.2).
-      num_classes: number of class labels; 0 for none.
+      conditions: what the network is told, by name: classes and vectors are added to the embedded noise
+        level, images are further channels of its input.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
       remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``
@@ -73,7 +74,7 @@ class NCSNpp(nn.Module):
     fourier_scale: float = 16.0
     init_scale: float = 0.0
     nonlinearity: str = "swish"
-    num_classes: int = 0
+    conditions: Conditions = ()
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
     remat: str = "none"
@@ -85,9 +86,7 @@ class NCSNpp(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, x: Array, c_noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False
-    ) -> Array:
+    def __call__(self, x: Array, c_noise: Array, cond: Cond, train: bool = False) -> Array:
         """The raw network output F.
 
         Args:
@@ -95,8 +94,7 @@ class NCSNpp(nn.Module):
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is.  Released models take ``999 t`` (VP and
             sub-VP, positional), the level's index (discrete) or ``ln sigma`` (VE, fourier).
-          cond: ``{"label": (B,)}`` integer classes, or None.  A label outside
-            ``0 ... num_classes - 1``, by convention -1, means no label, as does None.
+          cond: all of ``conditions``, ``(B, *shape)`` each, null values where nothing is told.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
         Returns:
@@ -105,34 +103,31 @@ class NCSNpp(nn.Module):
         Raises:
           ValueError: a field, or a shape, that the network cannot work with.
         """
-        check(self, x.shape, c_noise.shape, cond)
+        check(self, x.shape, c_noise.shape)
         low, high = self.input_range
         scale = 2 / (high - low)
         x = (x.astype(jnp.float32) * scale - (low * scale + 1)).astype(self.dtype)
         time = self._noise_level(c_noise.astype(jnp.float32), cond)
-        skips = self._down(x, time, train)
+        skips = self._down(embedding.with_images(x, self.conditions, cond), time, train)
         h = skips[-1]
         h = self._block(h.shape[-1], "mid_block_0")(h, time, train)
         h = self._attention("mid_attention")(h)
         h = self._block(h.shape[-1], "mid_block_1")(h, time, train)
         return self._up(h, skips, time, train, channels=x.shape[-1]).astype(jnp.float32)
 
-    def _noise_level(self, c_noise: Array, cond: Mapping[str, Array] | None) -> Array | None:
+    def _noise_level(self, c_noise: Array, cond: Cond) -> Array | None:
         """``(B, 4 nf)``, or None for an unconditional network."""
         if not self.noise_conditional:
             return None
         if self.embedding_type == "fourier":
-            embedding = layers.FourierEmbedding(self.nf, self.fourier_scale, name="time_embedding")(c_noise)
+            waves = layers.FourierEmbedding(self.nf, self.fourier_scale, name="time_embedding")(c_noise)
         else:
-            embedding = layers.positional_embedding(c_noise, self.nf)
+            waves = layers.positional_embedding(c_noise, self.nf)
         width = 4 * self.nf
-        h = layers.Dense(width, dtype=self.dtype, name="time_dense_0")(embedding)
+        h = layers.Dense(width, dtype=self.dtype, name="time_dense_0")(waves)
         h = layers.ACTIVATIONS[self.nonlinearity](h)
         h = layers.Dense(width, dtype=self.dtype, name="time_dense_1")(h)
-        if self.num_classes:
-            labels = (cond or {}).get("label", jnp.full(c_noise.shape, -1))
-            h = h + layers.Label(width, self.num_classes, self.dtype, name="label")(labels)
-        return h
+        return embedding.add(h, self.conditions, cond, embedding.added(self.dtype))
 
     def _down(self, x: Array, time: Array | None, train: bool) -> list[Array]:
         """Feature maps of the way down, in the order in which they were made."""
@@ -231,15 +226,13 @@ class NCSNpp(nn.Module):
         return self._conv(features, f"{name}_conv", scale)(h)
 
 
-def check(
-    net: NCSNpp, shape: tuple[int, ...], noise_shape: tuple[int, ...], cond: Mapping[str, Any] | None
-) -> None:
-    """Refuse fields, shapes of ``(x, c_noise)`` or conditions that the network cannot work with.
+def check(net: NCSNpp, shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> None:
+    """Refuse fields or shapes of ``(x, c_noise)`` that the network cannot work with.
 
     Raises:
       ValueError: names the field, its value and what is allowed.
     """
-    kernel, classes = net.fir_kernel, net.num_classes
+    kernel = net.fir_kernel
     checks.require(
         [
             *checks.choices(net, CHOICES),
@@ -252,8 +245,7 @@ def check(
             ),
             ("fourier_scale", net.fourier_scale, "positive", net.fourier_scale > 0),
             ("init_scale", net.init_scale, "zero or positive", net.init_scale >= 0),
-            ("num_classes", classes, "0 when noise_conditional=False", net.noise_conditional or not classes),
+            checks.embeds_conditions(net, net.noise_conditional),
             *checks.arguments(shape, noise_shape, 2 ** (len(net.ch_mult) - 1)),
-            *checks.conditions(net, cond, tuple(shape[:1])),
         ]
     )

@@ -1,4 +1,4 @@
-"""Raw data to the model's range and back: the one function each way."""
+"""The codec of data that are themselves the state: an affine map to the model's range and back."""
 
 import math
 import warnings
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.data.base import Source
+from score_sde.arrays import Params
+from score_sde.data.base import Source, Spec
 
 # Dequantisation noise takes the centres of equal cells of [0, 1): 2**13 of them for up to 256 levels, and
 # half as many for each bit more.  A float32 draw could come so near to 1 that k + u rounds to k + 1; the half
@@ -19,21 +20,21 @@ _MOST_LEVELS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling:
-    """Affine map between raw data and the model's range.
+class Pixels:
+    """Affine map between raw data and the model's range; it has no parameters.
 
-    Integer data: level ``k`` goes to ``low + (high - low) k / (levels - 1)``, or, dequantised, to
-    ``low + (high - low) (k + u) / levels`` with ``u`` uniform on [0, 1).
+    Integer data: level ``k`` goes to ``low + (high - low) k / (grey_levels - 1)``, or, dequantised, to
+    ``low + (high - low) (k + u) / grey_levels`` with ``u`` uniform on [0, 1).
     Continuous data: ``x = (raw - shift) / scale``.
 
     Attributes:
-      levels: number of integer levels, 2 to 65536, or None for continuous data.
+      grey_levels: number of integer levels, 2 to 65536, or None for continuous data.
       low, high: the model's range; integer data only.
       dequantize: add uniform noise before scaling, as a density model needs; integer data only.
       shift, scale: in raw units; continuous data only.
     """
 
-    levels: int | None
+    grey_levels: int | None
     low: float = -1.0
     high: float = 1.0
     dequantize: bool = False
@@ -41,15 +42,15 @@ class Scaling:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.levels is None:
+        if self.grey_levels is None:
             if self.dequantize:
                 raise ValueError("codec.dequantize = True: continuous data have no levels")
             if not (self.scale > 0 and math.isfinite(self.scale)):
                 raise ValueError(f"codec.scale = {self.scale}: must be positive and finite")
         else:
-            if not 2 <= self.levels <= _MOST_LEVELS:
+            if not 2 <= self.grey_levels <= _MOST_LEVELS:
                 raise ValueError(
-                    f"data.source.levels = {self.levels}: must be from 2 to {_MOST_LEVELS}, or None"
+                    f"data.source.grey_levels = {self.grey_levels}: must be from 2 to {_MOST_LEVELS}, or None"
                 )
             if not self.low < self.high:
                 raise ValueError(f"codec.low = {self.low} must be below codec.high = {self.high}")
@@ -59,11 +60,16 @@ class Scaling:
                     " are shifted and scaled; integer data use codec.low and codec.high"
                 )
 
-    def encode(self, raw: Array | np.ndarray, key: Array | None = None) -> Array:
+    def state_shape(self, spec: Spec) -> tuple[int, ...]:
+        """That of the data."""
+        return spec.shape
+
+    def encode(self, params: Params, raw: Array | np.ndarray, key: Array | None = None) -> Array:
         """Raw data to the model's range.
 
         Args:
-          raw: ``(B, *D)`` or any shape: integers ``0 .. levels - 1``, or floats if continuous.
+          params: not used, here as in every method.
+          raw: ``(B, *D)`` or any shape: integers ``0 .. grey_levels - 1``, or floats if continuous.
           key: for dequantisation, one key for the whole global batch: draws on global shapes do
             not depend on the number of devices.  Ignored otherwise.
 
@@ -75,14 +81,14 @@ class Scaling:
             probably been scaled already.
         """
         raw = jnp.asarray(raw)
-        if self.levels is None:
+        if self.grey_levels is None:
             return (raw.astype(jnp.float32) - self.shift) / self.scale
         if not jnp.issubdtype(raw.dtype, jnp.integer):
             raise ValueError(f"expected integer levels, got {raw.dtype}: already encoded?")
         level = raw.astype(jnp.float32)
         width = self.high - self.low
         if not self.dequantize:
-            return self.low + width * (level / (self.levels - 1))
+            return self.low + width * (level / (self.grey_levels - 1))
         if key is None:
             raise ValueError("codec.dequantize = True: encode needs a key")
         return self.place(raw, self.noise(key, raw.shape))
@@ -94,7 +100,7 @@ class Scaling:
         return (cell.astype(jnp.float32) + 0.5) / 2**bits
 
     def place(self, raw: Array | np.ndarray, noise: Array | float) -> Array:
-        """Integer data with noise in [0, 1) to the model's range, ``low + (high - low) (k + u) / levels``."""
+        """Integers and noise in [0, 1) to the model's range, ``low + (high - low) (k + u) / grey_levels``."""
         level = jnp.asarray(raw).astype(jnp.float32)
         return self.low + (self.high - self.low) * ((level + noise) / self._count())
 
@@ -103,46 +109,37 @@ class Scaling:
         return jnp.asarray(raw).astype(jnp.float32) * (1.0 / (self._count() - 1))
 
     def _count(self) -> int:
-        if self.levels is None:
-            raise ValueError("continuous data (data.source.levels = None) have no cells")
-        return self.levels
+        if self.grey_levels is None:
+            raise ValueError("continuous data (no data.source.grey_levels) have no cells")
+        return self.grey_levels
 
-    def middle(self, raw: Array | np.ndarray) -> Array:
+    def middle(self, params: Params, raw: Array | np.ndarray) -> Array:
         """Raw data to the model's range without noise: of a dequantised level, the middle of its cell.
 
         A function of the example alone, where ``encode`` depends on its key too.
         """
-        if not self.dequantize or self.levels is None:
-            return self.encode(raw)
+        if not self.dequantize or self.grey_levels is None:
+            return self.encode(params, raw)
         return self.place(raw, 0.5)
 
-    def decode(self, x: Array | np.ndarray) -> Array:
+    def decode(self, params: Params, x0: Array | np.ndarray) -> Array:
         """The model's range to raw data of the same shape.
 
         Returns:
           The nearest level (the containing level, dequantised), clipped, uint8 or, above 256 levels, uint16;
           or float32 raw values if continuous.
         """
-        x = jnp.asarray(x).astype(jnp.float32)
-        if self.levels is None:
-            return x * self.scale + self.shift
-        unit = (x - self.low) / (self.high - self.low)
+        x0 = jnp.asarray(x0).astype(jnp.float32)
+        if self.grey_levels is None:
+            return x0 * self.scale + self.shift
+        unit = (x0 - self.low) / (self.high - self.low)
         if self.dequantize:
-            level = jnp.floor(unit * self.levels)
+            level = jnp.floor(unit * self.grey_levels)
         else:
-            level = jnp.round(unit * (self.levels - 1))
-        return jnp.clip(level, 0, self.levels - 1).astype(jnp.uint8 if self.levels <= 256 else jnp.uint16)
-
-    def to_uint8(self, x: Array | np.ndarray) -> Array:
-        """The model's range to picture values 0 .. 255: ``round(255 k / (levels - 1))``, uint8.
-
-        Raises:
-          ValueError: continuous data, which no convention maps to picture values.
-        """
-        if self.levels is None:
-            raise ValueError("continuous data (data.source.levels = None) have no picture values")
-        level = self.decode(x).astype(jnp.float32)
-        return jnp.round(level * 255 / (self.levels - 1)).astype(jnp.uint8)
+            level = jnp.round(unit * (self.grey_levels - 1))
+        return jnp.clip(level, 0, self.grey_levels - 1).astype(
+            jnp.uint8 if self.grey_levels <= 256 else jnp.uint16
+        )
 
     def log_volume(self) -> float:
         """Per dimension, ``log |d x / d k|`` of the dequantised map, in nats.
@@ -150,33 +147,31 @@ class Scaling:
         For integer data ``log P(k) >= E_u log p(x) + D log_volume()``; for continuous data
         ``log p(raw) = log p(x) + D log_volume()``.
         """
-        if self.levels is None:
+        if self.grey_levels is None:
             return -math.log(self.scale)
-        return math.log((self.high - self.low) / self.levels)
+        return math.log((self.high - self.low) / self.grey_levels)
 
 
-def random_flip(x: Array, key: Array) -> Array:
-    """Mirror each image left to right with probability 1/2; ``(B, H, W, C)``, any dtype."""
-    if x.ndim != 4:
-        raise ValueError(f"data.random_flip needs images (B, H, W, C), got shape {x.shape}")
-    flip = jax.random.bernoulli(key, 0.5, (x.shape[0], 1, 1, 1))
-    return jnp.where(flip, x[:, :, ::-1, :], x)
+def picture_values(raw: Array | np.ndarray, grey_levels: int) -> Array:
+    """Grey levels ``k`` as picture values 0 .. 255: ``round(255 k / (grey_levels - 1))``, uint8."""
+    level = jnp.asarray(raw).astype(jnp.float32)
+    return jnp.round(level * 255 / (grey_levels - 1)).astype(jnp.uint8)
 
 
-def warn_if_unscaled(source: Source, scaling: Scaling) -> None:
+def warn_if_unscaled(source: Source, codec: Pixels) -> None:
     """Warn if encoded continuous data have a standard deviation far from 1.
 
     Noise levels and preconditioning assume data of about unit scale.  Looks at the first 1000
     examples and warns outside [0.05, 5]; silent for integer data.
     """
-    if scaling.levels is not None:
+    if codec.grey_levels is not None:
         return
     first = source.read(np.arange(min(len(source), 1000)))["x"].astype(np.float64)
-    deviation = float(np.std(first)) / scaling.scale
+    deviation = float(np.std(first)) / codec.scale
     if not 0.05 <= deviation <= 5:
         warnings.warn(
-            f"codec.scale = {scaling.scale:g}: the data have standard deviation {deviation:.3g}"
-            f" after scaling, far from 1; try codec.scale = {deviation * scaling.scale:.3g} and"
+            f"codec.scale = {codec.scale:g}: the data have standard deviation {deviation:.3g}"
+            f" after scaling, far from 1; try codec.scale = {deviation * codec.scale:.3g} and"
             f" codec.shift = {float(np.mean(first)):.3g}",
             stacklevel=2,
         )

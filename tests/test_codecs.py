@@ -1,4 +1,4 @@
-"""Laws of scaling: exact round trips, the volume it reports, uniform noise, fair mirrors."""
+"""Laws of codecs and of pixels: exact round trips, the volume it reports, uniform noise, fair mirrors."""
 
 import math
 import warnings
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.data import Scaling, random_flip, warn_if_unscaled
+from score_sde.codecs import Pixels, picture_values, warn_if_unscaled
+from score_sde.data import random_flip
 from score_sde.data.base import Spec
 
 RANGES = [(-1.0, 1.0), (0.0, 1.0), (-0.5, 2.5)]
@@ -20,12 +21,12 @@ LEVELS = [2, 3, 17, 100, 255, 256]
 @pytest.mark.parametrize("dequantize", [False, True])
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
 def test_every_level_comes_back(levels, low, high, dequantize, transform):
-    scaling = Scaling(levels=levels, low=low, high=high, dequantize=dequantize)
+    scaling = Pixels(grey_levels=levels, low=low, high=high, dequantize=dequantize)
     raw = np.broadcast_to(np.arange(levels, dtype=np.uint8)[:, None], (levels, 2000))
-    x = transform(scaling.encode)(raw, jax.random.key(0))
+    x = transform(scaling.encode)({}, raw, jax.random.key(0))
     assert x.dtype == jnp.float32
     assert low - 1e-6 < x.min() and x.max() < high + 1e-6
-    back = transform(scaling.decode)(x)
+    back = transform(scaling.decode)({}, x)
     assert back.dtype == jnp.uint8
     np.testing.assert_array_equal(back, raw)
 
@@ -37,32 +38,32 @@ def test_extreme_noise_comes_back(levels, monkeypatch):
     for bits in (0, 2**16 - 1):
         monkeypatch.setattr(jax.random, "bits", lambda _, shape, kind, bits=bits: jnp.full(shape, bits, kind))
         for low, high in RANGES:
-            scaling = Scaling(levels=levels, low=low, high=high, dequantize=True)
-            np.testing.assert_array_equal(scaling.decode(scaling.encode(raw, 0)), raw)
+            scaling = Pixels(grey_levels=levels, low=low, high=high, dequantize=True)
+            np.testing.assert_array_equal(scaling.decode({}, scaling.encode({}, raw, 0)), raw)
 
 
 def test_end_points():
-    scaling = Scaling(levels=256)
-    np.testing.assert_array_equal(scaling.encode(np.array([0, 255], np.uint8)), [-1.0, 1.0])
+    scaling = Pixels(grey_levels=256)
+    np.testing.assert_array_equal(scaling.encode({}, np.array([0, 255], np.uint8)), [-1.0, 1.0])
 
 
 def test_decode_rounds_and_clips_rather_than_truncating():
-    scaling = Scaling(levels=256, low=0.0, high=1.0)
+    scaling = Pixels(grey_levels=256, low=0.0, high=1.0)
     x = np.array([-0.2, 99.4 / 255, 99.6 / 255, 1.3], np.float32)
-    np.testing.assert_array_equal(scaling.decode(x), [0, 99, 100, 255])
+    np.testing.assert_array_equal(scaling.decode({}, x), [0, 99, 100, 255])
 
 
 @pytest.mark.parametrize(("levels", "picture"), [(256, [0, 1, 255]), (17, [0, 16, 255])])
 def test_pictures_use_the_whole_range(levels, picture):
-    scaling = Scaling(levels=levels)
-    x = scaling.encode(np.array([0, 1, levels - 1], np.uint8))
-    np.testing.assert_array_equal(scaling.to_uint8(x), picture)
+    scaling = Pixels(grey_levels=levels)
+    x = scaling.encode({}, np.array([0, 1, levels - 1], np.uint8))
+    np.testing.assert_array_equal(picture_values(scaling.decode({}, x), levels), picture)
 
 
 def test_dequantised_data_are_uniform_within_a_level():
-    scaling = Scaling(levels=256, low=0.0, high=256.0, dequantize=True)
+    scaling = Pixels(grey_levels=256, low=0.0, high=256.0, dequantize=True)
     raw = np.full((400_000,), 37, np.uint8)
-    noise = np.asarray(scaling.encode(raw, jax.random.key(1)), np.float64) - 37
+    noise = np.asarray(scaling.encode({}, raw, jax.random.key(1)), np.float64) - 37
     standard_error = 1 / math.sqrt(len(raw))
     for power in (1, 2, 3, 4):
         assert abs(np.mean(noise**power) - 1 / (power + 1)) < 5 * standard_error * 0.3
@@ -74,20 +75,20 @@ def test_dequantised_data_are_uniform_within_a_level():
 @pytest.mark.parametrize(("low", "high"), RANGES)
 @pytest.mark.parametrize("levels", [17, 256])
 def test_log_volume_is_the_slope_of_encode(levels, low, high):
-    scaling = Scaling(levels=levels, low=low, high=high, dequantize=True)
+    scaling = Pixels(grey_levels=levels, low=low, high=high, dequantize=True)
     key = jax.random.key(0)
     raw = np.full((50,), 3, np.uint8)
-    rise = scaling.encode(raw + np.uint8(10), key) - scaling.encode(raw, key)
+    rise = scaling.encode({}, raw + np.uint8(10), key) - scaling.encode({}, raw, key)
     np.testing.assert_allclose(np.log(rise / 10), scaling.log_volume(), atol=1e-5)
 
 
 def test_continuous_data():
-    scaling = Scaling(levels=None, shift=3.0, scale=2.5)
+    scaling = Pixels(grey_levels=None, shift=3.0, scale=2.5)
     raw = np.random.default_rng(0).normal(3, 2.5, (100, 7)).astype(np.float32)
-    x = scaling.encode(raw)
+    x = scaling.encode({}, raw)
     np.testing.assert_allclose(x, (raw - 3) / 2.5, rtol=1e-6)
-    np.testing.assert_allclose(scaling.decode(x), raw, rtol=1e-6, atol=1e-6)
-    slope = (scaling.encode(raw + 1) - scaling.encode(raw - 1)) / 2
+    np.testing.assert_allclose(scaling.decode({}, x), raw, rtol=1e-6, atol=1e-6)
+    slope = (scaling.encode({}, raw + 1) - scaling.encode({}, raw - 1)) / 2
     np.testing.assert_allclose(np.log(slope), scaling.log_volume(), atol=1e-5)
 
 
@@ -96,35 +97,33 @@ def test_dequantisation_does_not_depend_on_the_devices():
     raw = np.full((16, 4), 9, np.uint8)
     mesh = jax.sharding.Mesh(np.array(devices), ("data",))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    encode = jax.jit(Scaling(levels=256, dequantize=True).encode)
+    encode = jax.jit(Pixels(grey_levels=256, dequantize=True).encode)
     key = jax.random.key(5)
-    np.testing.assert_array_equal(encode(jax.device_put(raw, split), key), encode(raw, key))
+    np.testing.assert_array_equal(encode({}, jax.device_put(raw, split), key), encode({}, raw, key))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"levels": 1}, "data.levels = 1"),
-        ({"levels": 2**16 + 1}, "data.levels = 65537"),
-        ({"levels": 256, "low": 1.0, "high": 1.0}, "data.low = 1.0"),
-        ({"levels": 256, "scale": 2.0}, "data.scale = 2.0"),
-        ({"levels": None, "scale": 0.0}, "data.scale = 0.0"),
-        ({"levels": None, "dequantize": True}, "data.dequantize = True"),
+        ({"grey_levels": 1}, "data.grey_levels = 1"),
+        ({"grey_levels": 2**16 + 1}, "data.grey_levels = 65537"),
+        ({"grey_levels": 256, "low": 1.0, "high": 1.0}, "data.low = 1.0"),
+        ({"grey_levels": 256, "scale": 2.0}, "data.scale = 2.0"),
+        ({"grey_levels": None, "scale": 0.0}, "data.scale = 0.0"),
+        ({"grey_levels": None, "dequantize": True}, "data.dequantize = True"),
     ],
 )
 def test_refuses_options(options, message):
     with pytest.raises(ValueError, match=message):
-        Scaling(**options)
+        Pixels(**options)
 
 
 def test_refuses_inputs():
     raw = np.zeros((2, 3), np.uint8)
     with pytest.raises(ValueError, match="needs a key"):
-        Scaling(levels=256, dequantize=True).encode(raw)
+        Pixels(grey_levels=256, dequantize=True).encode({}, raw)
     with pytest.raises(ValueError, match="already encoded"):
-        Scaling(levels=256).encode(raw.astype(np.float32))
-    with pytest.raises(ValueError, match="no picture values"):
-        Scaling(levels=None).to_uint8(raw)
+        Pixels(grey_levels=256).encode({}, raw.astype(np.float32))
     with pytest.raises(ValueError, match="data.random_flip"):
         random_flip(jnp.zeros((2, 3, 1)), jax.random.key(0))
 
@@ -140,7 +139,7 @@ def test_flips_mirror_about_half_of_the_images():
 
 
 class Normal:
-    spec = Spec((3,), levels=None, num_classes=0)
+    spec = Spec((3,), grey_levels=None)
 
     def __init__(self, deviation):
         self.deviation = deviation
@@ -150,14 +149,14 @@ class Normal:
 
     def read(self, indices):
         x = np.random.default_rng(0).normal(7, self.deviation, (len(indices), 3))
-        return {"x": x.astype(np.float32), "label": np.full(len(indices), -1, np.int32)}
+        return {"x": x.astype(np.float32)}
 
 
 def test_warns_of_unscaled_data():
     for deviation in (0.01, 40.0):
         with pytest.warns(UserWarning, match="data.scale = 1.*try data.scale"):
-            warn_if_unscaled(Normal(deviation), Scaling(levels=None))
+            warn_if_unscaled(Normal(deviation), Pixels(grey_levels=None))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_if_unscaled(Normal(1.0), Scaling(levels=None))
-        warn_if_unscaled(Normal(40.0), Scaling(levels=None, scale=40.0))
+        warn_if_unscaled(Normal(1.0), Pixels(grey_levels=None))
+        warn_if_unscaled(Normal(40.0), Pixels(grey_levels=None, scale=40.0))
