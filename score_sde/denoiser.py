@@ -18,16 +18,17 @@ in float32 where sigma is small.  Each prediction states both in closed form.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import expand
+from score_sde.arrays import Params, expand
 from score_sde.conditions import Cond
 from score_sde.sde import SDE
+
 
 class Estimate(NamedTuple):
     """What a model expects behind ``x``: ``x = alpha x0 + sigma noise``.

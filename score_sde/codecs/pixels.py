@@ -152,8 +152,14 @@ class Pixels:
         return math.log((self.high - self.low) / self.grey_levels)
 
 
-def picture_values(raw: Array | np.ndarray, grey_levels: int) -> Array:
-    """Grey levels ``k`` as picture values 0 .. 255: ``round(255 k / (grey_levels - 1))``, uint8."""
+def picture_values(raw: Array | np.ndarray, grey_levels: int | None) -> Array:
+    """Grey levels ``k`` as picture values 0 .. 255: ``round(255 k / (grey_levels - 1))``, uint8.
+
+    Raises:
+      ValueError: continuous data, which no convention maps to picture values.
+    """
+    if grey_levels is None:
+        raise ValueError("continuous data have no picture values")
     level = jnp.asarray(raw).astype(jnp.float32)
     return jnp.round(level * 255 / (grey_levels - 1)).astype(jnp.uint8)
 

@@ -210,5 +210,9 @@ def _check_values(where: str, x: np.ndarray, grey_levels: int | None) -> None:
             value, index = part[place], tuple(int(i) for i in (place[0] + start, *place[1:]))
             raise ValueError(
                 f"{where}: the value at index {index} is {value}, "
-                + ("expected finite float32" if grey_levels is None else f"data.source.grey_levels = {grey_levels}")
+                + (
+                    "expected finite float32"
+                    if grey_levels is None
+                    else f"data.source.grey_levels = {grey_levels}"
+                )
             )

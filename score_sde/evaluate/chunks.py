@@ -5,23 +5,23 @@ from pathlib import Path
 
 import numpy as np
 
-from score_sde.evaluate.pieces import Pieces
+from score_sde.evaluate.cache import Cache
 from score_sde.evaluate.rows import fill
 from score_sde.evaluate.scores import Sampled
 
 
 class Chunks:
-    """Numbered .npz files in a directory whose name stands for all that the samples depend on.
+    """Features of samples, chunk by chunk, kept in a cache.
 
     Args:
-      directory: made if it is not there.
+      cache: named by all that the samples and their features depend on.
       size: samples of a chunk; the last may have fewer.
       shown: of so many first samples the values are kept beside the features.
     """
 
-    def __init__(self, directory: Path, size: int, shown: int):
+    def __init__(self, cache: Cache, size: int, shown: int):
         self.size, self.shown = size, shown
-        self._pieces = Pieces(directory)
+        self._cache = cache
 
     def collect(
         self,
@@ -29,14 +29,14 @@ class Chunks:
         make: Callable[[int], np.ndarray],
         extractor: Callable[[np.ndarray], Sampled],
         *,
-        write: bool = True,
+        room: Path,
         note: Callable[[int], None] | None = None,
     ) -> tuple[Sampled, np.ndarray]:
         """Features of samples ``0 .. count - 1``, and the first ``min(count, shown)`` samples themselves.
 
         Args:
           make: number of the first sample of a chunk to its ``size`` samples.
-          write: keep what is made; one process of several does.
+          room: where features that do not fit into memory are held.
           note: called with the number of samples that are done.
         """
         first = []
@@ -44,19 +44,18 @@ class Chunks:
         def parts() -> Iterator[Sampled]:
             for start in range(0, count, self.size):
                 want = min(self.size, count - start)
-                chunk = self._pieces.read(start)
+                chunk = self._cache.read(start)
                 if chunk is None or len(chunk["features"]) < want:
                     samples = make(start)[:want]
                     sampled = extractor(samples)
                     chunk = {"features": sampled.features, "samples": samples[: max(self.shown - start, 0)]}
                     if sampled.logits is not None:
                         chunk["logits"] = sampled.logits
-                    if write:
-                        self._pieces.write(start, chunk)
+                    self._cache.write(start, chunk)
                 first.append(chunk["samples"][:want])
                 logits = chunk["logits"][:want] if "logits" in chunk else None
                 yield Sampled(chunk["features"][:want], logits)
                 if note is not None:
                     note(start + want)
 
-        return fill(parts(), count, self._pieces.directory), np.concatenate(first)
+        return fill(parts(), count, room), np.concatenate(first)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from score_sde.conditions import Cond
 from score_sde.data import Source
 from score_sde.evaluate.batches import Dequantise, Encoder, encoded_batches, to_host
-from score_sde.evaluate.pieces import Pieces
+from score_sde.evaluate.cache import NO_CACHE, Cache
 from score_sde.likelihood.ode_density import bits_per_dim
 from score_sde.runtime.mesh import BATCH
 
@@ -129,8 +129,7 @@ def measure_density(
     log_volume: float,
     draws: int = 1,
     dequantise: Dequantise | None = None,
-    pieces: Pieces | None = None,
-    write: bool = True,
+    cache: Cache = NO_CACHE,
     note: Callable[[int, float], None] | None = None,
 ) -> Density:
     """Measure every example of ``source``; the last batch is filled up and cut, nothing is dropped.
@@ -140,8 +139,7 @@ def measure_density(
       log_volume: what is added to ``nats`` for each dimension, from the model's units to the data's.
       draws: of the dequantisation noise.
       dequantise: a density of that noise, see ``encoded_batches``; its ``log_q`` is subtracted.
-      pieces: where every finished batch is kept, and looked for first.
-      write: whether this process keeps them; one of several does.
+      cache: where every finished batch is kept, and looked for first.
       note: called with the count done and their mean ``nats`` in the units of the data, after each batch.
 
     Raises:
@@ -164,7 +162,7 @@ def measure_density(
     )
     total = 0
     for number, group in enumerate(_groups(batches, draws)):
-        piece = None if pieces is None else pieces.read(number)
+        piece = cache.read(number)
         if piece is None:
             rows = [(to_host(_less(compiled(params, b.keys, b.x, b.cond), b.log_q)), b.mask) for b in group]
             piece = {
@@ -177,8 +175,7 @@ def measure_density(
                     f"the log density of example {total + int(np.argmax(bad))} is not finite: the "
                     "integration gave up; raise likelihood.max_steps, or loosen likelihood.rtol and atol"
                 )
-            if pieces is not None and write:
-                pieces.write(number, piece)
+            cache.write(number, piece)
         done.append(piece)
         total += len(piece["nats"])
         if note is not None:

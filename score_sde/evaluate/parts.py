@@ -1,9 +1,7 @@
-"""A function of examples over all of them: on any number of devices, and going on where it was killed."""
+"""A function of examples over all of them: on any number of devices, and resumed where it was killed."""
 
 import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -13,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from score_sde.conditions import Cond
 from score_sde.evaluate.batches import Note, to_host
+from score_sde.evaluate.cache import NO_CACHE, Cache
 from score_sde.runtime.mesh import BATCH, batch_sharding, round_up
 
 _INPUT = "input_sha256"
@@ -46,7 +45,7 @@ def map_examples(
     mesh: Mesh,
     *,
     batch_size: int,
-    directory: Path | None = None,
+    cache: Cache = NO_CACHE,
     note: Note | None = None,
 ) -> dict[str, np.ndarray]:
     """Results of all examples, in order, as host arrays of ``len(examples)`` rows.
@@ -55,9 +54,8 @@ def map_examples(
 
     Args:
       compiled: of ``compile_parts``.
-      directory: results of finished batches are kept here, one file each with the digest of its input, and
-        taken from here; its name must stand for everything but the examples.  Several processes keep
-        nothing.
+      cache: keeps the results of finished batches, each with the digest of its input; it must be named by
+        everything but the examples.
       note: called with the count done and a text, after each batch.
 
     Raises:
@@ -65,23 +63,17 @@ def map_examples(
     """
     count = len(examples)
     size, split = round_up(min(batch_size, count), mesh), batch_sharding(mesh)
-    if directory is not None and jax.process_count() > 1:
-        directory = None
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, count, size):
         batch = examples.read(np.arange(start, min(start + size, count)))
-        have, path = len(batch["x"]), None
-        part, digest = None, ""
-        if directory is not None:
-            path, digest = directory / f"{start:08d}.npz", _digest(batch)
-            part = _read(path, digest)
-        if part is None:
+        have, digest = len(batch["x"]), _digest(batch)
+        part = cache.read(start)
+        if part is None or str(part.pop(_INPUT)) != digest:
             cond = {name: _place(_filled(values, size), split) for name, values in batch.items()}
             x = cond.pop("x")
             part = {k: np.asarray(v)[:have] for k, v in to_host(compiled(params, x, cond)).items()}
             _check_finite(part, start)
-            if path is not None:
-                _write(path, {**part, _INPUT: np.asarray(digest)})
+            cache.write(start, {**part, _INPUT: np.asarray(digest)})
         parts.append(part)
         if note is not None:
             note(start + have, "")
@@ -112,18 +104,3 @@ def _digest(batch: dict[str, np.ndarray]) -> str:
         total.update(f"{name} {a.dtype} {a.shape}".encode())
         total.update(np.ascontiguousarray(a).tobytes())
     return total.hexdigest()
-
-
-def _read(path: Path, digest: str) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as file:
-        part = {name: file[name] for name in file}
-    return part if str(part.pop(_INPUT)) == digest else None
-
-
-def _write(path: Path, part: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp.npz")
-    np.savez(fresh, **part)  # type: ignore[arg-type]
-    os.replace(fresh, path)

@@ -92,3 +92,15 @@ def resamplings(count: int, rounds: int, seed: int) -> np.ndarray:
     """How often each of ``count`` examples is drawn in each of ``rounds``, ``(rounds, count)`` float64."""
     generator = np.random.Generator(np.random.PCG64(seed))
     return generator.multinomial(count, np.full(count, 1 / count), rounds).astype(np.float64)
+
+
+# Scores of Inception features go by their published names; no others do.
+_PUBLISHED = {"frechet": "fid"}
+_OTHER = {("classifier", "frechet"): "cfd", ("inception_spatial", "frechet"): "sfid"}
+
+
+def title(score: str, features: str) -> str:
+    """The name under which a score is reported: "fid", "cfd", "pixels_kid", "classifier_score"."""
+    if features == "inception":
+        return _PUBLISHED.get(score, score)
+    return _OTHER.get((features, score), f"{features}_{score.removeprefix('inception_')}")

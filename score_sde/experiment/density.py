@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from score_sde.experiment.model import Experiment
+from score_sde.architecture import Architecture
+from score_sde.experiment.schema import Config
 from score_sde.inversion.latents import Stepped, Transport
 from score_sde.likelihood.ode_density import Divergence, Integrator, clenshaw_curtis
 from score_sde.names import ConfigError
+from score_sde.sde import SDE
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class DensityODE:
     t_min: float
 
 
-def density_of(experiment: Experiment) -> DensityODE:
+def density_of(config: Config, architecture: Architecture) -> DensityODE:
     """What ``config.likelihood`` describes.
 
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
-    section = experiment.config.likelihood
-    t_min = _start(experiment, "likelihood", section.t_min)
+    section = config.likelihood
+    t_min = _start(architecture.sde, "likelihood", section.t_min)
     if section.nodes:
         try:
             clenshaw_curtis(section.nodes)
@@ -39,14 +41,14 @@ def density_of(experiment: Experiment) -> DensityODE:
     return DensityODE(section.divergence.build(), section.integrator.build(), section.nodes, t_min)
 
 
-def inversion_of(experiment: Experiment) -> tuple[Transport, float]:
+def inversion_of(config: Config, architecture: Architecture) -> tuple[Transport, float]:
     """The way between examples and latents, and the time at which examples are taken to lie.
 
     Raises:
       ConfigError: an impossible value, or a solver that cannot be walked both ways.
     """
-    section, sde = experiment.config.inversion, experiment.sde
-    t_min = _start(experiment, "inversion", section.t_min)
+    section, sde = config.inversion, architecture.sde
+    t_min = _start(sde, "inversion", section.t_min)
     transport = section.transport.build(sde=sde)
     if isinstance(transport, Stepped):
         try:
@@ -56,8 +58,7 @@ def inversion_of(experiment: Experiment) -> tuple[Transport, float]:
     return transport, t_min
 
 
-def _start(experiment: Experiment, section: str, t_min: float | None) -> float:
-    sde = experiment.sde
+def _start(sde: SDE, section: str, t_min: float | None) -> float:
     if t_min is not None and not 0 < t_min < sde.t_max:
         raise ConfigError(f"config.{section}.t_min = {t_min}: must be in (0, {sde.t_max})")
     return sde.t_min if t_min is None else t_min

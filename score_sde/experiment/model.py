@@ -1,78 +1,18 @@
-"""From a config to the model: process, network, denoiser, codec."""
-
-import dataclasses
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import jax
-from jax import Array
+"""From a config to a model without its parameters: codec, process, network, denoiser."""
 
 from score_sde import nets
-from score_sde.data import AUGMENT_DIM, Scaling, Spec
-from score_sde.denoiser import Cond, Denoiser, Precondition
+from score_sde.architecture import Architecture
+from score_sde.codecs import Codec, Pixels
+from score_sde.conditions import Condition, Conditions
+from score_sde.data import AUGMENTED, Spec
+from score_sde.denoiser import Precondition
 from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
 from score_sde.sde import SDE
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A model, and the config that made it and says what becomes of it.
-
-    Attributes:
-      spec: what one example of the data is.
-      scaling: raw data to the model's range and back.
-      learns: whether the process is learned; its schedule is then among the parameters, and everything but
-        training sees what ``settle`` gives.
-    """
-
-    config: Config
-    spec: Spec
-    sde: SDE
-    net: nets.Net
-    precondition: Precondition
-    scaling: Scaling
-    learns: bool = False
-
-    def init(self, key: Array) -> Any:
-        """Fresh parameters: the network's, or ``{"network", "schedule"}`` where the process is learned."""
-        network = self.net.init(key, self.spec.shape)
-        return {"network": network, "schedule": self.sde.learnt()} if self.learns else network
-
-    def network(self, params: Any) -> Any:
-        """The network's part of the parameters, for ``bind``."""
-        return params["network"] if self.learns else params
-
-    def settle(self, params: Any) -> "Experiment":
-        """The experiment with the process that training has come to, given from now on, also in the config.
-
-        Itself, where the process is given anyway.
-        """
-        if not self.learns:
-            return self
-        learned = asdict(self.sde.settled(jax.device_get(params["schedule"])))
-        return assemble(dataclasses.replace(self.config, sde=self.config.sde.but(**learned)), self.spec)
-
-    def bind(self, params: Any, cond: Cond = None) -> Denoiser:
-        """The denoiser of the network's parameters under some conditions; one without labels ignores them."""
-        if cond is not None:
-            names = (*self.config.conditions.names, "augment")
-            cond = {name: value for name, value in cond.items() if name in names} or None
-        return Denoiser(params, self.sde, self.net, self.precondition, cond)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the model takes labels."""
-        return "label" in self.config.conditions.names
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What a workdir must remember beside the config."""
-        return {"spec": asdict(self.spec)}
-
-
-def assemble(config: Config, spec: Spec) -> Experiment:
-    """Build the model; every impossible value of its sections is found here, before anything is compiled.
+def architecture_of(config: Config, spec: Spec) -> Architecture:
+    """The model; every impossible value of its sections is found here, before anything is compiled.
 
     Args:
       spec: of the data.
@@ -81,8 +21,21 @@ def assemble(config: Config, spec: Spec) -> Experiment:
       ConfigError: names the field, the value and what is allowed.
     """
     sde = config.sde.build()
-    scaling = config.codec.build(levels=spec.levels)
-    if sde.learnt() is not None and scaling.levels is not None and not scaling.dequantize:
+    codec = config.codec.build(grey_levels=spec.grey_levels)
+    _check_process(config, sde, codec)
+    conditions = _conditions(config, spec)
+    return Architecture(
+        spec=spec,
+        codec=codec,
+        conditions=conditions,
+        sde=sde,
+        net=_network(config, conditions, codec.state_shape(spec)),
+        precondition=Precondition(config.denoiser.prediction.build(), config.denoiser.time_input.build()),
+    )
+
+
+def _check_process(config: Config, sde: SDE, codec: Codec) -> None:
+    if sde.parts() and isinstance(codec, Pixels) and codec.grey_levels is not None and not codec.dequantize:
         raise ConfigError(
             f"config.sde.name = {config.sde.name!r}: integer data have no bounded density; it needs "
             "codec.dequantize = True"
@@ -92,48 +45,37 @@ def assemble(config: Config, spec: Spec) -> Experiment:
             f"config.sde.name = {config.sde.name!r} is continuous: denoiser.time_input = 'index' or "
             "'reverse_index' needs 'ddpm' or 'smld'"
         )
-    return Experiment(
-        config=config,
-        spec=spec,
-        sde=sde,
-        net=_network(config, spec),
-        precondition=Precondition(config.denoiser.prediction.build(), config.denoiser.time_input.build()),
-        scaling=scaling,
-        learns=sde.learnt() is not None,
-    )
 
 
-def _network(config: Config, spec: Spec) -> nets.Net:
-    """The network, for the conditions that it gets and the shape of the data."""
-    _check_conditions(config, spec)
-    module = config.model.build(
-        num_classes=spec.num_classes if "label" in config.conditions.names else 0,
-        augment_dim=AUGMENT_DIM if config.data.augment_probability else 0,
-    )
-    net = nets.Net(module)
+def _conditions(config: Config, spec: Spec) -> Conditions:
+    """Those of the data that the model takes, in the config's order."""
+    known, names = dict(spec.conditions), config.conditions.names
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"config.conditions.names = {names}: the data have no condition {name!r}; they have "
+                f"{', '.join(known) or 'none'}"
+            )
+        if not config.model.takes("conditions"):
+            raise ConfigError(f"config.model.name = {config.model.name!r}: takes no condition {name!r}")
+    return tuple((name, known[name]) for name in names)
+
+
+def _network(config: Config, conditions: Conditions, shape: tuple[int, ...]) -> nets.Net:
+    """The network, for the conditions that it gets and the shape of its input."""
+    probability = config.data.augment_probability
+    if (config.data.random_flip or probability) and len(shape) != 3:
+        field = f"augment_probability = {probability}" if probability else "random_flip is on"
+        raise ConfigError(f"config.data.{field}, but an example has shape {shape}: only for images")
+    if probability and not config.model.takes("conditions"):
+        raise ConfigError(
+            f"config.data.augment_probability = {probability}: config.model.name = {config.model.name!r} "
+            "takes no conditions, and would learn to make augmented images"
+        )
+    added: tuple[tuple[str, Condition], ...] = AUGMENTED if probability else ()
+    net = nets.Net(config.model.build(conditions=(*conditions, *added)))
     try:
-        net.shapes(spec.shape)
+        net.shapes(shape)
     except ValueError as error:
         raise ConfigError(config.model.placed(str(error))) from error
     return net
-
-
-def _check_conditions(config: Config, spec: Spec) -> None:
-    known = ("label",) if spec.num_classes else ()
-    for name in config.conditions.names:
-        if name not in known:
-            raise ConfigError(
-                f"config.conditions.names = {config.conditions.names}: the data have no condition {name!r}; "
-                f"they have {', '.join(known) or 'none'}"
-            )
-        if not config.model.takes("num_classes"):
-            raise ConfigError(f"config.model.name = {config.model.name!r}: takes no condition {name!r}")
-    probability = config.data.augment_probability
-    if (config.data.random_flip or probability) and len(spec.shape) != 3:
-        field = f"augment_probability = {probability}" if probability else "random_flip is on"
-        raise ConfigError(f"config.data.{field}, but an example has shape {spec.shape}: only for images")
-    if probability and not config.model.takes("augment_dim"):
-        raise ConfigError(
-            f"config.data.augment_probability = {probability}: config.model.name = {config.model.name!r} "
-            "cannot be told how an image was augmented, and would learn to make such images"
-        )

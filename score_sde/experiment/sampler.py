@@ -1,66 +1,72 @@
 """From a config to how samples are drawn."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from score_sde.data import Scaling
-from score_sde.denoiser import Denoise
-from score_sde.experiment.model import Experiment
-from score_sde.experiment.schema import Sampling
-from score_sde.guidance.change_process import across
+from score_sde.architecture import Architecture
+from score_sde.codecs import Pixels
+from score_sde.conditions import Cond, null_of
+from score_sde.experiment.schema import Config, Sampling
+from score_sde.guidance import ChangeProcess, Guidance, compose
 from score_sde.names import ConfigError
+from score_sde.sampling.sampler import Sampler
 from score_sde.sde import SDE
 from score_sde.solvers import Plan, Solver
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """How samples are drawn of a model.
-
-    Attributes:
-      bind: parameters and conditions to what the solver is given: ``wrap`` of the model's guided denoiser.
-      wrap: a denoiser of the model's process to one on the path of the samples, under the threshold.
-      process: the process whose path samples follow: that of the model, or another.
-      solver, plan: the steps on that path.
-    """
-
-    bind: Callable[..., Denoise]
-    wrap: Callable[[Denoise], Denoise]
-    process: SDE
-    solver: Solver
-    plan: Plan
-
-
-def sampler_of(experiment: Experiment, sampling: Sampling | None = None) -> Sampler:
+def sampler_of(config: Config, architecture: Architecture, sampling: Sampling | None = None) -> Sampler:
     """The sampler that ``config.sampling``, or another such section, describes.
 
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
-    sampling = experiment.config.sampling if sampling is None else sampling
-    sde = experiment.sde
-    process = sampling.process.build() or sde
-    if sampling.round_to_levels and process is sde:
-        raise ConfigError(
-            f"config.sampling.round_to_levels = {sampling.round_to_levels}: must be 0 with "
-            "sampling.process = 'trained'"
-        )
-    guide = sampling.guidance.build()
-    limit = _threshold(sampling, experiment.scaling)
-    guided = guide(experiment.bind)
-
-    def wrap(denoise: Denoise) -> Denoise:
-        if process is sde:
-            return limit(denoise)
-        return limit(across(denoise, sde, process, levels=sampling.round_to_levels))
-
+    sampling = config.sampling if sampling is None else sampling
+    process = sampling.process.build() or architecture.sde
+    guidance = _guidance(sampling, architecture, process)
     solver = sampling.solver.build()
-    plan = _plan(sampling, process, solver)
-    return Sampler(lambda *given: wrap(guided(*given)), wrap, process, solver, plan)
+    return Sampler(
+        bind=guidance(architecture.bind),
+        guidance=guidance,
+        process=process,
+        solver=solver,
+        plan=_plan(sampling, process, solver),
+        shape=architecture.state_shape,
+    )
+
+
+def _guidance(sampling: Sampling, architecture: Architecture, process: SDE) -> Guidance:
+    """From the model to what the solver sees: guidance, then the other process, and then the threshold."""
+    guidance, sde, levels = sampling.guidance, architecture.sde, sampling.round_to_levels
+    if guidance.takes("null") and not architecture.conditions:
+        raise ConfigError(
+            f"config.sampling.guidance.name = {guidance.name!r}: needs conditions.names, and a model trained "
+            "with conditions.dropout"
+        )
+    if levels and process is sde:
+        raise ConfigError(
+            f"config.sampling.round_to_levels = {levels}: must be 0 with sampling.process = 'trained'"
+        )
+
+    def null(cond: Cond) -> Cond:
+        return null_of(architecture.conditions, cond)
+
+    parts: list[Guidance] = [guidance.build(null=null)]
+    if process is not sde:
+        parts.append(ChangeProcess(trained=sde, sampled=process, levels=levels))
+    return compose(*parts, _threshold(sampling, architecture, process))
+
+
+def _threshold(sampling: Sampling, architecture: Architecture, process: SDE) -> Guidance:
+    codec = architecture.codec
+    if not sampling.threshold.takes("low"):
+        return sampling.threshold.build()
+    if not isinstance(codec, Pixels) or codec.grey_levels is None:
+        raise ConfigError(
+            f"config.sampling.threshold = {sampling.threshold.name!r}: must be 'none', for continuous data "
+            "have no range"
+        )
+    return sampling.threshold.build(sde=process, low=codec.low, high=codec.high)
 
 
 def _plan(sampling: Sampling, process: SDE, solver: Solver) -> Plan:
-    """The solver's plan on the path of the samples."""
+    """The solver's plan along the process of the samples."""
     grid = sampling.grid.build(sde=process)
     start, end, steps, last = process.t_max, sampling.t_end, sampling.steps, sampling.stop_after_steps
     if not end < start:
@@ -78,12 +84,3 @@ def _plan(sampling: Sampling, process: SDE, solver: Solver) -> Plan:
         return solver.plan(process, times[: None if last is None else last + 1])
     except ValueError as error:
         raise ConfigError(sampling.solver.placed(str(error))) from error
-
-
-def _threshold(sampling: Sampling, scaling: Scaling) -> Callable[[Denoise], Denoise]:
-    if sampling.threshold.takes("low") and scaling.levels is None:
-        raise ConfigError(
-            f"config.sampling.threshold = {sampling.threshold.name!r}: must be 'none', for continuous data "
-            "have no range"
-        )
-    return sampling.threshold.build(low=scaling.low, high=scaling.high)

@@ -13,7 +13,6 @@ The learned density is a flow.  A logistic variable, ``logit`` of a uniform one,
 Written so, a flow that is the identity gives ``u = v`` and ``log q = 0`` to the last bit.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,15 +23,15 @@ from jax import Array
 
 from score_sde.arrays import Params, sum_dims
 from score_sde.codecs import Pixels
-from score_sde.conditions import Cond
 from score_sde.nets.dequantiser import CouplingNet
 
 
 class Dequantiser(Protocol):
-    """A density of the noise and its sampler."""
+    """A density of the noise: what becomes of uniform noise."""
 
-    def draw(self, params: Params, levels: Array, key: Array) -> tuple[Array, Array]:
-        """Integers ``(B, *D)`` to noise ``u`` in [0, 1), ``(B, *D)``, and ``log q(u | k)``, nats ``(B,)``."""
+    def move(self, params: Params, levels: Array, v: Array) -> tuple[Array, Array]:
+        """Integers and uniform noise, ``(B, *D)`` each, to the noise ``u`` in [0, 1), ``(B, *D)``, and
+        ``log q(u | k)``, nats ``(B,)``."""
         ...
 
 
@@ -42,9 +41,9 @@ class Uniform:
 
     pixels: Pixels
 
-    def draw(self, params: Params, levels: Array, key: Array) -> tuple[Array, Array]:
-        """``log q`` is zero."""
-        return self.pixels.noise(key, levels.shape), jnp.zeros(levels.shape[:1])
+    def move(self, params: Params, levels: Array, v: Array) -> tuple[Array, Array]:
+        """``u`` is ``v``, and ``log q`` zero."""
+        return v, jnp.zeros(levels.shape[:1])
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,8 @@ class Coupled:
         """Fresh parameters, with which the density is uniform."""
         return self.net.init(key, shape)
 
-    def draw(self, params: Params, levels: Array, key: Array) -> tuple[Array, Array]:
+    def move(self, params: Params, levels: Array, v: Array) -> tuple[Array, Array]:
         """See ``Dequantiser``; differentiable in ``params``."""
-        v = self.pixels.noise(key, levels.shape)
         x = 2.0 * self.pixels.unit(levels) - 1.0
         w = jnp.log(v) - jnp.log1p(-v)
         y, log_slope = self.flow(params, x, w)
@@ -102,32 +100,5 @@ def encode(
 
     The bound on ``log P(raw)`` is ``log p(x) + D pixels.log_volume() - log q``.
     """
-    u, log_q = dequantiser.draw(params, raw, key)
+    u, log_q = dequantiser.move(params, raw, pixels.noise(key, raw.shape))
     return pixels.place(raw, u), log_q
-
-
-@dataclass(frozen=True)
-class DequantiserLoss:
-    """Nats per dimension of the bound with the model fixed: what training a dequantiser minimises.
-
-    Attributes:
-      dequantiser: whose parameters are trained.
-      pixels: the codec of integer data.
-      bound: ``(x0, key, cond) -> (B,)``: an estimate of ``-log p(x0)`` in nats per dimension.
-    """
-
-    dequantiser: Dequantiser
-    pixels: Pixels
-    bound: Callable[[Array, Array, Cond], Array]
-
-    def __call__(self, model: tuple[Params, Cond], raw: Array, key: Array) -> tuple[Array, dict[str, Array]]:
-        """Per-example loss ``(B,)``.
-
-        Args:
-          model: parameters and conditions.
-        """
-        params, cond = model
-        key_draw, key_bound = jax.random.split(key)
-        x0, log_q = encode(self.dequantiser, params, self.pixels, raw, key_draw)
-        log_q = log_q / (x0.size / x0.shape[0])
-        return self.bound(x0, key_bound, cond) + log_q, {"log_q_nats_per_dim": jnp.mean(log_q)}

@@ -1,29 +1,30 @@
 """Denoising score matching (Vincent 2011; arXiv:2011.13456, eq. 7) as one weighted square error."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import mean_dims
+from score_sde.arrays import Params, mean_dims
 from score_sde.denoiser import Denoise, Estimate, x0_error
 from score_sde.losses.times import Times, correction_of
 from score_sde.losses.weights import Weight
 from score_sde.sde import SDE
 
 Aux = dict[str, Array]
+NoisyDenoise = Callable[..., Estimate]  # (x, t, *, key) -> Estimate, with dropout
 
 
 class Drawn(NamedTuple):
-    """What the loss of a batch draws: times ``(B,)``, noise ``(B, *D)`` and the network's key."""
+    """What the loss of a batch draws: times ``(B,)`` and noise ``(B, *D)``."""
 
     t: Array
     noise: Array
-    key: Array
 
 
 def square_error(
@@ -65,19 +66,32 @@ class DenoisingLoss:
     times: Times
     half_sum: bool = False
 
-    def __call__(self, denoiser: Callable[..., Estimate], x0: Array, key: Array) -> tuple[Array, Aux]:
+    def __call__(self, denoiser: NoisyDenoise, x0: Array, key: Array) -> tuple[Array, Aux]:
         """Per-example loss ``(B,)`` and ``{"log_snr": (B,), "t": (B,)}``; dropout is on."""
-        return self.at(denoiser, x0, self.draw(x0, key))
+        key_draw, key_net = jax.random.split(key)
+        return self.at(denoiser, x0, self.draw(x0, key_draw), key_net)
 
     def draw(self, x0: Array, key: Array) -> Drawn:
-        """Everything random of a batch, so that shares of it can be taken one by one with ``at``."""
-        key_t, key_noise, key_net = jax.random.split(key, 3)
+        """Times and noise of a batch, so that shares of it can be taken one by one with ``at``."""
+        key_t, key_noise = jax.random.split(key)
         t = self.times(self.sde, key_t, x0.shape[0])
-        return Drawn(t, jax.random.normal(key_noise, x0.shape), key_net)
+        return Drawn(t, jax.random.normal(key_noise, x0.shape))
 
-    def at(self, denoiser: Callable[..., Estimate], x0: Array, drawn: Drawn) -> tuple[Array, Aux]:
-        """The loss at times and noise that are given; returns as a call does."""
-        t, noise, key = drawn
+    def at(
+        self,
+        denoiser: NoisyDenoise,
+        x0: Array,
+        drawn: Drawn,
+        key: Array,
+        parts: Mapping[str, Params] = MappingProxyType({}),
+    ) -> tuple[Array, Aux]:
+        """The loss at times and noise that are given; returns as a call does.
+
+        Args:
+          key: for dropout.
+          parts: of what is trained besides the network; none counts here.
+        """
+        t, noise = drawn
         loss = square_error(denoiser, self.sde, x0, t, noise, weight=self.weight, key=key)
         loss = loss * correction_of(self.times, self.sde, t)
         if self.half_sum:

@@ -9,7 +9,7 @@ Time 0 and 1 stand for ``t_min`` and ``t_max``.  The middle term takes ``x0`` to
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,10 +37,18 @@ def variational_bound(
       denoise: ``(x, t, **options) -> Estimate``.
       x0: ``(B, *D)``, continuous or dequantised, in the model's range.
     """
+    return bound_at(denoise, sde, x0, draw_bound(sde, x0, key), **options)
+
+
+def draw_bound(sde: SDE, x0: Array, key: Array) -> Drawn:
+    """A time an example and its noise, for ``bound_at``."""
     key_t, key_noise = jax.random.split(key)
-    high, low = log_snr_ends(sde)
-    t = Importance()(sde, key_t, x0.shape[0])
-    noise = jax.random.normal(key_noise, x0.shape)
+    return Drawn(Importance()(sde, key_t, x0.shape[0]), jax.random.normal(key_noise, x0.shape))
+
+
+def bound_at(denoise: Callable[..., Estimate], sde: SDE, x0: Array, drawn: Drawn, **options: Any) -> Array:
+    """``variational_bound`` at times and noise that are given."""
+    (t, noise), (high, low) = drawn, log_snr_ends(sde)
     error = square_error(denoise, sde, x0, t, noise, weight=noise_weight, **options)
     last = jnp.asarray(sde.t_max, x0.dtype)
     prior = _prior_gap(x0, sde.alpha(last), sde.sigma(last), sde.prior_sigma)
@@ -56,18 +64,6 @@ def _prior_gap(x0: Array, alpha: Array, sigma: Array, prior_sigma: float) -> Arr
 
 def _reconstruction(log_snr: Array) -> Array:
     return 0.5 * (math.log(2.0 * math.pi * math.e) - log_snr)
-
-
-class Trained(NamedTuple):
-    """What the loss of a learned process is about.
-
-    Attributes:
-      denoiser: a network in the time of ``ByLevel``.
-      schedule: as ``Learned.learnt`` starts it.
-    """
-
-    denoiser: Denoiser
-    schedule: Schedule
 
 
 class _Interior(NamedTuple):
@@ -133,19 +129,28 @@ class VariationalLoss:
 
     spread: str = "low_discrepancy"
 
-    def __call__(self, model: Trained, x0: Array, key: Array) -> tuple[Array, Aux]:
+    def __call__(self, denoiser: Denoiser, schedule: Schedule, x0: Array, key: Array) -> tuple[Array, Aux]:
         """Nats per dimension ``(B,)``; ``log_snr`` and ``t`` ``(B,)``, and the ends ``()``; dropout is on."""
-        return self.at(model, x0, self.draw(x0, key))
+        key_draw, key_net = jax.random.split(key)
+        return self.at(denoiser, x0, self.draw(x0, key_draw), key_net, {"schedule": schedule})
 
     def draw(self, x0: Array, key: Array) -> Drawn:
         """As that of ``DenoisingLoss``, with times of the schedule in [0, 1]."""
-        key_t, key_noise, key_net = jax.random.split(key, 3)
+        key_t, key_noise = jax.random.split(key)
         t = SPREADS[self.spread](key_t, x0.shape[0])
-        return Drawn(t, jax.random.normal(key_noise, x0.shape), key_net)
+        return Drawn(t, jax.random.normal(key_noise, x0.shape))
 
-    def at(self, model: Trained, x0: Array, drawn: Drawn) -> tuple[Array, Aux]:
-        """The loss at times and noise that are given; returns as a call does."""
-        (denoiser, schedule), (t, noise, key) = model, drawn
+    def at(
+        self, denoiser: Denoiser, x0: Array, drawn: Drawn, key: Array, parts: Mapping[str, Schedule]
+    ) -> tuple[Array, Aux]:
+        """The loss at times and noise that are given; returns as a call does.
+
+        Args:
+          denoiser: its process does not count; it is used in the time of ``ByLevel``.
+          key: for dropout.
+          parts: of which ``schedule`` counts.
+        """
+        (t, noise), schedule = drawn, parts["schedule"]
         shares = jax.nn.softmax(schedule["logits"])
         interior = _Interior(*jax.jvp(lambda u: fall(shares, u), (t,), (jnp.ones_like(t),)))
         high, low = schedule["log_snr_max"], schedule["log_snr_min"]

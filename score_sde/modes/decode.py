@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from score_sde.conditions import Conditions, Given
+from score_sde.conditions import Given
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.inversion.latents import temper

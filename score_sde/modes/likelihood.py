@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from score_sde.conditions import conditions_to_json
 from score_sde.evaluate import Density, measure_density
 from score_sde.evaluate.pieces import Pieces
 from score_sde.experiment.assemble import Experiment, open_source

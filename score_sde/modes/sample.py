@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from score_sde.experiment.assemble import Experiment, Sampler, sampler_of
 from score_sde.flags import Options
 from score_sde.images import pictures
-from score_sde.modes.chosen import chosen_conditions
 from score_sde.modes.stored import Stored, identity
 from score_sde.modes.workdir import (
     drawable,

@@ -27,18 +27,6 @@ from score_sde.modes.workdir import from_workdir, is_chief, say
 from score_sde.names import ConfigError
 from score_sde.train import Checkpoints
 
-# Scores of Inception features go by their published names; no others do.
-_PUBLISHED = {"frechet": "fid"}
-_OTHER = {("classifier", "frechet"): "cfd", ("inception_spatial", "frechet"): "sfid"}
-
-
-def title(score: str, features: str) -> str:
-    """The name under which a score is reported: "fid", "cfd", "pixels_kid", "classifier_score"."""
-    if features == "inception":
-        return _PUBLISHED.get(score, score)
-    return _OTHER.get((features, score), f"{features}_{score.removeprefix('inception_')}")
-
-
 def score_files(options: Options) -> int:
     """``--samples=PATH``: examples that anyone has made."""
     extractor, metrics = make_extractor(options), make_metrics(options)

@@ -42,9 +42,7 @@ class Sampler:
         Args:
           progress: called with the number of a step as the devices begin it.
         """
-        return compile_sample(
-            self.bind, self.process, self.solver, mesh, shape=self.shape, progress=progress
-        )
+        return compile_sample(self.bind, self.process, self.solver, mesh, shape=self.shape, progress=progress)
 
     def compile_trajectory(self, mesh: Mesh, every_steps: int, progress: Progress | None = None) -> Draw:
         """``compile`` that keeps the states after every so many steps: ``(B, kept + 1, *shape)``, the samples

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import expand, normal_per_sample, sum_dims
+from score_sde.arrays import Params, expand, normal_per_sample, sum_dims
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +89,12 @@ class SDE(abc.ABC):
         square = 2.0 * sigma * (self.sigma_slope(t) - self.drift(t) * sigma)
         return jnp.sqrt(square)
 
-    def learnt(self) -> dict[str, Array] | None:
-        """What training finds out about the process, to start from; None: nothing, it is given."""
-        return None
+    def parts(self) -> dict[str, Params]:
+        """Parameters of the process that training finds, to start from, by part; most processes have none."""
+        return {}
 
-    def settled(self, schedule: Mapping[str, Any]) -> "SDE":
-        """The process with what training has made of ``learnt``, on the host, as plain numbers."""
+    def freeze(self, parts: Mapping[str, Params]) -> "SDE":
+        """The process with what training has made of ``parts``, as plain numbers of the host."""
         return self
 
     def perturb(self, x0: Array, t: Array, noise: Array) -> Array:

@@ -9,8 +9,8 @@ coefficients rise from 0 to 1 by shares that are positive and sum to one.  So it
 increasing, comes as near as one likes to any such function as the degree n grows, and is ``t`` for equal
 shares.
 
-While it is trained a schedule is a dictionary of arrays (``Learned.learnt``) among the parameters; whatever
-comes after training sees a ``Learned`` with numbers in it (``Learned.settled``), static like every process.
+While it is trained a schedule is a dictionary of arrays (``Learned.parts``) among the parameters; whatever
+comes after training sees a ``Learned`` with numbers in it (``Learned.freeze``), static like every process.
 """
 
 import math
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.arrays import Params
 from score_sde.sde.base import SDE
 
 Schedule = Mapping[str, Array]  # log_snr_max: (), log_snr_min: (), logits: (n,) of the shares
@@ -113,18 +114,22 @@ class Learned(SDE):
     def prior_sigma(self) -> float:
         return 1.0
 
-    def learnt(self) -> dict[str, Array] | None:
+    def parts(self) -> dict[str, Params]:
         if not self.trainable:
-            return None
-        return {
+            return {}
+        schedule = {
             "log_snr_max": jnp.asarray(self.log_snr_max, jnp.float32),
             "log_snr_min": jnp.asarray(self.log_snr_min, jnp.float32),
             "logits": jnp.log(self._shares(jnp.float32)),
         }
+        return {"schedule": schedule}
 
-    def settled(self, schedule: Mapping[str, Any]) -> "Learned":
-        """The process of a schedule on the host, with plain numbers: no longer trainable."""
-        logits = np.asarray(schedule["logits"], np.float64)
+    def freeze(self, parts: Mapping[str, Params]) -> "Learned":
+        """The process of the part ``schedule``, with plain numbers: no longer trainable."""
+        if not self.trainable:
+            return self
+        schedule = {name: np.asarray(value, np.float64) for name, value in parts["schedule"].items()}
+        logits = schedule["logits"]
         shares = np.exp(logits - logits.max())
         return replace(
             self,

@@ -1,2 +1,17 @@
 """What can be trained, each a task of one trainer.  To add one: a class as of ``base.Task``, and a line in
-``TASKS`` of ``score_sde/experiment``."""
+``TASKS``.
+
+A task is constructed with its options, the fields of ``config.task``, and of the following what it asks for:
+``architecture``, ``preparation`` (raw batches to examples), ``objective`` (the loss of ``config.loss``) and
+``monitor`` (what is measured).
+"""
+
+from collections.abc import Callable
+
+from score_sde.tasks.base import Task
+from score_sde.tasks.diffusion import Diffusion
+
+GIVEN = ("architecture", "preparation", "objective", "monitor")
+"""Arguments of tasks that are no options."""
+
+TASKS: dict[str, Callable[..., Task]] = {"diffusion": Diffusion}

@@ -51,7 +51,9 @@ def test_without_a_path_the_denoiser_is_untouched():
 
 @pytest.mark.parametrize(("name", "largest"), [("static", 1.0), ("dynamic", 1.0), ("none", 9.0)])
 def test_a_config_thresholds_the_prediction(name, largest):
-    guidance = sampler(threshold={"name": name} | ({"threshold_quantile": 0.5} if name == "dynamic" else {})).guidance
+    guidance = sampler(
+        threshold={"name": name} | ({"threshold_quantile": 0.5} if name == "dynamic" else {})
+    ).guidance
     denoise = guidance(lambda params, cond: denoise_by(VP(), lambda x, t: 9.0 * x))({}, {})
     assert float(jnp.max(denoise(jnp.ones((2, 4)), jnp.float32(0.5)).x0)) == largest
 
@@ -115,7 +117,10 @@ def test_a_saved_grid_is_a_grid(tmp_path):
         ),
         ({"guidance": "classifier-free"}, "did you mean 'classifier_free'"),
         ({"guidance": "classifier_free"}, "'classifier_free': needs conditions.names"),
-        ({"guidance": {"name": "none", "scale": 2.0}}, "config.sampling.guidance.scale: 'none' has no option"),
+        (
+            {"guidance": {"name": "none", "scale": 2.0}},
+            "config.sampling.guidance.scale: 'none' has no option",
+        ),
         ({"stop_after_steps": 11}, "stop_after_steps = 11: must be in 1 to steps = 10"),
         ({"keep_every_steps": -1}, "keep_every_steps = -1: must be 0 or more"),
         ({"keep_every_steps": 2, "solver": "ode"}, "keep_every_steps = 2: must be 0"),

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from score_sde.conditions import Chosen, conditions_to_json
 from score_sde.evaluate import Sampled
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.extractors import Extractor

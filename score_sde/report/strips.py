@@ -8,7 +8,6 @@ import numpy as np
 
 from score_sde.arrays import fold_in_each, normal_per_sample
 from score_sde.codecs import NO_PARAMS
-from score_sde.conditions import Chosen
 from score_sde.data import Source
 from score_sde.evaluate import level_times
 from score_sde.experiment.assemble import Experiment, sampler_of

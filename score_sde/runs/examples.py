@@ -1,53 +1,15 @@
-"""Examples as extractors take them: of a split, of a folder of pictures, of an array file."""
+"""Examples for a score, of a folder of pictures or an array file."""
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from score_sde.data import ArrayFile, Folder, Source, batch_indices
+from score_sde.data import ArrayFile, Folder
+from score_sde.evaluate.examples import Examples
 from score_sde.experiment.schema import Data
-from score_sde.modes.workdir import drawable
 
 _KEYS = ("samples", "arr_0", "x")  # ours, guided-diffusion's, the data sources'
-
-
-class Examples:
-    """A source whose pictures have values 0..255, as samples have.
-
-    Attributes:
-      name: for messages and reports.
-      shape, dtype: of one example.
-    """
-
-    def __init__(self, source: Source, name: str):
-        self.name, self._source = name, source
-        self.shape, self.dtype = source.spec.shape, source.spec.dtype
-        levels = source.spec.grey_levels
-        self._factor = 255 / (levels - 1) if levels is not None and drawable(source.spec) else 1.0
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """``(n, *shape)``."""
-        return self.pictures(self._source.read(indices)["x"])
-
-    def pictures(self, raw: np.ndarray) -> np.ndarray:
-        """Raw examples of the source with values 0..255, if they are pictures."""
-        return raw if self._factor == 1.0 else np.round(raw * self._factor).astype(np.uint8)
-
-    def batches(self, size: int) -> Iterator[np.ndarray]:
-        """All of them, in order."""
-        for start in range(0, len(self), size):
-            yield self.read(np.arange(start, min(start + size, len(self))))
-
-    def shuffled(self, size: int) -> Iterator[np.ndarray]:
-        """All of them, in one fixed order that mixes classes."""
-        order = batch_indices(0, 0, len(self), len(self))
-        for start in range(0, len(self), size):
-            yield self.read(order[start : start + size])
 
 
 def open_path(flag: str, path: str, data: Data, channels: int) -> Examples:

@@ -17,7 +17,6 @@ from score_sde.experiment.assemble import Experiment, inversion_of
 from score_sde.experiment.sections import as_tree
 from score_sde.flags import Options
 from score_sde.inversion import latents as codes
-from score_sde.modes.chosen import fixed_conditions
 from score_sde.modes.workdir import from_workdir, is_chief, restore_average
 from score_sde.names import ConfigError
 from score_sde.nets import digest
