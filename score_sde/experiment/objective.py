@@ -79,7 +79,8 @@ def loss_of(experiment: Experiment) -> DenoisingLoss | VariationalLoss:
     weight, times = section.weight.build(), section.times.build()
     if section.times.name == "levels" and not hasattr(sde, "steps"):
         raise ConfigError(
-            f"config.sde.name = {config.sde.name!r} is continuous: loss.times = 'levels' needs 'ddpm' or 'smld'"
+            f"config.sde.name = {config.sde.name!r} is continuous: loss.times = 'levels' needs "
+            "'ddpm' or 'smld'"
         )
     if section.times.name == "importance":
         _check_finite_ends(config, sde)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from score_sde.data import Scaling
 from score_sde.denoiser import Denoise
 from score_sde.experiment.model import Experiment
-from score_sde.experiment.schema import Sampling
+from score_sde.experiment.run_sections import Sampling
 from score_sde.guidance.change_process import across
 from score_sde.names import ConfigError
 from score_sde.sde import SDE

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from score_sde.data import ArrayFile, Folder, Source, batch_indices
-from score_sde.experiment.schema import Data
+from score_sde.experiment.run_sections import Data
 from score_sde.modes.workdir import drawable
 
 _KEYS = ("samples", "arr_0", "x")  # ours, guided-diffusion's, the data sources'

@@ -77,11 +77,11 @@ def test_a_saved_grid_is_a_grid(tmp_path):
     [
         (
             {"threshold": "statc"},
-            "config.sampling.threshold.name = 'statc' is not one of: none, static, dynamic",
+            "sampling.threshold.name = 'statc' is not one of: none, static, dynamic",
         ),
         (
             {"threshold": {"name": "dynamic", "threshold_quantile": 0.0}},
-            "threshold_quantile = 0.0: must be in",
+            "quantile = 0.0: must be in",
         ),
         ({"stop_after_steps": 11}, "stop_after_steps = 11: must be in 1 to steps = 10"),
         ({"keep_every_steps": -1}, "keep_every_steps = -1: must be 0 or more"),
@@ -91,7 +91,7 @@ def test_a_saved_grid_is_a_grid(tmp_path):
         ({"solver": {"name": "ode", "method": "rk45"}}, "dopri5, tsit5, bosh3, dopri8, heun"),
         (
             {"solver": {"name": "ode", "error_control": "each"}},
-            "error_control = 'each' is not one of: sample, batch",
+            "'each' is not one of: sample, batch",
         ),
         ({"solver": {"name": "adaptive_dpm", "order": 4}}, "order = 4 is not one of: 2, 3"),
         ({"solver": "adaptive_dpm", "grid": "uniform", "t_end": 0.0}, "ends where sigma > 0"),
