@@ -24,7 +24,7 @@ from score_sde.cpu import malloc as memory
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.nets import convolution, layers
 
 Kind = tuple[int, int, int, int]  # side, stride, channels in and out
@@ -118,7 +118,7 @@ def main() -> None:
     head += [f"{code}: {what}" for code in codes for what in ("forward", "input", "kernel")]
     print(f"| {' | '.join(head)} |\n|" + "--:|" * len(head))
     found = kinds(
-        complete(load_file(options.config)), Spec((32, 32, 3), levels=256, num_classes=10), options.batch
+        typed(load_file(options.config)), Spec((32, 32, 3), levels=256, num_classes=10), options.batch
     )
     totals = np.zeros(1 + 3 * len(codes))
     for (side, stride, fewer, more), count in sorted(found.items(), reverse=True):
