@@ -278,6 +278,10 @@ class IDDPMIndex:
     """The level of iDDPM's cosine schedule nearest to ``sigma / alpha`` (arXiv:2206.00364, table 1).
 
     ``steps - 1 - argmin_j |u_j - sigma / alpha|``: 0 = least noise; -1 next to no noise at all.
+
+    Attributes:
+      c_1, c_2: the constants of the schedule.
+      steps: its noise levels.
     """
 
     c_1: float = 0.001

@@ -26,17 +26,25 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 from jax.sharding import Mesh, PartitionSpec
-from ml_collections import ConfigDict
 
 from score_sde.conditions import labelled
 from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
-from score_sde.experiment.assemble import Experiment, assemble, open_source
+from score_sde.experiment.assemble import (
+    Experiment,
+    assemble,
+    average_of,
+    density_of,
+    objective_of,
+    open_source,
+    optimizer_of,
+    sampler_of,
+)
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import Config, changed, complete, typed
+from score_sde.experiment.sections import as_tree
 from score_sde.likelihood import ode_density as likelihood
-from score_sde.likelihood.ode_density import Adaptive
 from score_sde.nets import parameter_count
 from score_sde.runtime.mesh import BATCH, batch_sharding, make_mesh, replicated
 from score_sde.sampling.draw import sample, sample_keys
@@ -48,7 +56,7 @@ DEFAULTS = ("configs/vp_digits.py", "configs/vp_cifar.py:reduced")
 SOLVER_STEPS = 10
 LONG, WARM_UPS = 30.0, 5  # seconds: of such a call the first is warm enough; of others five at most
 # One network evaluation a step, in every code that samples by an SDE.
-SAMPLER = {"solver": "pc", "predictor": "euler_maruyama", "corrector": "none", "denoise": False}
+SAMPLER = {"name": "pc", "predictor": "euler_maruyama", "corrector": "none", "denoise": False}
 
 
 @dataclass(frozen=True)
@@ -100,9 +108,9 @@ class Program:
         return Work(what, lambda: jax.block_until_ready(self.run(*args)), count, self.moved, self.memory)
 
 
-def example_spec(config: ConfigDict) -> Spec:
+def example_spec(config: Config) -> Spec:
     """The shape of the data: read for the embedded digits, that of CIFAR-10 for everything else."""
-    if config.data.source == "digits":
+    if config.data.source.name == "digits":
         return open_source(config, "train").spec
     return Spec((32, 32, 3), 256, labelled(10))
 
@@ -126,23 +134,24 @@ def works(
         )
         return Program.of(jax.jit(local), *args, devices=mesh.size, counted=1)
 
+    density = density_of(experiment)
+
     def network(params: Any, x: Any, t: Any) -> Any:
         return experiment.bind(params)(x, t)
 
     def slope_and_divergence(params: Any, x: Any, t: Any, keys: Any) -> Any:
         denoise = experiment.bind(params)
-        directions = experiment.divergence.directions(keys, shape)
-        return experiment.divergence(lambda x: velocity_from(sde, denoise(x, t), t), x, directions)
+        directions = density.divergence.directions(keys, shape)
+        return density.divergence(lambda x: velocity_from(sde, denoise(x, t), t), x, directions)
 
     def log_density(params: Any, x: Any, keys: Any) -> Any:
-        options = experiment.config.likelihood
         found = likelihood.log_prob(
             keys,
             experiment.bind(params),
             sde,
             x,
-            divergence=experiment.divergence,
-            integrator=Adaptive(rtol=options.rtol, atol=options.atol),
+            divergence=density.divergence,
+            integrator=density.integrator,
         )
         return found.nats, found.evaluations
 
@@ -151,7 +160,7 @@ def works(
     yield "network evaluation", lambda: evaluation.work("network evaluation", params, x, t)
     tangent = "likelihood, one velocity and divergence"
     yield tangent, lambda: of(slope_and_divergence, params, x, t, keys).work(tangent, params, x, t, keys)
-    solver = experiment.solver
+    solver = sampler_of(experiment).solver
     assert isinstance(solver, StepSolver)
     times = np.linspace(sde.t_max, experiment.config.sampling.t_end, SOLVER_STEPS + 1)
     plan = jax.device_put(solver.plan(sde, times), replicate)
@@ -162,8 +171,7 @@ def works(
     few, flops = f"sampling, {SOLVER_STEPS} steps", SOLVER_STEPS * evaluation.flops
     yield few, lambda: of(draw, params, plan, keys, whole=2).work(few, params, plan, keys, flops=flops)
     unknown = float("nan")
-    tolerance = experiment.config.sampling
-    ode = AdaptiveODE(rtol=tolerance.rtol, atol=tolerance.atol)
+    ode = AdaptiveODE()
     ends = jax.device_put(ode.plan(sde, np.array([sde.t_max, 1e-3])), replicate)
     flow, adaptive = functools.partial(draw, solver=ode), "sampling, ODE"
     yield (
@@ -186,7 +194,9 @@ def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Wo
         {"x": raw.astype(experiment.spec.dtype), "label": np.zeros(batch, np.int32)}, batch_sharding(mesh)
     )
     step = compile_step(
-        make_step(experiment.objective, experiment.optimizer, experiment.ema, seed=0),
+        make_step(
+            objective_of(experiment), optimizer_of(experiment.config), average_of(experiment.config), seed=0
+        ),
         mesh,
         jax.eval_shape(lambda: state),
     )
@@ -228,23 +238,22 @@ def measure(calls: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
 
 def report(name: str, options: argparse.Namespace) -> None:
     """Time one config and print its table."""
-    batch, config = options.batch, complete(load_file(name))
-    config.training.batch_size = batch
+    batch, changes = options.batch, {"training.batch_size": options.batch, "sampling.solver": SAMPLER}
     if options.dtype is not None:
-        config.model.dtype = options.dtype
-    config.sampling.update(SAMPLER)
+        changes["model.dtype"] = options.dtype
+    config = changed(typed(load_file(name)), changes)
     experiment = assemble(config, example_spec(config))
-    state = jax.jit(init_state(experiment.init, experiment.optimizer, seed=0))()
+    state = jax.jit(init_state(experiment.init, optimizer_of(config), seed=0))()
     mesh, others = make_mesh(), dict[str, peers.Calls]()
     for given in options.peer or []:
         peer, _, path = given.partition("=")
         try:
-            others[peer] = peers.calls(peer, path, config, experiment.spec.shape, batch)
+            others[peer] = peers.calls(peer, path, complete(as_tree(config)), experiment.spec.shape, batch)
         except (ImportError, OSError, ValueError) as error:
             print(f"{name}: no comparison with {peers.PEERS.get(peer, peer)}: {error}\n")
     print(
         f"**{name}**, {parameter_count(state.params) / 1e6:.3f} M parameters, examples of shape "
-        f"{experiment.spec.shape}, batch {batch}, {config.model.dtype}, devices: {mesh.size}\n"
+        f"{experiment.spec.shape}, batch {batch}, {config.model.options['dtype']}, devices: {mesh.size}\n"
     )
     head = ["", "median, ms", "least to most", "GFLOP", "GFLOP/s", "GB moved", "MB reserved", "examples/s"]
     head += ["share of peak"] if options.peak is not None else []

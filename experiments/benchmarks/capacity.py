@@ -18,9 +18,15 @@ import jax.numpy as jnp
 
 from score_sde.conditions import labelled
 from score_sde.data import Spec
-from score_sde.experiment.assemble import Experiment, assemble
+from score_sde.experiment.assemble import (
+    Experiment,
+    assemble,
+    average_of,
+    objective_of,
+    optimizer_of,
+)
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import changed, typed
 from score_sde.nets import parameter_count
 from score_sde.nets.remat import POLICIES
 from score_sde.train import init_state, make_step
@@ -35,10 +41,9 @@ SHARE = 0.9  # of the memory that a program may fill
 
 def build(name: str, dtype: str, remat: str) -> Experiment:
     """The experiment of a config at its published size."""
-    config = complete(load_file(name))
-    config.model.dtype, config.model.remat = dtype, remat
-    size = 32 if config.data.size is None else config.data.size
-    return assemble(config, Spec((size, size, 3), 256, labelled(10)))
+    config = changed(typed(load_file(name)), {"model.dtype": dtype, "model.remat": remat})
+    size = config.data.source.options.get("size") or 32
+    return architecture_of(config, Spec((size, size, 3), 256, labelled(10)))
 
 
 def abstract_batch(experiment: Experiment, batch: int) -> Any:
@@ -52,7 +57,7 @@ def kept_bytes(experiment: Experiment, batch: int) -> int:
     params = experiment.net.shapes(experiment.spec.shape)
 
     def backward(params: Any, raw: Any) -> Any:
-        return jax.vjp(lambda p: experiment.objective(p, raw, jax.random.key(0))[0], params)[1]
+        return jax.vjp(lambda p: objective_of(experiment)(p, raw, jax.random.key(0))[0], params)[1]
 
     kept = jax.eval_shape(backward, params, abstract_batch(experiment, batch))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
@@ -63,7 +68,7 @@ def operations(experiment: Experiment, batch: int) -> float:
     params = experiment.net.shapes(experiment.spec.shape)
 
     def gradient(params: Any, raw: Any) -> Any:
-        return jax.value_and_grad(experiment.objective, has_aux=True)(params, raw, jax.random.key(0))
+        return jax.value_and_grad(objective_of(experiment), has_aux=True)(params, raw, jax.random.key(0))
 
     lowered = jax.jit(gradient).lower(params, abstract_batch(experiment, batch))
     return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
@@ -71,8 +76,10 @@ def operations(experiment: Experiment, batch: int) -> float:
 
 def measured(experiment: Experiment, batch: int) -> int:
     """Bytes that XLA reserves for a step beside its state, in one program as accelerators have it."""
-    shapes = jax.eval_shape(init_state(experiment.init, experiment.optimizer, 0))
-    step = make_step(experiment.objective, experiment.optimizer, experiment.ema, 0)
+    shapes = jax.eval_shape(init_state(experiment.init, optimizer_of(experiment.config), 0))
+    step = make_step(
+        objective_of(experiment), optimizer_of(experiment.config), average_of(experiment.config), 0
+    )
     program = jax.jit(step, donate_argnums=0).lower(shapes, abstract_batch(experiment, batch))
     analysis = program.compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)

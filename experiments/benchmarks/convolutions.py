@@ -25,7 +25,7 @@ from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.nets import convolution, layers
 
 Kind = tuple[int, int, int, int]  # side, stride, channels in and out
@@ -118,7 +118,7 @@ def main() -> None:
     head = ["side", "stride", "channels", "count", "GFLOP"]
     head += [f"{code}: {what}" for code in codes for what in ("forward", "input", "kernel")]
     print(f"| {' | '.join(head)} |\n|" + "--:|" * len(head))
-    found = kinds(complete(load_file(options.config)), Spec((32, 32, 3), 256, labelled(10)), options.batch)
+    found = kinds(typed(load_file(options.config)), Spec((32, 32, 3), 256, labelled(10)), options.batch)
     totals = np.zeros(1 + 3 * len(codes))
     for (side, stride, fewer, more), count in sorted(found.items(), reverse=True):
         flops = 2e-9 * options.batch * count * (3 * side // stride) ** 2 * fewer * more

@@ -34,7 +34,8 @@ from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
 from score_sde.experiment.assemble import Experiment, assemble, open_source
 from score_sde.experiment.files import load_saved
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import complete, typed
+from score_sde.experiment.sections import as_tree
 from score_sde.likelihood.ode_density import Adaptive, Fixed, Hutchinson, Integrator, log_prob
 from score_sde.nets.official import to_torch_names
 from score_sde.runtime.mesh import BATCH, batch_sharding, make_mesh, replicated
@@ -85,7 +86,7 @@ def official(
     from peers import official as peer
 
     shape, size = experiment.spec.shape, math.prod(experiment.spec.shape)
-    _, sde, model = peer.network(path, experiment.config, shape)
+    _, sde, model = peer.network(path, complete(as_tree(experiment.config)), shape)
     import torch
     from likelihood import get_likelihood_fn  # type: ignore[import-not-found]  # theirs
 
@@ -148,7 +149,7 @@ def load(workdir: Path) -> tuple[Experiment, Any]:
     """A trained experiment and its averaged parameters."""
     config, saved = load_saved(workdir)
     spec = saved["spec"]
-    experiment = assemble(complete(config), Spec(**{**spec, "shape": tuple(spec["shape"])}))
+    experiment = assemble(typed(config), Spec(**{**spec, "shape": tuple(spec["shape"])}))
     shapes = jax.eval_shape(experiment.init, jax.random.key(0))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         return experiment, checkpoints.restore_ema(shapes, make_mesh(1, jax.devices()[:1]))[1]
@@ -208,8 +209,9 @@ def main() -> None:
             start = time.perf_counter()
             results[name] = run()
             times[name].append(time.perf_counter() - start)
+    model = experiment.config.model
     print(
-        f"{options.workdir.name}, {experiment.config.model.name}, nf {experiment.config.model.nf}, "
+        f"{options.workdir.name}, {model.name}, nf {model.options['nf']}, "
         f"examples of shape {experiment.spec.shape}, batch {options.batch}, rtol = atol = {tolerance:g}; "
         f"{jax.devices()[0].device_kind}, {cores} cores, jax {jax.__version__}; {options.repeats} runs\n"
     )

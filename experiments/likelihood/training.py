@@ -21,7 +21,7 @@ import numpy as np
 
 from score_sde import cli
 from score_sde.data import Batches
-from score_sde.experiment.assemble import open_source
+from score_sde.experiment.assemble import open_source, prepared
 from score_sde.flags import parse
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
 from score_sde.modes.workdir import from_workdir, restore_average
@@ -131,7 +131,7 @@ def deviations(workdir: Path, count: int) -> dict[str, float]:
 
         @jax.jit
         def mean(params, batch, key, loss=loss):
-            x0, cond = experiment.prepare(batch, key)
+            x0, cond = prepared(experiment, batch, key)
             return loss(experiment.bind(params, cond), x0, key)[0].mean()
 
         values = [float(mean(params, b, jax.random.key(i))) for i, b in enumerate(data)]

@@ -20,10 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import typed
+
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("FID", "IS", "FID (ODE)", "bits/dim")
 # The official code integrates the ODE of a discrete VP network as if it were a continuous one.
-CONTINUOUS = ["--config.sde.name=vp", "--config.denoiser.time_input=time_999", "--config.loss.times=uniform"]
+CONTINUOUS = ["--config.sde=vp", "--config.denoiser.time_input=time_999"]
 
 
 def published(official: str) -> tuple[str, dict[str, str]]:
@@ -47,6 +50,16 @@ def official_words(official: str) -> tuple[list[str], list[str]]:
     # A discrete recipe visits its levels here; there the grid is that of a continuous one.
     grid = ["--config.sampling.steps=1000", f"--config.sampling.t_end={1e-5 if process == 've' else 1e-3}"]
     return grid, CONTINUOUS if process == "vp" else []
+
+
+def official_solver(config: str, solver: str) -> list[str]:
+    """The official form of a solver; it has the predictor and the corrector of the config."""
+    words = [f"--config.sampling.solver={solver}"]
+    if solver == "legacy_pc":
+        options = typed(load_file(str(ROOT / "configs" / config))).sampling.solver.options
+        shared = ("predictor", "corrector", "corrector_steps", "snr")
+        words += [f"--config.sampling.solver.{name}={options[name]}" for name in shared]
+    return words
 
 
 def run(*words: str) -> None:
@@ -106,7 +119,7 @@ def main() -> None:
                 continue
             path = workdir / f"{solver}.json"
             if not path.is_file():
-                run(*common, f"--config.sampling.solver={solver}", f"--output={path}", *extra, *base, *data)
+                run(*common, *official_solver(config, solver), f"--output={path}", *extra, *base, *data)
             found = scores(path)
             for column in columns:
                 key = "fid" if column.startswith("FID") else "inception_score"

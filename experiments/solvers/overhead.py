@@ -16,7 +16,7 @@ from score_sde.data import Spec
 from score_sde.denoiser import Estimate
 from score_sde.experiment.assemble import assemble
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import SOLVERS
 
@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     example = (arguments.side, arguments.side, arguments.channels)
-    experiment = assemble(complete(load_file(arguments.config)), Spec(example, 256, 10))
+    experiment = assemble(typed(load_file(arguments.config)), Spec(example, 256, 10))
     params = jax.jit(experiment.init)(jax.random.key(0))
     sde, steps, traces = experiment.sde, arguments.steps, []
     keys = sample_keys(0, jnp.arange(arguments.batch))

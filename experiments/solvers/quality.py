@@ -16,10 +16,10 @@ import numpy as np
 from score_sde.evaluate.extractors import ClassifierFeatures
 from score_sde.evaluate.fid import frechet_distance, weighted
 from score_sde.evaluate.moments import Gaussian
+from score_sde.evaluate.named_extractors import load_classifier
 from score_sde.evaluate.scores import bootstrap
 from score_sde.experiment.assemble import open_source
 from score_sde.images.charts import Chart, Line
-from score_sde.modes.weights import load_classifier
 from score_sde.names import options
 from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import GRIDS, SOLVERS

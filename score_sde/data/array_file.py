@@ -171,7 +171,8 @@ def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool
         return not channels_last
     if x.ndim == 3 and x.dtype != np.uint8:
         raise ValueError(
-            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set data.source.channels_last = True or False"
+            f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set "
+            "data.source.channels_last = True or False"
         )
     return x.ndim == 2 or x.ndim == 3
 

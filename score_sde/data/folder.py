@@ -121,8 +121,8 @@ class Folder:
     def _unusable(self, file: str, error: Exception) -> ValueError:
         if isinstance(error, images.WrongSize):
             return ValueError(
-                f"data.source.size: {file} has {error} (height x width); set data.source.size and data.source.resize ="
-                " 'crop' or 'squash' to bring all images to one size"
+                f"data.source.size: {file} has {error} (height x width); set data.source.size and "
+                "data.source.resize = 'crop' or 'squash' to bring all images to one size"
             )
         return ValueError(
             f"data.source.path: cannot use {file}: {error}; remove the file, or set data.source.on_error ="

@@ -23,8 +23,8 @@ def list_images(
       those of both splits, so that a label means the same in each.
 
     Raises:
-      ValueError: naming ``data.source.path`` or ``data.source.held_out``: missing, not a folder, no images, an
-        empty split, or images both beside and inside class folders.
+      ValueError: naming ``data.source.path`` or ``data.source.held_out``: missing, not a folder, no images,
+        an empty split, or images both beside and inside class folders.
     """
     top = Path(path).expanduser()
     if not top.exists():

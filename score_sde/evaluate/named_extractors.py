@@ -1,4 +1,4 @@
-"""Feature extractors by name, with the options of each; their files are read where they lie, nothing is fetched."""
+"""Feature extractors by name, with the options of each; files are read where they lie, nothing is fetched."""
 
 import importlib
 import json

@@ -17,6 +17,14 @@ Threshold = Callable[[Denoise], Denoise]
 Wrap = Callable[[Callable[..., Denoise]], Callable[..., Denoise]]
 
 
+def _diffusion() -> None:
+    """A denoiser, by the loss of ``config.loss``."""
+
+
+def _trained() -> None:
+    """The process of the training."""
+
+
 def _unguided(bind: Callable[..., Denoise]) -> Callable[..., Denoise]:
     """No guidance."""
     return bind
@@ -36,8 +44,8 @@ def step_by_solver(
 
 
 CODECS: Mapping[str, Callable[..., Scaling]] = {"pixels": Scaling}
-TASKS: Mapping[str, Callable[..., None]] = {"diffusion": lambda: None}
+TASKS: Mapping[str, Callable[..., None]] = {"diffusion": _diffusion}
 GUIDANCES: Mapping[str, Callable[..., Wrap]] = {"none": lambda: _unguided}
 # The process whose path samples follow: that of the training, or another at equal log-SNR.
-PROCESSES: Mapping[str, Callable[..., SDE | None]] = {"trained": lambda: None, **SDES}
+PROCESSES: Mapping[str, Callable[..., SDE | None]] = {"trained": _trained, **SDES}
 TRANSPORTS: Mapping[str, Callable[..., Transport]] = {"ode": Adaptive, "stepped": step_by_solver}

@@ -277,6 +277,4 @@ def summary(make: Callable[..., object]) -> str:
     if not isinstance(make, type) and make.__name__ == "<lambda>":
         made = make()
         make = made if callable(made) and not dataclasses.is_dataclass(made) else type(made)
-        if make is type(None):
-            return ""
     return (inspect.getdoc(make) or "").partition("\n")[0]

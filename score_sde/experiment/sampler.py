@@ -3,7 +3,8 @@
 from score_sde.architecture import Architecture
 from score_sde.codecs import Pixels
 from score_sde.conditions import Cond, null_of
-from score_sde.experiment.schema import Config, Sampling
+from score_sde.experiment.run_sections import Sampling
+from score_sde.experiment.schema import Config
 from score_sde.guidance import ChangeProcess, Guidance, compose
 from score_sde.names import ConfigError
 from score_sde.sampling.sampler import Sampler

@@ -1,7 +1,7 @@
 """A config as a tree: defaults filled in, fields changed by name, and made into typed sections.
 
-Between the functions a config is a plain nested dictionary: a section holds its fields, a choice its ``name`` and
-the options of that member.
+Between the functions a config is a plain nested dictionary: a section holds its fields, a choice its ``name``
+and the options of that member.
 """
 
 import re
@@ -153,7 +153,7 @@ def change(cls: type, tree: Tree, changes: Mapping[str, object], *, words: bool 
       ConfigError: as ``fill``.
     """
     tree = fill(cls, tree)  # a copy
-    for path in sorted(changes, key=lambda path: not _names(cls, tree, path)):
+    for path in sorted(changes, key=lambda path: path.removesuffix(".name").count(".")):  # names come first
         holder, key, entry = _locate(cls, tree, path)
         new = changes[path]
         if entry.table is not None and not entry.several:
@@ -174,15 +174,6 @@ def _read(entry: Entry, word: str, path: str) -> object:
         return values.read(word, tuple[str, ...] if entry.several else entry.kind)
     except ValueError as error:
         raise ConfigError(f"config.{path} = {word}: {error}") from error
-
-
-def _names(cls: type, tree: Tree, path: str) -> bool:
-    """Whether a path names a member of a table."""
-    try:
-        entry = _locate(cls, tree, path)[2]
-    except ConfigError:  # an option of a member that another change may name
-        return False
-    return entry.table is not None and not entry.several
 
 
 def _locate(cls: type, tree: Tree, path: str) -> tuple[Tree, str, Entry]:

@@ -8,7 +8,7 @@ def open_source(config: Config, split: str) -> Source:
     """The ``train`` or ``test`` split of the configured data.
 
     Raises:
-      ConfigError, FileNotFoundError, ImportError: from the source, naming the field of ``config.data.source``.
+      ConfigError, FileNotFoundError, ImportError: from the source, naming the field.
     """
     return config.data.source.build(split=split)
 

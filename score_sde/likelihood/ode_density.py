@@ -102,7 +102,11 @@ class Hutchinson:
 
 @dataclass(frozen=True, kw_only=True)
 class Exact:
-    """The whole trace, one tangent per dimension, ``chunk`` of them at a time."""
+    """The whole trace, one tangent per dimension, ``chunk`` of them at a time.
+
+    Attributes:
+      chunk: dimensions computed at a time.
+    """
 
     chunk: int = 64
 

@@ -9,7 +9,7 @@ import numpy as np
 from score_sde.evaluate.index import Index, leave_one_out
 from score_sde.evaluate.neighbours import Neighbours
 from score_sde.evaluate.scores import Score
-from score_sde.experiment.schema import Search
+from score_sde.experiment.measure_sections import Search
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.coder import Coder

@@ -15,7 +15,7 @@ from score_sde.evaluate import Measured
 from score_sde.evaluate.batches import Dequantise, Encoder
 from score_sde.experiment.assemble import Experiment, density_of
 from score_sde.experiment.fields import Choice
-from score_sde.experiment.schema import Likelihood
+from score_sde.experiment.measure_sections import Likelihood
 from score_sde.likelihood.bounds import Bound, Cells, Decoder, continuous_bound, discrete_bound
 from score_sde.likelihood.ode_density import log_prob
 from score_sde.names import ConfigError

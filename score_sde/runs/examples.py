@@ -7,7 +7,7 @@ import numpy as np
 
 from score_sde.data import ArrayFile, Folder
 from score_sde.evaluate.examples import Examples
-from score_sde.experiment.schema import Data
+from score_sde.experiment.run_sections import Data
 
 _KEYS = ("samples", "arr_0", "x")  # ours, guided-diffusion's, the data sources'
 

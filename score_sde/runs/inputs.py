@@ -7,7 +7,7 @@ import numpy as np
 
 from score_sde.data import ArrayFile, Folder, Source, Spec, images
 from score_sde.experiment.assemble import data_name, open_source
-from score_sde.experiment.schema import Data
+from score_sde.experiment.run_sections import Data
 from score_sde.flags import Options
 from score_sde.modes.examples import array_key
 from score_sde.modes.workdir import drawable
@@ -84,7 +84,7 @@ def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> I
     """A folder of pictures, brought to the model's size, or a .npz or .npy of examples.
 
     Args:
-      data: the data section of the config, of whose source ``resize``, ``on_error`` and ``channels_last`` count.
+      data: a section of the config, of whose source ``resize``, ``on_error`` and ``channels_last`` count.
 
     Raises:
       ValueError: what is wrong, with the name of the path.

@@ -29,6 +29,10 @@ class DDPM(SDE):
 
     Raises:
       ValueError: ``beta_max >= steps``, for which the last ``beta`` reaches one.
+
+    Attributes:
+      steps: noise levels.
+      beta_min, beta_max: rate of the noise times the number of steps, at the first and the last level.
     """
 
     steps: int = 1000
@@ -82,6 +86,9 @@ class SMLD(VE):
     """Score matching with Langevin dynamics (Song & Ermon 2019, arXiv:1907.05600): geometric noise levels.
 
     The continuous VE process restricted to ``steps`` levels.
+
+    Attributes:
+      steps: noise levels.
     """
 
     steps: int = 1000

@@ -20,7 +20,11 @@ def _check_range(name: str, low: float, high: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _LinearBeta(SDE):
-    """``beta(t) = beta_min + t (beta_max - beta_min)`` and the decay ``log alpha = -int beta / 2``."""
+    """``beta(t) = beta_min + t (beta_max - beta_min)`` and the decay ``log alpha = -int beta / 2``.
+
+    Attributes:
+      beta_min, beta_max: rate of the noise at t = 0 and t = 1.
+    """
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -99,6 +103,9 @@ class VE(SDE):
 
     ``alpha = 1``, ``sigma = sigma_min (sigma_max / sigma_min)^t``.  As in the paper the noise at t = 0 is
     ``sigma_min``, not zero.
+
+    Attributes:
+      sigma_min, sigma_max: noise at t = 0 and t = 1, in units of the model's range.
     """
 
     sigma_min: float = 0.01

@@ -97,6 +97,7 @@ class Shifted:
     (arXiv:2301.11093, eq. 3; arXiv:2403.03206, eq. 23, which this is for the flow).
 
     Attributes:
+      shift: factor of the levels, the ratio of the image sides.
       sde: the process.
     """
 

@@ -181,7 +181,11 @@ class DPM2M(SchemeSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class DPM3M(SchemeSolver):
-    """DPM-Solver-3 (noise prediction), multistep.  The published forms are of order 2; see ``DPMpp3M``."""
+    """DPM-Solver-3 (noise prediction), multistep.  The published forms are of order 2; see ``DPMpp3M``.
+
+    Attributes:
+      form: ``midpoint`` or ``taylor`` as published, or ``exact``.
+    """
 
     form: str = "midpoint"
 
@@ -211,6 +215,9 @@ class DPMpp3M(SchemeSolver):
 
     Its second derivative has half the weight of Taylor's formula, so that it converges with order 2;
     ``form = exact`` is the method of order 3.  ``form`` (``midpoint`` or ``taylor``) is that of the start.
+
+    Attributes:
+      form: ``midpoint`` or ``taylor`` as published, or ``exact``.
     """
 
     form: str = "midpoint"
@@ -225,6 +232,7 @@ class SDEDPMpp2M(SchemeSolver):
     """SDE-DPM-Solver++ (2M) (arXiv:2211.01095, section 5); "DPM++ 2M SDE".
 
     Attributes:
+      form: ``midpoint`` or ``taylor`` as published, or ``exact``.
       eta: the rate ``tau`` of the noise; 1 is the reverse SDE.
     """
 
@@ -238,7 +246,12 @@ class SDEDPMpp2M(SchemeSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class SDEDPMpp3M(SchemeSolver):
-    """SDE-DPM-Solver++ with three nodes, "DPM++ 3M SDE"; two-node steps are ``taylor`` there."""
+    """SDE-DPM-Solver++ with three nodes, "DPM++ 3M SDE"; two-node steps are ``taylor`` there.
+
+    Attributes:
+      eta: as of ``SDEDPMpp2M``.
+      form: ``midpoint`` or ``taylor`` as published, or ``exact``.
+    """
 
     eta: float = 1.0
     form: str = "taylor"
@@ -287,7 +300,11 @@ class DEIS(SchemeSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class LMS(SchemeSolver):
-    """Linear multistep in the noise level: Adams-Bashforth on ``d(x/alpha)/d(sigma/alpha)``, any grid."""
+    """Linear multistep in the noise level: Adams-Bashforth on ``d(x/alpha)/d(sigma/alpha)``, any grid.
+
+    Attributes:
+      order: of the polynomial, 1 to 4.
+    """
 
     order: int = 4
     lower_final_below: int = 0
@@ -302,6 +319,9 @@ class IPNDM(SchemeSolver):
     """Improved PNDM (arXiv:2202.09778, 2204.13902): the weights of equal steps, whatever the grid.
 
     Of order 2 on a smooth grid, of ``order`` only on one with equal steps in sigma / alpha.
+
+    Attributes:
+      order: of the polynomial, 1 to 4.
     """
 
     order: int = 4

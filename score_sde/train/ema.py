@@ -18,7 +18,11 @@ def _check(decay: float) -> None:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same decay at every update, from the initial parameters on (official JAX code)."""
+    """The same decay at every update, from the initial parameters on (official JAX code).
+
+    Attributes:
+      decay: share of the average that an update keeps.
+    """
 
     decay: float = 0.9999
 
@@ -34,6 +38,9 @@ class WarmUp:
     """``min(decay, (1 + n) / (10 + n))`` for update ``n = 1, 2, ...``: forgets the initial parameters.
 
     The rule of the official PyTorch code.  Update 0 here is its n = 1.
+
+    Attributes:
+      decay: share of the average that a late update keeps.
     """
 
     decay: float = 0.9999

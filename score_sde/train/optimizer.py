@@ -30,6 +30,8 @@ def adam(
         update therefore changes nothing, as in the official code.
       warmup_images: the same counted in training images, in place of steps; 0: count steps.
       clip_norm: larger gradients are scaled down to this norm; 0 clips nothing.
+      beta1, beta2: decay of the first and of the second moment.
+      epsilon: added to the root of the second moment.
       weight_decay: decoupled (AdamW).
       decay_steps: a cosine takes the rate to zero at this update; 0 keeps it.
 

@@ -156,7 +156,7 @@ def test_outliers_of_a_folder(trained, folder):
         ),
         (
             ("--mode=encode", "--config.inversion.t_min=2.0"),
-            "config.inversion.t_min = 2.0: must be in (0, 1.0)",
+            "inversion.t_min = 2.0: must be in (0, 1.0)",
         ),
         (("--mode=encode", "--config.inversion.transport.method=euler"), "dopri5, tsit5"),
         (("--mode=decode",), "name codes"),

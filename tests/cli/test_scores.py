@@ -278,9 +278,7 @@ def test_mistakes_of_the_flags_are_named(trained, capsys, tmp_path):
     assert "is not one of: pixels, classifier" in message(capsys, *few, "--config.evaluate.features=vgg")
     inception = (*few, "--config.evaluate.features=inception")
     assert "95628359 bytes, SHA-256 6726825d0af5" in message(capsys, *inception)
-    assert "no such file" in message(
-        capsys, *inception, "--config.evaluate.features.weights=/nonexistent/x.npz"
-    )
+    assert "no such file" in message(capsys, *inception, "--config.evaluate.features.weights=/none/x.npz")
     (tmp_path / "x.bin").write_bytes(b"")
     error = message(capsys, *inception, f"--config.evaluate.features.weights={tmp_path / 'x.bin'}")
     assert "cannot read '.bin'" in error

@@ -96,12 +96,12 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[st
         sde,
         (batch, shape[2], *shape[:2]),
         lambda x: x,
-        rtol=config.sampling.rtol,
-        atol=config.sampling.atol,
+        rtol=1e-5,
+        atol=1e-5,
         device=theirs.device,
     )
     bits = likelihood.get_likelihood_fn(
-        sde, lambda x: x, rtol=config.likelihood.rtol, atol=config.likelihood.atol
+        sde, lambda x: x, rtol=config.likelihood.integrator.rtol, atol=config.likelihood.integrator.atol
     )
 
     score = models.get_score_fn(sde, model, train=False, continuous=True)

@@ -1,0 +1,76 @@
+"""What the command line refuses before anything is done, and how soon."""
+
+import subprocess
+import sys
+
+import pytest
+
+from score_sde.flags import FLAGS, MODES, parse
+from tests.conftest import ROOT
+
+DIGITS = f"--config={ROOT / 'configs' / 'vp_digits.py'}"
+
+
+def message(capsys, *words):
+    """What a refused command line prints."""
+    with pytest.raises(SystemExit) as stop:
+        parse(["run.py", *words], "usage")
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--mode=likelihood", "--num_samples=3"), "--num_samples=3: --mode=likelihood does not read it"),
+        (("--mode=likelihood", "--num_samples=3"), "it is for sample, evaluate"),
+        (("--mode=train", "--best"), "--best=True: --mode=train does not read it"),
+        (("--mode=search", "--label=3"), "it is for sample, encode, decode, interpolate"),
+        (
+            ("--mode=sample", "--config.likelihood.nodes=8"),
+            "does not read config.likelihood; it is for train, likelihood, dequantiser, outliers",
+        ),
+        (("--mode=sample", "--config.training.steps=8"), "it is for train, dequantiser, report, import"),
+        (
+            ("--mode=train", "--config.sampling.solver=heun", "--config.sampling.solver.eta=1"),
+            "'heun' has no",
+        ),
+        (("--mode=train", "--config.sampling.solver.eta=1"), "'ddim', 'sde_dpmpp_2m'"),
+        (("--mode=train", "--config.likelihood.vlb.steps=9"), "nothing reads it: it is for 'vlb'"),
+        (("--mode=evaluate", "--config.evaluate.inception_score.splits=9"), "it is for 'inception_score'"),
+        (("--mode=search", "--config.search.file=x.npy"), "it is for 'file'"),
+        (("--mode=train", "--config.model.ch_mult=a"), "config.model.ch_mult = a: must be whole numbers"),
+        (("--mode=train", "--config.model.attn_resolutions=4;8"), "attn_resolutions = 4;8: must be"),
+        (("--mode=train", "--config.data.path=x"), "did you mean config.data.source.path?"),
+        (("--mode=train", "--config.data.source.path=x"), "'digits' has no option 'path'; 'folder', 'array'"),
+        (("--mode=train", "--config.model.num_classes=3"), "'ncsnpp' has no option 'num_classes'"),
+        (("--mode=train", "--config.conditions.dropout=0.1"), "needs conditions.names"),
+    ],
+)
+def test_what_nothing_reads_is_refused_with_what_would(words, said, capsys):
+    assert said in message(capsys, DIGITS, *words)
+
+
+def test_the_short_form_resets_what_the_file_says():
+    file = parse(["run.py", DIGITS, "--mode=train"], "").config.sampling.solver
+    assert file.options["predictor"] == "ancestral"
+    words = [DIGITS, "--mode=train", "--config.sampling.solver=pc", "--config.sampling.solver.snr=0.2"]
+    found = parse(["run.py", *words], "").config.sampling.solver
+    assert (found.options["predictor"], found.options["snr"]) == ("euler_maruyama", 0.2)
+
+
+def test_every_mode_and_flag_has_its_readers():
+    for flag in FLAGS.values():
+        assert set(flag.modes) <= set(MODES)
+    assert all(any(mode in flag.modes for flag in FLAGS.values()) for mode in MODES)
+
+
+@pytest.mark.parametrize("words", [["--nosuch=3"], ["--mode=trian"], ["--mode=train", "--label=3"]])
+def test_a_wrong_flag_is_refused_before_jax_is_imported(words):
+    code = (
+        "import sys; from score_sde.flags import parse\n"
+        "try:\n    parse(['run.py', *sys.argv[1:]], '')\n"
+        "except SystemExit as stop:\n    assert stop.code == 2 and 'jax' not in sys.modules\n"
+        "else:\n    assert False\n"
+    )
+    subprocess.run([sys.executable, "-c", code, DIGITS, *words], cwd=ROOT, check=True, capture_output=True)
