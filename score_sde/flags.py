@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from absl import flags
 
 from score_sde.experiment.files import SAVED, load_file, load_saved
-from score_sde.names import ConfigError
+from score_sde.names import ConfigError, nearest
 
 if TYPE_CHECKING:  # both import jax, which a mistyped flag does not wait for
     from score_sde.experiment.schema import Config
@@ -61,7 +61,7 @@ class Flag(NamedTuple):
     """A flag.
 
     Attributes:
-      kind: of its value: ``str``, ``int``, ``float`` or ``bool``.
+      kind: of its value: ``str``, ``int``, ``float`` or ``bool``; ``list`` for one that may be repeated.
       modes: that read it.
       doc: what it does.
       least: the smallest number that it takes.
@@ -128,11 +128,11 @@ FLAGS: Mapping[str, Flag] = {
         "Length of the average, made of the checkpoints of a run with config.ema.name=power; default: the "
         "average that was kept.",
     ),
-    "label": Flag(
-        int,
+    "condition": Flag(
+        list,
         ("sample", "encode", "decode", "interpolate"),
-        "sample, encode, decode, interpolate: the class, for a model trained with labels.",
-        0,
+        "NAME=VALUE, or --NAME=VALUE: a condition of the model: a class by number or name, or numbers with "
+        "commas between.  May be repeated.",
     ),
     "seed": Flag(
         int,
@@ -166,6 +166,8 @@ def _define() -> flags.FlagValues:
             flags.DEFINE_bool(name, False, flag.doc, flag_values=own)
         elif flag.kind is str:
             flags.DEFINE_string(name, None, flag.doc, flag_values=own)
+        elif flag.kind is list:
+            flags.DEFINE_multi_string(name, [], flag.doc, flag_values=own)
         else:
             define = flags.DEFINE_integer if flag.kind is int else flags.DEFINE_float
             define(name, None, flag.doc, flag.least, flag_values=own)
@@ -223,11 +225,13 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         raise SystemExit(0)
     path, words = _take(words, "config")
     overrides = [word for word in words if re.match(r"--?config\.", word)]
-    own = _parse_flags([word for word in words if word not in overrides], argv[0])
+    named = [word for word in words if _condition(word)]
+    own = _parse_flags([word for word in words if word not in (*overrides, *named)], argv[0])
     changes = dict(map(_override, overrides))
     place = _place(path, own)
     try:
         raw, saved = _raw_config(path, place, own)
+        own.condition = [*own.condition, *_conditions(named, raw, own.mode)]
         config = _config(raw, changes, own.mode)
     except (ConfigError, FileNotFoundError) as error:
         fail(error)
@@ -238,6 +242,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     if path is not None and (place / SAVED).is_file():
         saved = load_saved(place)[1]
     given = {name: own[name].value for name in FLAGS if name not in ("workdir", "checkpoint")}
+    given["condition"] = tuple(own.condition)
     checkpoint = None if own.checkpoint is None else Path(own.checkpoint)
     return Options(
         mode=own.mode,
@@ -248,6 +253,27 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         checkpoint=checkpoint,
         **given,
     )
+
+
+def _condition(word: str) -> tuple[str, str] | None:
+    """Name and value of ``--NAME=VALUE`` where no flag has that name: perhaps a condition of the model."""
+    match = re.fullmatch(r"--?(\w+)=(.*)", word, re.DOTALL)
+    if match is None or match[1] in FLAGS or match[1].removeprefix("no") in FLAGS or match[1] == "mode":
+        return None
+    return match[1], match[2]
+
+
+def _conditions(words: Sequence[str], raw: Mapping[str, Any], mode: str) -> list[str]:
+    """``NAME=VALUE`` of words that name conditions of the config; others are no flags at all."""
+    known = raw.get("conditions", {}).get("names", ())
+    for word in words:
+        name = word.lstrip("-").partition("=")[0]
+        if name not in known:
+            fail(f"{word}: there is no such flag{nearest(name, [*FLAGS, 'mode', *known])}; see --help")
+        if mode not in FLAGS["condition"].modes:
+            readers = ", ".join(FLAGS["condition"].modes)
+            fail(f"{word}: --mode={mode} does not read it; it is for {readers}")
+    return [word.lstrip("-") for word in words]
 
 
 def _parse_flags(words: Sequence[str], program: str) -> flags.FlagValues:

@@ -20,7 +20,6 @@ from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.experiment.assemble import (
     Experiment,
-    assemble,
     average_of,
     objective_of,
     optimizer_of,

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from score_sde.modes.examples import Examples
 
 from score_sde.experiment.assemble import open_source
 from score_sde.experiment.files import load_saved
 from score_sde.experiment.schema import typed
-from score_sde.modes.examples import Examples
 
 
 def main():

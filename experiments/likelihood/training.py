@@ -18,13 +18,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli
 from score_sde.data import Batches
 from score_sde.experiment.assemble import open_source, prepared
 from score_sde.flags import parse
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
-from score_sde.modes.workdir import from_workdir, restore_average
 
 WEIGHTED = ["--config.loss.weight=likelihood"]
 EDM = ["--config.denoiser.prediction=edm", "--config.denoiser.time_input=quarter_log_sigma"]

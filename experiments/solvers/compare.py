@@ -43,8 +43,9 @@ def mixture(sde: SDE) -> Denoise:
 
 def trained(workdir: Path) -> Any:
     """The experiment and the averaged parameters of a workdir's newest checkpoint."""
-    from score_sde.flags import parse  # heavy imports only where they are needed
     from score_sde.modes.workdir import from_workdir, restore_average
+
+    from score_sde.flags import parse  # heavy imports only where they are needed
 
     options = parse(["run.py", "--mode=sample", f"--workdir={workdir}"], __doc__ or "")
     experiment = from_workdir(options)

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from score_sde.architecture import Architecture
+from score_sde.arrays import Params
 from score_sde.conditions import first_class
 from score_sde.convert import safetensors
 from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
-from score_sde.experiment.assemble import Experiment
 from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
 from score_sde.nets.diffusers_names import to_diffusers_names
@@ -18,7 +19,7 @@ from score_sde.nets.diffusers_names import to_diffusers_names
 _DEFAULTS = {"num_train_timesteps": None}
 
 
-def write(folder: Path, experiment: Experiment, params: Any) -> None:
+def write(folder: Path, config: Config, architecture: Architecture, params: Params) -> None:
     """Write network, scheduler and index, whole or not at all.
 
     Raises:
@@ -27,9 +28,9 @@ def write(folder: Path, experiment: Experiment, params: Any) -> None:
     """
     if folder.exists():
         raise FileExistsError(f"--output={folder}: exists already")
-    net, config = experiment.net, experiment.config
+    net = architecture.net
     try:
-        tensors = to_diffusers_names(params, net, experiment.spec.shape)
+        tensors = to_diffusers_names(params, net, architecture.spec.shape)
     except ValueError as error:
         raise ConfigError(
             f"--output={folder}: diffusers has no such network: config.model: {error}"
@@ -45,7 +46,7 @@ def write(folder: Path, experiment: Experiment, params: Any) -> None:
     try:
         for name in ("unet", "scheduler"):
             (fresh / name).mkdir(parents=True)
-        _write_json(fresh / "unet" / "config.json", _model(experiment))
+        _write_json(fresh / "unet" / "config.json", _model(config, architecture))
         _write_json(fresh / "scheduler" / SCHEDULER, scheduler)
         _write_json(fresh / "model_index.json", pipeline)
         safetensors.write(fresh / "unet" / WEIGHTS[0], tensors, {"format": "pt"})
@@ -58,12 +59,12 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _model(experiment: Experiment) -> dict[str, Any]:
+def _model(config: Config, architecture: Architecture) -> dict[str, Any]:
     """The ``config.json`` of a network whose names have been found."""
-    module: Any = experiment.net.module
-    found = first_class(experiment.conditions)
-    height, width, channels = experiment.spec.shape
-    ddpm = experiment.config.model.name == "ddpm"
+    module: Any = architecture.net.module
+    found = first_class(architecture.conditions)
+    height, width, channels = architecture.spec.shape
+    ddpm = config.model.name == "ddpm"
     downs, ups = BLOCKS["ddpm" if ddpm else "ncsnpp_diffusers"]
     attention = [height // 2**level in module.attn_resolutions for level in range(len(module.ch_mult))]
     activations = {ours: theirs for theirs, ours in ACTIVATIONS.items() if theirs != "swish"}

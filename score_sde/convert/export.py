@@ -1,24 +1,33 @@
 """Averaged parameters for others."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+from score_sde.architecture import Architecture
+from score_sde.arrays import Params
 from score_sde.convert import diffusers_export, own
-from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
 
 
-def export(path: Path, experiment: Experiment, params: Any, step: int) -> None:
+def export(
+    path: Path, config: Config, architecture: Architecture, parts: Mapping[str, Params], step: int
+) -> None:
     """Write one ``.safetensors`` file with our names and the config, or a folder of diffusers.
+
+    Args:
+      architecture: with its process given, so that a learned one is in the config as it was found.
 
     Raises:
       ConfigError: another kind of file, or a model that diffusers does not have.
       FileExistsError: the folder exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    config = replace(config, sde=config.sde.but(**asdict(architecture.sde)))
     if path.suffix == ".safetensors":
-        own.write(path, experiment, params, step)
+        own.write(path, config, architecture, parts["net"], step)
     elif path.suffix == "":
-        diffusers_export.write(path, experiment, params)
+        diffusers_export.write(path, config, architecture, parts["net"])
     else:
         raise ConfigError(f"--output={path}: must end in .safetensors, or be a directory for diffusers")

@@ -1,4 +1,4 @@
-"""From a path to an experiment with its training state."""
+"""From a path to an architecture with its training state."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.architecture import Architecture
 from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
 from score_sde.convert.release import Release, check_claims
 from score_sde.data import Spec
-from score_sde.experiment.assemble import Experiment, assemble, optimizer_of
+from score_sde.experiment.assemble import architecture_of, optimizer_of
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import Config, Given, typed
 from score_sde.train import TrainState, with_moments
@@ -30,13 +31,15 @@ class Imported:
 
     Attributes:
       what: the format that it had.
-      experiment: its config made into objects.
+      config: the whole one.
+      architecture: what it makes of the data's spec.
       state: step, parameters, their average, and the state of the optimizer.
       moments: whether Adam's moments came with it.
     """
 
     what: str
-    experiment: Experiment
+    config: Config
+    architecture: Architecture
     state: TrainState
     moments: bool
 
@@ -110,7 +113,7 @@ def config_of(path: str | Path) -> Given:
 
 
 def load(path: str | Path, config: Config | Given | str | Path | None = None) -> Imported:
-    """A checkpoint of others as an experiment and its training state.
+    """A checkpoint of others as an architecture and its training state.
 
     Args:
       path: a file, or a folder of diffusers.
@@ -128,34 +131,34 @@ def load(path: str | Path, config: Config | Given | str | Path | None = None) ->
         config = load_file(str(config))
     if not isinstance(config, Config):
         config = typed(config_of(path) if config is None else config)
-    experiment, ema = _fit(path, release, config)
-    net, shape = experiment.net, experiment.state_shape
+    architecture, ema = _fit(path, release, config)
+    net, shape = architecture.net, architecture.state_shape
     params = ema if release.raw is None else release.rename(release.raw, net, shape)
-    params, ema = (jax.tree.map(jnp.asarray, tree) for tree in (params, ema))
+    params, ema = ({"net": jax.tree.map(jnp.asarray, tree)} for tree in (params, ema))
     opt_state = optimizer_of(config).init(params)
     if release.moments is not None:
-        first, second = (release.rename(tree, net, shape) for tree in release.moments)
+        first, second = ({"net": release.rename(tree, net, shape)} for tree in release.moments)
         opt_state = with_moments(opt_state, release.step, first, second)
     elif release.step:
         opt_state = with_moments(opt_state, release.step)
     state = TrainState(jnp.asarray(release.step, jnp.int32), params, ema, opt_state)
-    return Imported(release.what, experiment, state, release.moments is not None)
+    return Imported(release.what, config, architecture, state, release.moments is not None)
 
 
-def _fit(path: str | Path, release: Release, config: Config) -> tuple[Experiment, Any]:
-    """The experiment whose network the parameters are of, and the averaged parameters under our names.
+def _fit(path: str | Path, release: Release, config: Config) -> tuple[Architecture, Any]:
+    """The architecture whose network the parameters are of, and the averaged parameters under our names.
 
     Raises:
       CheckpointError: they are of none, or of several that differ in the size of the images.
     """
-    found: list[tuple[Experiment, Any]] = []
+    found: list[tuple[Architecture, Any]] = []
     errors: list[ValueError] = []
     for specs in _specs(release, config):
         for spec in specs:
-            experiment = assemble(config, spec)
+            architecture = architecture_of(config, spec)
             try:
-                params = release.rename(release.average, experiment.net, experiment.state_shape)
-                found.append((experiment, params))
+                params = release.rename(release.average, architecture.net, architecture.state_shape)
+                found.append((architecture, params))
             except ValueError as error:
                 errors.append(error)
         if found:
@@ -164,7 +167,7 @@ def _fit(path: str | Path, release: Release, config: Config) -> tuple[Experiment
         hint = "" if release.config is not None else "\n" + describe(release.shapes, fitting(release.shapes))
         raise CheckpointError(f"{path}: {release.what} does not fit the config: {_first(errors)}{hint}")
     if len(found) > 1:
-        sizes = ", ".join(str(experiment.spec.shape[0]) for experiment, _ in found)
+        sizes = ", ".join(str(architecture.spec.shape[0]) for architecture, _ in found)
         raise CheckpointError(
             f"{path}: its parameters fit images of {sizes} pixels; say which: --config.data.source.size=..."
         )

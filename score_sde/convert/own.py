@@ -8,24 +8,26 @@ from typing import Any
 import jax
 import numpy as np
 
+from score_sde.architecture import Architecture
+from score_sde.arrays import Params
 from score_sde.convert import safetensors
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Arrays, Release
 from score_sde.data import Spec
-from score_sde.experiment.assemble import Experiment
+from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
 from score_sde.nets import Net, check_spec
 
 _KEY = "score_sde"
 
 
-def write(path: Path, experiment: Experiment, params: Any, step: int) -> None:
+def write(path: Path, config: Config, architecture: Architecture, params: Params, step: int) -> None:
     """Averaged parameters with all that is needed to use them."""
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
     tensors = {
         jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf) for where, leaf in flat
     }
-    about = {"config": as_tree(experiment.config), "spec": experiment.spec.to_json(), "step": step}
+    about = {"config": as_tree(config), "spec": architecture.spec.to_json(), "step": step}
     safetensors.write(path, tensors, {"format": "flax", _KEY: json.dumps(about)})
 
 

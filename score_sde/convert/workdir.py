@@ -38,7 +38,7 @@ def write(imported: Imported, workdir: Path) -> None:
         with Checkpoints(fresh / _CHECKPOINTS) as checkpoints:
             checkpoints.save(int(imported.state.step), imported.state)
             checkpoints.wait()
-        configs.save(fresh, as_tree(imported.experiment.config), **imported.experiment.extra)
+        configs.save(fresh, as_tree(imported.config), spec=imported.architecture.spec.to_json())
         if workdir.exists() and any(workdir.iterdir()):
             for name in (_CHECKPOINTS, configs.SAVED):
                 os.rename(fresh / name, workdir / name)

@@ -35,7 +35,9 @@ class Examples:
         self.name, self._source = name, source
         self.shape, self.dtype = source.spec.shape, source.spec.dtype
         levels = source.spec.grey_levels
-        self._factor = 255 / (levels - 1) if levels is not None and is_picture(source.spec.shape, levels) else 1.0
+        self._factor = (
+            255 / (levels - 1) if levels is not None and is_picture(source.spec.shape, levels) else 1.0
+        )
 
     def __len__(self) -> int:
         return len(self._source)

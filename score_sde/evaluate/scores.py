@@ -104,3 +104,8 @@ def title(score: str, features: str) -> str:
     if features == "inception":
         return _PUBLISHED.get(score, score)
     return _OTHER.get((features, score), f"{features}_{score.removeprefix('inception_')}")
+
+
+def shown(score: Score) -> str:
+    """``12.34 +- 0.05``."""
+    return f"{score.value:.5g}" + ("" if score.error is None else f" +- {score.error:.2g}")

@@ -9,7 +9,6 @@ from score_sde.experiment.training import (
     loss_of,
     optimizer_of,
     preparation_of,
-    schedule_of,
     task_of,
 )
 
@@ -25,6 +24,5 @@ __all__ = [
     "optimizer_of",
     "preparation_of",
     "sampler_of",
-    "schedule_of",
     "task_of",
 ]

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 
 from jax import Array
 
-from score_sde.data import Scaling
-from score_sde.denoiser import Denoise, Row
+from score_sde.denoiser import Row
 from score_sde.experiment.fields import Choice, choice, positive
 from score_sde.inversion.latents import Adaptive, Stepped, Transport, stepped
 from score_sde.sde import SDE, SDES
@@ -13,21 +12,10 @@ from score_sde.solvers import GRIDS, SOLVERS, Grid, Solver
 
 MakePrediction = Callable[[SDE, Array], Row]
 TimeInput = Callable[[SDE, Array], Array]
-Threshold = Callable[[Denoise], Denoise]
-Wrap = Callable[[Callable[..., Denoise]], Callable[..., Denoise]]
-
-
-def _diffusion() -> None:
-    """A denoiser, by the loss of ``config.loss``."""
 
 
 def _trained() -> None:
     """The process of the training."""
-
-
-def _unguided(bind: Callable[..., Denoise]) -> Callable[..., Denoise]:
-    """No guidance."""
-    return bind
 
 
 def step_by_solver(
@@ -43,9 +31,6 @@ def step_by_solver(
     return stepped(solver.build(denoise=False), grid.build(sde=sde), steps)
 
 
-CODECS: Mapping[str, Callable[..., Scaling]] = {"pixels": Scaling}
-TASKS: Mapping[str, Callable[..., None]] = {"diffusion": _diffusion}
-GUIDANCES: Mapping[str, Callable[..., Wrap]] = {"none": lambda: _unguided}
-# The process whose path samples follow: that of the training, or another at equal log-SNR.
+# The process whose trajectories samples follow: that of the training, or another at equal log-SNR.
 PROCESSES: Mapping[str, Callable[..., SDE | None]] = {"trained": _trained, **SDES}
 TRANSPORTS: Mapping[str, Callable[..., Transport]] = {"ode": Adaptive, "stepped": step_by_solver}

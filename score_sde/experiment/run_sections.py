@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from score_sde.data import SOURCES, Source
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS
-from score_sde.experiment.choices import GUIDANCES, PROCESSES, MakePrediction, Threshold, TimeInput, Wrap
+from score_sde.experiment.choices import PROCESSES, MakePrediction, TimeInput
 from score_sde.experiment.fields import Choice, choice, natural, one_of, positive, share, value
-from score_sde.guidance.thresholds import THRESHOLDS
+from score_sde.guidance import GUIDANCES, THRESHOLDS, Guidance
 from score_sde.losses import TIMES, WEIGHTS, Times, Weight
 from score_sde.sde import SDE
 from score_sde.solvers import GRIDS, SOLVERS, Grid, Solver
@@ -78,12 +78,10 @@ class Training:
     )
     eval_every_steps: int = natural(
         5_000,
-        "held-out loss of average and parameters at multiples of this, and at the end; 0: at the end only",
+        "held-out loss of average and parameters at multiples of this, and at the end; 0: never",
     )
     eval_examples: int = positive(512, "held-out examples of that loss")
-    sample_every_steps: int = natural(
-        50_000, "sample grid at multiples of this, and at the end; 0: at the end only"
-    )
+    sample_every_steps: int = natural(50_000, "sample grid at multiples of this, and at the end; 0: never")
     sample_count: int = positive(64, "samples of that grid, and of its distance to the training data")
     best_metric: str = value(
         "held_out_loss",
@@ -128,9 +126,14 @@ class Sampling:
     round_to_levels: int = natural(
         0, "on another process: the model is asked at times i / (levels - 1) only; 0: at any"
     )
-    guidance: Choice[Wrap] = choice(GUIDANCES, "none", "what the prediction is changed by")
-    threshold: Choice[Threshold] = choice(
-        THRESHOLDS, "none", "keeps the expected clean sample in the data's range", given=("low", "high")
+    guidance: Choice[Guidance] = choice(
+        GUIDANCES, "none", "what the prediction is changed by", given=("null",)
+    )
+    threshold: Choice[Guidance] = choice(
+        THRESHOLDS,
+        "none",
+        "keeps the expected clean sample in the data's range",
+        given=("sde", "low", "high"),
     )
     batch_size: int = positive(
         64, "samples computed together, over all devices; the result does not depend on it"

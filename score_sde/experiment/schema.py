@@ -10,9 +10,8 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict, config_dict
 
-from score_sde.data import Scaling
+from score_sde.codecs import CODECS, Codec
 from score_sde.experiment import sections
-from score_sde.experiment.choices import CODECS, TASKS
 from score_sde.experiment.fields import Choice, checked, choice, section
 from score_sde.experiment.measure_sections import (
     ClassifierSection,
@@ -34,6 +33,8 @@ from score_sde.experiment.run_sections import (
 )
 from score_sde.nets import NETS
 from score_sde.sde import SDE, SDES
+from score_sde.tasks import GIVEN, TASKS
+from score_sde.tasks.base import Task
 from score_sde.train import EMAS, OPTIMIZERS
 from score_sde.train.ema import Decay
 
@@ -50,12 +51,14 @@ class Config:
         "unless `--seed` says otherwise",
     )
     data: Data = section(Data)
-    codec: Choice[Scaling] = choice(CODECS, "pixels", "data to the model's range and back", given=("levels",))
+    codec: Choice[Codec] = choice(
+        CODECS, "pixels", "data to the model's range and back", given=("grey_levels",)
+    )
     sde: Choice[SDE] = choice(SDES, "vp", "the forward process")
-    model: Choice[Any] = choice(NETS, "ncsnpp", "the network", given=("num_classes", "augment_dim"))
+    model: Choice[Any] = choice(NETS, "ncsnpp", "the network", given=("conditions",))
     denoiser: DenoiserSection = section(DenoiserSection)
     conditions: Conditions = section(Conditions)
-    task: Choice[None] = choice(TASKS, "diffusion", "what training fits")
+    task: Choice[Task] = choice(TASKS, "diffusion", "what training fits", given=GIVEN)
     loss: Loss = section(Loss)
     optimizer: Choice[optax.GradientTransformation] = choice(
         OPTIMIZERS, "adam", "the optimizer", given=("batch_size",)

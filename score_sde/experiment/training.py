@@ -15,7 +15,6 @@ from score_sde.sde import SDE
 from score_sde.tasks.base import Task
 from score_sde.tasks.measures import Monitor
 from score_sde.tasks.preparation import Preparation
-from score_sde.train import Schedule
 from score_sde.train.ema import Decay
 
 _OF_TIME = ("time_999", "index", "reverse_index")  # time inputs that say the time and not the noise level
@@ -67,26 +66,8 @@ def monitor_of(config: Config, architecture: Architecture, extractor: Extractor)
     name = training.best_metric
     if name and name not in monitor.metrics:
         known = f"one of {', '.join(monitor.metrics)}, or " if monitor.metrics else ""
-        raise ConfigError(
-            f"config.training.best_metric = {name!r}: must be {known}'' to keep none; nothing else is measured"
-        )
+        raise ConfigError(f"config.training.best_metric = {name!r}: must be {known}'' to keep none")
     return monitor
-
-
-def schedule_of(config: Config) -> Schedule:
-    """How long training takes, and what is kept on the way."""
-    training = config.training
-    return Schedule(
-        steps=training.steps,
-        batch_size=training.batch_size,
-        checkpoint_every_steps=training.checkpoint_every_steps,
-        log_every_steps=training.log_every_steps,
-        keep_last=training.keep_last,
-        keep_every_steps=training.keep_every_steps,
-        steps_per_dispatch=training.steps_per_dispatch,
-        accumulate_steps=training.accumulate_steps,
-        best_metric=training.best_metric,
-    )
 
 
 def optimizer_of(config: Config) -> optax.GradientTransformation:
@@ -109,7 +90,8 @@ def loss_of(config: Config, architecture: Architecture) -> DenoisingLoss | Varia
     weight, times = section.weight.build(), section.times.build()
     if section.times.name == "levels" and not hasattr(sde, "steps"):
         raise ConfigError(
-            f"config.sde.name = {config.sde.name!r} is continuous: loss.times = 'levels' needs 'ddpm' or 'smld'"
+            f"config.sde.name = {config.sde.name!r} is continuous: loss.times = 'levels' needs "
+            "'ddpm' or 'smld'"
         )
     if section.times.name == "importance":
         _check_finite_ends(config, sde)

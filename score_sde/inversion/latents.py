@@ -1,9 +1,9 @@
 """Images as points of the prior, and back: the probability-flow ODE as an invertible map.
 
-    code = x(t_max) / prior_sigma,     dx/dt = velocity(x, t),     x(t_min) = the example
+    latent = x(t_max) / prior_sigma,     dx/dt = velocity(x, t),     x(t_min) = the example
 
-Under a well-trained model codes of data are unit normal (Song et al. 2021, arXiv:2011.13456, section 4.3 and
-appendix D.3): they can be interpolated on the sphere, scaled, compared, and carried back to images.
+Under a well-trained model latents of data are unit normal (Song et al. 2021, arXiv:2011.13456, section 4.3
+and appendix D.3): they can be interpolated on the sphere, scaled, compared, and carried back to images.
 """
 
 from collections.abc import Callable
@@ -116,7 +116,7 @@ class Stepped:
             plan = self.solver.plan(sde, times)
             # Asked of the way to the data: walked backwards, a noise of negative variance is no number.
             if np.any(plan.rows.rows.noise_gain != 0) or plan.rows.start.noise_gain != 0:
-                raise ValueError("the solver draws noise; a code needs a deterministic one, such as 'ddim'")
+                raise ValueError("the solver draws noise; a latent needs a deterministic one, such as 'ddim'")
             return plan if start > end else self.solver.plan(sde, times[::-1])
 
     def __call__(self, denoise: Denoise, sde: SDE, x: Array, start: float, end: float) -> Carried:
@@ -143,7 +143,7 @@ def stepped(solver: Solver, grid: Grid, steps: int) -> Stepped:
 def encode(
     denoise: Denoise, sde: SDE, x: Array, transport: Transport, *, t_min: float | None = None
 ) -> Carried:
-    """Codes of examples: ``(B, *D)`` in the model's range to ``(B, *D)``, of unit variance under the model.
+    """Latents of examples: ``(B, *D)`` in the model's range to ``(B, *D)``, of unit variance under the model.
 
     Args:
       t_min: where the examples are taken to lie; ``sde.t_min`` when None.
@@ -153,25 +153,25 @@ def encode(
 
 
 def decode(
-    denoise: Denoise, sde: SDE, code: Array, transport: Transport, *, t_min: float | None = None
+    denoise: Denoise, sde: SDE, latent: Array, transport: Transport, *, t_min: float | None = None
 ) -> Carried:
-    """Examples of codes, the inverse of ``encode``: ``(B, *D)`` to ``(B, *D)`` in the model's range."""
+    """Examples of latents, the inverse of ``encode``: ``(B, *D)`` to ``(B, *D)`` in the model's range."""
     start, end = sde.t_max, sde.t_min if t_min is None else t_min
-    return transport(denoise, sde, sde.prior_sigma * code, start, end)
+    return transport(denoise, sde, sde.prior_sigma * latent, start, end)
 
 
 class RoundTrip(NamedTuple):
     """Examples, encoded and decoded again.
 
     Attributes:
-      code: ``(B, *D)``.
-      back: the decoded codes, ``(B, *D)``.
+      latent: ``(B, *D)``.
+      back: the decoded latents, ``(B, *D)``.
       rms, largest: root mean square and largest difference to the example over its dimensions, in units of
         the model's range, ``(B,)``.
       evaluations: of the network, both ways, ``(B,)``.
     """
 
-    code: Array
+    latent: Array
     back: Array
     rms: Array
     largest: Array
@@ -195,10 +195,10 @@ def round_trip(
 
 
 def slerp(a: Array, b: Array, weight: Array) -> Array:
-    """Between codes along the great circle (Shoemake 1985; White 2016, arXiv:1609.04468).
+    """Between latents along the great circle (Shoemake 1985; White 2016, arXiv:1609.04468).
 
-    Directions turn at constant speed and lengths go over linearly, so that codes of one length stay on their
-    sphere; a straight line would leave it.  Nearly parallel codes are joined by the line.  Opposite codes
+    Directions turn at constant speed and lengths go over linearly, so that latents of one length stay on
+    their sphere; a straight line would leave it.  Nearly parallel latents are joined by the line.  Opposite latents
     have no shortest way: the result is of their length, in a direction that rounding chooses.
 
     Args:
@@ -227,7 +227,7 @@ def _sine_ratio(part: Array, angle: Array) -> Array:
 
 
 def interpolate(a: Array, b: Array, frames: int) -> Array:
-    """Codes on the way from ``a`` to ``b``, ends included: ``(B, *D)`` twice to ``(B, frames, *D)``.
+    """Latents on the way from ``a`` to ``b``, ends included: ``(B, *D)`` twice to ``(B, frames, *D)``.
 
     Raises:
       ValueError: fewer than two frames.
@@ -238,12 +238,12 @@ def interpolate(a: Array, b: Array, frames: int) -> Array:
     return jax.vmap(lambda w: slerp(a, b, w), out_axes=1)(weights)
 
 
-def temper(code: Array, temperature: Array | float) -> Array:
-    """Codes of a cooler (below 1) or hotter prior: scaled by ``temperature`` (arXiv:2011.13456, D.3).
+def temper(latent: Array, temperature: Array | float) -> Array:
+    """Latents of a cooler (below 1) or hotter prior: scaled by ``temperature`` (arXiv:2011.13456, D.3).
 
-    Of a normal law it is the spread that is scaled; at 0 all codes of a class decode to one example.
+    Of a normal law it is the spread that is scaled; at 0 all latents of a class decode to one example.
 
     Args:
       temperature: ``()`` or ``(B,)``, the factor on the standard deviation.
     """
-    return expand(temperature, code) * code
+    return expand(temperature, latent) * latent

@@ -1,11 +1,15 @@
 """``--mode=evaluate``."""
 
+from pathlib import Path
+
 from score_sde.evaluate import level_times, measure_levels
-from score_sde.experiment.assemble import open_source
 from score_sde.flags import Options
-from score_sde.modes.score import score_checkpoints, score_files
-from score_sde.modes.workdir import from_workdir, is_chief, restore_average, say, write_report
+from score_sde.modes.run import model_of, seed_of, workdir_of
 from score_sde.names import ConfigError
+from score_sde.report.tables import write_tables
+from score_sde.runs.scores import Scored, score_checkpoints, score_files
+from score_sde.runs.workdir import write_json
+from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 
 
@@ -17,9 +21,13 @@ def evaluate(options: Options) -> int:
     """
     if options.samples is not None:
         _refuse(options, f"--samples={options.samples}", "which generate", *_GENERATING)
-        return score_files(options)
+        if options.reference is None and not options.saved and not options.config_given:
+            raise ConfigError(
+                "--samples: name what to compare with: --reference=PATH, a --config or a --workdir"
+            )
+        return _write(options, score_files(workdir_of(options), options.samples, options.reference))
     if options.num_samples is not None:
-        return score_checkpoints(options)
+        return _write(options, _of_checkpoints(options, options.num_samples))
     what = "for scores; name --num_samples=N too, or --samples=PATH"
     _refuse(options, "the held-out loss", what, "reference", "all_checkpoints", "output")
     return held_out_loss(options)
@@ -35,38 +43,55 @@ def _refuse(options: Options, where: str, why: str, *names: str) -> None:
         raise ConfigError(f"{where}: leave out {' and '.join(given)}, {why}")
 
 
+def _of_checkpoints(options: Options, count: int) -> Scored:
+    """Scores of ``count`` generated samples of one checkpoint, or with ``--all_checkpoints`` of each."""
+    if count < 2:
+        raise ConfigError(f"--num_samples={count}: a score needs at least 2")
+    if options.all_checkpoints and options.step is not None:
+        raise ConfigError(f"--step={options.step}: leave it out with --all_checkpoints")
+    model = model_of(options)
+    steps = model.workdir.steps if options.all_checkpoints else [model.step]
+    return score_checkpoints(model, steps, count, seed_of(options), options.reference)
+
+
+def _write(options: Options, scored: Scored) -> int:
+    name = f"scores_{scored.features}.json"
+    path = options.workdir / name if options.output is None else Path(options.output)
+    write_tables(path if path.suffix == ".json" else path / name, scored)
+    return 0
+
+
 def held_out_loss(options: Options) -> int:
     """Loss on the held-out split by noise level."""
-    experiment = from_workdir(options)
-    step, mesh, params = restore_average(options, experiment)
-    config = experiment.config
-    source = open_source(config, "test")
-    measure = measure_levels(experiment.bind, experiment.sde, mesh)
+    model = model_of(options)
+    config, sde = model.config, model.architecture.sde
+    source = model.workdir.source("test")
+    measure = measure_levels(model.architecture.bind, sde, model.mesh)
     with Progress(len(source), "evaluate", "example", quiet=not is_chief()) as progress:
         levels = measure(
-            params,
+            model.parts,
             source,
-            experiment.scaling,
-            times=level_times(experiment.sde, config.evaluate.noise_levels),
+            model.architecture.codec,
+            times=level_times(sde, config.evaluate.noise_levels),
             batch_size=config.evaluate.batch_size,
-            seed=config.seed if options.seed is None else options.seed,
+            seed=config.seed,
             note=progress.update,
         )
     say(f"{'t':>8} {'log SNR':>9} {'noise error':>12} {'+-':>8} {'x0 error':>10}")
     columns = (levels.t, levels.log_snr, levels.noise, levels.noise_error, levels.x0)
     for t, snr, noise, error, x0 in zip(*columns, strict=True):
         say(f"{t:8.4g} {snr:9.3f} {noise:12.5f} {error:8.5f} {x0:10.6f}")
-    say(f"held-out loss {levels.mean:.5f} on {len(source)} examples (checkpoint {step})")
-    report = {
-        "step": step,
-        "examples": len(source),
-        "loss": levels.mean,
-        "t": levels.t.tolist(),
-        "log_snr": levels.log_snr.tolist(),
-        "noise_mse": levels.noise.tolist(),
-        "noise_mse_standard_error": levels.noise_error.tolist(),
-        "x0_mse": levels.x0.tolist(),
-    }
+    say(f"held-out loss {levels.mean:.5f} on {len(source)} examples (checkpoint {model.step})")
     if is_chief():
-        write_report(options.workdir / "evaluate.json", report)
+        report = {
+            "step": model.step,
+            "examples": len(source),
+            "loss": levels.mean,
+            "t": levels.t.tolist(),
+            "log_snr": levels.log_snr.tolist(),
+            "noise_mse": levels.noise.tolist(),
+            "noise_mse_standard_error": levels.noise_error.tolist(),
+            "x0_mse": levels.x0.tolist(),
+        }
+        write_json(options.workdir / "evaluate.json", report)
     return 0

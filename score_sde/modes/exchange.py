@@ -6,9 +6,10 @@ from score_sde.convert import load
 from score_sde.convert.export import export
 from score_sde.convert.workdir import check_free, write
 from score_sde.flags import Options
-from score_sde.modes.workdir import from_workdir, restore_average, say
+from score_sde.modes.run import model_of
 from score_sde.names import ConfigError
 from score_sde.nets import parameter_count
+from score_sde.runtime.processes import say
 
 
 def import_checkpoint(options: Options) -> int:
@@ -18,11 +19,11 @@ def import_checkpoint(options: Options) -> int:
     check_free(options.workdir)
     imported = load(options.checkpoint, options.config)
     write(imported, options.workdir)
-    experiment, state = imported.experiment, imported.state
+    state, shape = imported.state, imported.architecture.spec.shape
     adam = "with" if imported.moments else "without"
     say(
         f"{imported.what}: {parameter_count(state.params):,} parameters at step {int(state.step)}, {adam} "
-        f"the state of Adam, for examples of shape {experiment.spec.shape}; now in {options.workdir}"
+        f"the state of Adam, for examples of shape {shape}; now in {options.workdir}"
     )
     return 0
 
@@ -31,9 +32,9 @@ def export_checkpoint(options: Options) -> int:
     """The averaged parameters of a workdir as a file for others."""
     if options.output is None:
         raise ConfigError("--mode=export needs --output=FILE.safetensors, or a directory for diffusers")
-    experiment = from_workdir(options)
-    step, _, params = restore_average(options, experiment)
+    model = model_of(options)
     path = Path(options.output)
-    export(path, experiment, params, step)
-    say(f"checkpoint {step}: {parameter_count(params):,} averaged parameters in {path}")
+    export(path, model.config, model.architecture, model.parts, model.step)
+    count = parameter_count(model.parts["net"])
+    say(f"checkpoint {model.step}: {count:,} averaged parameters in {path}")
     return 0

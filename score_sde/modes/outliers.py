@@ -7,30 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax import Array
 
-from score_sde.conditions import Cond
 from score_sde.data import Spec
-from score_sde.evaluate import Measured as Estimates
-from score_sde.evaluate import measure_density
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
-from score_sde.experiment.assemble import Experiment
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.images.charts import Chart, Line
-from score_sde.modes.encode import shown
-from score_sde.modes.estimates import of_ode
-from score_sde.modes.inputs import Inputs, open_inputs
-from score_sde.modes.workdir import (
-    dequantized,
-    drawable,
-    from_workdir,
-    is_chief,
-    restore_average,
-    say,
-    write_report,
-)
+from score_sde.modes.run import model_of, seed_of
 from score_sde.names import ConfigError
+from score_sde.runs.estimates import make_estimate, measure
+from score_sde.runs.inputs import Inputs, drawable, open_inputs, to_user
+from score_sde.runs.model import Model
+from score_sde.runs.workdir import write_json
+from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 
 _SHOWN, _LISTED = 40, 20
@@ -71,24 +60,20 @@ def outliers(options: Options) -> int:
     config, output = options.config.outliers, _output(options)
     names = _chosen(config.scores, OUTLIER_SCORES, "scores")
     foreign = _chosen(config.foreign, FOREIGN, "foreign") if options.samples is None else ()
-    seed = options.config.seed if options.seed is None else options.seed
-    spec_levels = options.saved.get("spec", {}).get("levels")
-    if options.config.likelihood.dequantize and spec_levels is not None:
-        options = dequantized(options)
-    experiment = from_workdir(options)
-    spec = experiment.spec
+    seed, model = seed_of(options), model_of(options).density_model
+    spec = model.architecture.spec
     if spec.grey_levels is None and (foreign or "complexity" in names):
         raise ConfigError(
             "continuous data: --mode=outliers needs --samples=FILE, and config.outliers.scores without "
             "'complexity', which compresses levels"
         )
-    sets = _sets(options, experiment, foreign, seed)
-    step, nats = _densities(options, experiment, sets, seed)
+    sets = _sets(model, options.samples, foreign, seed)
+    nats = _densities(model, sets, seed)
     typical = float(np.mean(nats["train"]))
     measured = {name: _score(sets[name], nats[name], typical, names) for name in sets if name != "train"}
     inside = measured.pop("held-out")
     report = {
-        "step": step,
+        "step": model.step,
         "typical_nats": typical,
         "typical_nats_standard_error": float(np.std(nats["train"], ddof=1) / math.sqrt(len(nats["train"]))),
         "scores": {name: OUTLIER_SCORES[name].__doc__ for name in names},
@@ -97,7 +82,7 @@ def outliers(options: Options) -> int:
     }
     _say_table(report, names)
     if is_chief():
-        write_report(output.with_suffix(".json"), report)
+        write_json(output.with_suffix(".json"), report)
         everything: dict[str, Any] = {"train": nats["train"], "held-out": inside.nats}
         everything |= {name: one.nats for name, one in measured.items()}
         np.savez(output.with_suffix(".npz"), **everything)
@@ -122,17 +107,15 @@ def _output(options: Options) -> Path:
     return path
 
 
-def _sets(options: Options, experiment: Experiment, foreign: tuple[str, ...], seed: int) -> dict[str, Raw]:
+def _sets(model: Model, samples: str | None, foreign: tuple[str, ...], seed: int) -> dict[str, Raw]:
     """Training and held-out examples, and the foreign ones."""
-    spec, count = experiment.spec, options.config.outliers.num_examples
-    own = replace(options, samples=None)
+    spec, count = model.architecture.spec, model.config.outliers.num_examples
     sets = {
-        "train": _loaded(open_inputs(own, spec, "train", count)),
-        "held-out": _loaded(open_inputs(own, spec, "test", count)),
+        "train": _loaded(open_inputs(model.workdir, None, "train", count)),
+        "held-out": _loaded(open_inputs(model.workdir, None, "test", count)),
     }
-    if options.samples is not None:
-        given = _loaded(open_inputs(options, spec, "test", None))
-        return {**sets, Path(options.samples).name: given}
+    if samples is not None:
+        return {**sets, Path(samples).name: _loaded(open_inputs(model.workdir, samples, "test", None))}
     assert spec.grey_levels is not None
     rng = np.random.default_rng(seed)
     for name in foreign:
@@ -145,34 +128,19 @@ def _loaded(inputs: Inputs) -> Raw:
     return Raw(x, inputs.spec, [inputs.title(i) for i in range(len(inputs))])
 
 
-def _densities(
-    options: Options, experiment: Experiment, sets: dict[str, Raw], seed: int
-) -> tuple[int, dict[str, np.ndarray]]:
-    """Step of the checkpoint, and log densities of every set; the model is told no conditions."""
-    config = options.config.likelihood
-    step, mesh, params = restore_average(options, experiment)
-
-    estimate = of_ode(experiment, config)
-
-    def density(params: Any, keys: Array, x: Array, cond: Cond) -> Estimates:
-        return estimate.measure(params, keys, x, {})
-
+def _densities(model: Model, sets: dict[str, Raw], seed: int) -> dict[str, np.ndarray]:
+    """Log densities of every set, under null conditions."""
     everything = np.concatenate([one.x for one in sets.values()])
     with Progress(len(everything), "outliers", "example", quiet=not is_chief()) as progress:
-        nats = measure_density(
-            density,
-            params,
-            Raw(everything, experiment.spec),
-            experiment.codec,
-            mesh,
-            batch_size=config.batch_size,
+        nats = measure(
+            make_estimate(model, "ode"),
+            model,
+            Raw(everything, model.architecture.spec),
             seed=seed,
-            log_volume=estimate.log_volume,
-            draws=estimate.draws,
             note=lambda count, nats: progress.update(count, f"{nats:.4g} nats"),
         ).nats
     ends = np.cumsum([len(one) for one in sets.values()])[:-1]
-    return step, dict(zip(sets, np.split(nats, ends), strict=True))
+    return dict(zip(sets, np.split(nats, ends), strict=True))
 
 
 def _score(raw: Raw, nats: np.ndarray, typical: float, names: tuple[str, ...]) -> Measured:
@@ -229,4 +197,4 @@ def _draw(measured: dict[str, Measured], spec: Spec, name: str) -> Any:
     """The most foreign examples of each set, most foreign first."""
     columns = min(_SHOWN // max(len(measured), 1), *(len(one.nats) for one in measured.values()))
     rows = [one.raw.x[np.argsort(-one.scores[name], kind="stable")[:columns]] for one in measured.values()]
-    return pictures.grid(shown(spec, np.concatenate(rows)), columns=columns)
+    return pictures.grid(to_user(np.concatenate(rows), spec), columns=columns)

@@ -1,6 +1,5 @@
 """``--mode=search``."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ from score_sde.evaluate.scores import Score
 from score_sde.experiment.measure_sections import Search
 from score_sde.flags import Options
 from score_sde.images import pictures
-from score_sde.modes.coder import Coder
-from score_sde.modes.encode import classes_of, shown
-from score_sde.modes.inputs import Inputs, Picked, open_inputs
-from score_sde.modes.vectors import VECTORS, Vectors
-from score_sde.modes.workdir import drawable, is_chief, say, write_report
+from score_sde.modes.run import model_of, seed_of
 from score_sde.names import ConfigError
+from score_sde.runs.inputs import Inputs, Picked, classes_of, drawable, open_inputs, to_user
+from score_sde.runs.model import Model
+from score_sde.runs.vectors import VECTORS, Vectors
+from score_sde.runs.workdir import write_json
+from score_sde.runtime.processes import is_chief, say
 
 _ROWS = 8
 
@@ -26,9 +26,9 @@ def search(options: Options) -> int:
     """The nearest examples of each of ``--images``, and how often neighbours share a class."""
     config = options.config.search
     names, output = _names(options), _output(options)
-    coder = Coder(options)
-    spec = coder.experiment.spec
-    inputs = open_inputs(options, spec, config.split, config.num_examples)
+    model, seed = model_of(options), seed_of(options)
+    spec = model.architecture.spec
+    inputs = open_inputs(model.workdir, options.samples, config.split, config.num_examples)
     if not config.nearest < len(inputs):
         raise ConfigError(
             f"config.search.nearest = {config.nearest}: must be below {len(inputs)}, the number of examples"
@@ -38,12 +38,12 @@ def search(options: Options) -> int:
     if "file" in names and np.any(picked.numbers < 0):
         raise ConfigError("config.search.features = 'file': --images can only name numbers of examples")
     levels = list(config.log_snr)
-    makers = {name: VECTORS[name](options, coder, levels[0]) for name in names}
-    report: dict[str, Any] = {"step": coder.step, "source": inputs.name, "examples": len(inputs)}
+    makers = {name: VECTORS[name](model, seed, levels[0]) for name in names}
+    report: dict[str, Any] = {"step": model.step, "source": inputs.name, "examples": len(inputs)}
     report |= {field: getattr(config, field) for field in ("metric", "layer", "cells", "draws")}
     if "network" in names:
-        level, tried = _choose(options, coder, levels) if len(levels) > 1 else (levels[0], {})
-        makers["network"] = VECTORS["network"](options, coder, level)
+        level, tried = _choose(model, seed, levels) if len(levels) > 1 else (levels[0], {})
+        makers["network"] = VECTORS["network"](model, seed, level)
         report |= {"log_snr": level, "log_snr_tried": tried}
 
     classes = classes_of(inputs)
@@ -60,7 +60,7 @@ def search(options: Options) -> int:
         best = ", ".join(f"{n['name']} ({n['distance']:.3g})" for n in query["nearest"])
         say(f"{query['query']}: {best}")
     if is_chief():
-        write_report(output.with_suffix(".json"), report)
+        write_json(output.with_suffix(".json"), report)
         if drawable(spec):
             _draw(picked, inputs, found).save(output)
     details = output.with_suffix(".json")
@@ -85,10 +85,10 @@ def _output(options: Options) -> Path:
     return path
 
 
-def _choose(options: Options, coder: Coder, levels: list[float]) -> tuple[float, dict[str, Any]]:
+def _choose(model: Model, seed: int, levels: list[float]) -> tuple[float, dict[str, Any]]:
     """The noise level of the highest retrieval accuracy on the training split, by class."""
-    config = options.config.search
-    data = open_inputs(replace(options, samples=None), coder.experiment.spec, "train", None)
+    config = model.config.search
+    data = open_inputs(model.workdir, None, "train", None)
     classes = classes_of(data)
     if len(np.unique(classes[classes >= 0])) < 2:
         raise ConfigError(
@@ -97,7 +97,7 @@ def _choose(options: Options, coder: Coder, levels: list[float]) -> tuple[float,
         )
     k = min(config.nearest, len(data) - 1)
     tried = {
-        level: leave_one_out(VECTORS["network"](options, coder, level)(data), classes, (k,), config.metric)[k]
+        level: leave_one_out(VECTORS["network"](model, seed, level)(data), classes, (k,), config.metric)[k]
         for level in levels
     }
     for level, score in tried.items():
@@ -152,4 +152,4 @@ def _draw(picked: Picked, inputs: Inputs, found: Neighbours) -> Any:
     near = inputs.read(found.number.reshape(-1))["x"].reshape(*found.number.shape, *x.shape[1:])
     gap = np.zeros_like(x)[:, None]
     rows = np.concatenate([x[:, None], gap, near], axis=1)
-    return pictures.grid(shown(inputs.spec, rows.reshape(-1, *x.shape[1:])), columns=rows.shape[1])
+    return pictures.grid(to_user(rows.reshape(-1, *x.shape[1:]), inputs.spec), columns=rows.shape[1])

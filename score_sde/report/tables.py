@@ -1,44 +1,20 @@
 """Scores as JSON, Markdown and a picture."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import Json
 from score_sde.evaluate import Score
-from score_sde.flags import Options
+from score_sde.evaluate.scores import shown
 from score_sde.images import pictures
 from score_sde.images.charts import Chart, Line
-from score_sde.modes.workdir import is_chief, say, write_report
+from score_sde.runs.scores import Row, Scored
+from score_sde.runs.workdir import write_json
+from score_sde.runtime.processes import is_chief, say
 
 _SMALLER_IS_BETTER = ("fid", "cfd", "frechet", "kid")
-
-
-@dataclass(frozen=True)
-class Row:
-    """Scores of one set of samples.
-
-    Attributes:
-      step: of the checkpoint; None for samples from files.
-      warnings: what the metrics said.
-      parameters: SHA-256 of the checkpoint's averaged parameters, or "".
-    """
-
-    step: int | None
-    scores: dict[str, Score]
-    warnings: list[str]
-    parameters: str = ""
-
-    def line(self) -> str:
-        """The scores in one line."""
-        return ", ".join(f"{name} {shown(score)}" for name, score in self.scores.items())
-
-
-def shown(score: Score) -> str:
-    """``12.34 +- 0.05``."""
-    return f"{score.value:.5g}" + ("" if score.error is None else f" +- {score.error:.2g}")
 
 
 def best(rows: list[Row], name: str) -> Row:
@@ -47,13 +23,12 @@ def best(rows: list[Row], name: str) -> Row:
     return pick(rows, key=lambda row: row.scores[name].value)
 
 
-def write_tables(
-    options: Options, features: str, rows: list[Row], what: dict[str, Any], first: np.ndarray
-) -> None:
-    """Write ``scores_<features>.json``, ``.md`` and ``.png`` into the workdir, or where ``--output`` says.
+def write_tables(path: Path, scored: Scored) -> None:
+    """Write a ``.json``, and a ``.md`` and a ``.png`` beside it.
 
     The picture is the first score by checkpoint, or for one set of samples the first of them.
     """
+    rows, what, first = scored.rows, scored.about, scored.first
     names = list(rows[0].scores)
     winner = best(rows, names[0])
     report = {
@@ -69,15 +44,12 @@ def write_tables(
             for row in rows
         ],
     }
-    path = Path(options.output) if options.output is not None else options.workdir / f"scores_{features}.json"
-    path = path if path.suffix == ".json" else path / f"scores_{features}.json"
     if is_chief():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_report(path, report)
+        write_json(path, report)
         path.with_suffix(".md").write_text(markdown(rows, what, winner), encoding="utf-8")
         if len(rows) > 1:
             steps = [row.step or 0 for row in rows]
-            chart = score_chart(names[0], what["count"], steps, [row.scores[names[0]] for row in rows])
+            chart = score_chart(names[0], str(what["count"]), steps, [row.scores[names[0]] for row in rows])
             chart.write_png(path.with_suffix(".png"))
         elif pictures.is_picture(first.shape[1:], 256 if first.dtype == np.uint8 else None):
             pictures.grid(first).save(path.with_suffix(".png"))
@@ -88,7 +60,7 @@ def write_tables(
     say(f"details in {path}")
 
 
-def markdown(rows: list[Row], what: dict[str, Any], winner: Row) -> str:
+def markdown(rows: list[Row], what: Mapping[str, Json], winner: Row) -> str:
     """A table of scores, the best row in bold, and the protocol below it."""
     names = list(rows[0].scores)
     lines = ["| checkpoint | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -102,7 +74,7 @@ def markdown(rows: list[Row], what: dict[str, Any], winner: Row) -> str:
     return "\n".join([*lines, *(f"- warning: {message}" for message in warned)]) + "\n"
 
 
-def score_chart(name: str, count: int, steps: Sequence[int], scores: Sequence[Score]) -> Chart:
+def score_chart(name: str, count: str, steps: Sequence[int], scores: Sequence[Score]) -> Chart:
     """A score by checkpoint with its error bars."""
     value = np.array([score.value for score in scores])
     error = np.array([score.error or 0.0 for score in scores])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from score_sde.evaluate import Score
-from score_sde.modes.tables import shown
+from score_sde.evaluate.scores import shown
 from score_sde.train import Record, Watch
 
 _LATE = 2 / 3  # of the run: what came after is its last third

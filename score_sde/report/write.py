@@ -1,4 +1,4 @@
-"""``--mode=report``: what is known of a run, on one page that needs no network."""
+"""What is known of a run, on one page that needs no network."""
 
 import json
 from collections.abc import Iterator
@@ -8,43 +8,35 @@ from typing import Any
 import numpy as np
 
 from score_sde.evaluate import Score
-from score_sde.experiment.assemble import Experiment, open_source
+from score_sde.evaluate.scores import shown
 from score_sde.experiment.sections import as_tree
-from score_sde.flags import Options
 from score_sde.images.charts import Chart, Line, histogram
-from score_sde.modes import strips
-from score_sde.modes.page import Page
-from score_sde.modes.tables import score_chart, shown
-from score_sde.modes.verdict import judge
-from score_sde.modes.workdir import BEST, drawable, from_workdir, is_chief, restore_average, say
-from score_sde.names import ConfigError
-from score_sde.train import read_best
+from score_sde.report import strips
+from score_sde.report.page import Page
+from score_sde.report.tables import score_chart
+from score_sde.report.verdict import judge
+from score_sde.runs.model import Model
+from score_sde.runs.workdir import Choice, Workdir
+from score_sde.train import BEST, CHECKPOINTS, read_best
 
 _GRIDS = 6  # sample grids over time
 
 
-def report(options: Options) -> int:
-    """Write ``report.html``: config, curves, samples, scores, likelihoods, denoising."""
-    output = options.workdir / "report.html" if options.output is None else Path(options.output)
-    if output.suffix != ".html":
-        raise ConfigError(f"--output={output}: a report is a .html")
-    experiment = from_workdir(options)
-    page = Page(f"{options.workdir.name}: {options.config.model.name}, {options.config.sde.name} process")
-    lines = read_log(options.workdir)
-    _answer(page, options, lines)
+def report_page(workdir: Workdir, which: Choice) -> str:
+    """The whole page as HTML: config, curves, samples, scores, likelihoods, denoising."""
+    config, path = workdir.config, workdir.path
+    page = Page(f"{path.name}: {config.model.name}, {config.sde.name} process")
+    lines = read_log(path)
+    _answer(page, workdir, lines)
     _training(page, lines)
-    _levels(page, options.workdir, lines)
-    _samples(page, options.workdir)
-    _scores(page, options.workdir)
-    _likelihood(page, options.workdir)
-    _models(page, options, experiment)
+    _levels(page, path, lines)
+    _samples(page, path)
+    _scores(page, path)
+    _likelihood(page, path)
+    _models(page, workdir, which)
     page.heading("Config")
-    page.folded("every field", json.dumps(as_tree(options.config), indent=2, default=str))
-    if is_chief():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page.text, encoding="utf-8")
-    say(f"report in {output}")
-    return 0
+    page.folded("every field", json.dumps(as_tree(config), indent=2, default=str))
+    return page.text
 
 
 def read_log(workdir: Path) -> list[dict[str, Any]]:
@@ -58,19 +50,19 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _answer(page: Page, options: Options, lines: list[dict[str, Any]]) -> None:
+def _answer(page: Page, workdir: Workdir, lines: list[dict[str, Any]]) -> None:
     """Is it training, and which checkpoint?"""
-    directory = options.workdir / "checkpoints"
+    directory = workdir.path / CHECKPOINTS
     saved = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
-    results = [result for _, result in _results(options.workdir)]
-    best = read_best(options.workdir / BEST)
-    verdict = judge(lines, options.config.training.steps, saved, best, results)
+    results = [result for _, result in _results(workdir.path)]
+    best = read_best(workdir.path / BEST)
+    verdict = judge(lines, workdir.config.training.steps, saved, best, results)
     page.answer("Is it training?", verdict.trains, verdict.why, verdict.state)
     which = f"step {verdict.step}" if saved else verdict.step
     page.answer("Which checkpoint?", which, verdict.by, "good" if best or results else "wait")
     if verdict.warnings:
         page.answer("Warnings?", str(len(verdict.warnings)), "; ".join(verdict.warnings), "bad")
-    _losses(page, options.workdir, options.config.loss.weight.name, lines)
+    _losses(page, workdir.path, workdir.config.loss.weight.name, lines)
     for result in results:
         if len(result["rows"]) > 1:
             rows, name = result["rows"], next(iter(result["rows"][0]["scores"]))
@@ -193,24 +185,24 @@ def _likelihood(page: Page, workdir: Path) -> None:
     page.paragraph(f"{value} on {whole['examples']} examples, checkpoint {whole['step']}.")
 
 
-def _models(page: Page, options: Options, experiment: Experiment) -> None:
+def _models(page: Page, workdir: Workdir, which: Choice) -> None:
     """Pictures that take the model itself."""
     page.heading("Denoising, and samples by number of network evaluations")
-    if not drawable(experiment.spec):
-        page.paragraph("The data are no pictures.")
-        return
     try:
-        step, _, params = restore_average(options, experiment)
+        model = Model.of(workdir, which)
     except (ValueError, OSError) as error:
         page.paragraph(f"Not shown: {error}")
         return
-    page.paragraph(f"Of checkpoint {step}.")
+    if not model.architecture.is_picture:
+        page.paragraph("The data are no pictures.")
+        return
+    page.paragraph(f"Of checkpoint {model.step}.")
     try:
-        page.picture(*strips.denoising(experiment, params, open_source(options.config, "test")))
+        page.picture(*strips.denoising(model, workdir.source("test")))
     except (ValueError, OSError, ImportError) as error:
         page.paragraph(f"No held-out examples under noise: {error}")
     try:
-        page.picture(*strips.by_evaluations(experiment, params))
+        page.picture(*strips.by_evaluations(model))
     except (ValueError, FloatingPointError) as error:
         page.paragraph(f"No samples by number of evaluations: {error}")
 

@@ -1,8 +1,8 @@
-"""The ways to a log density that ``config.likelihood.estimates`` names, each with what must be said of it."""
+"""The ways to a log density that ``config.likelihood.estimates`` names, each with its conventions."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +11,36 @@ from jax import Array
 from score_sde.arrays import Params
 from score_sde.codecs import Codec, Pixels
 from score_sde.conditions import Cond
-from score_sde.evaluate import Measured
+from score_sde.data import Source
+from score_sde.evaluate import Density, Measured, measure_density
 from score_sde.evaluate.batches import Dequantise, Encoder
-from score_sde.experiment.assemble import Experiment, density_of
+from score_sde.evaluate.cache import NO_CACHE, Cache
+from score_sde.architecture import Architecture
+from score_sde.experiment.assemble import density_of
 from score_sde.experiment.fields import Choice
 from score_sde.experiment.measure_sections import Likelihood
+from score_sde.experiment.schema import Config
 from score_sde.likelihood.bounds import Bound, Cells, Decoder, continuous_bound, discrete_bound
 from score_sde.likelihood.ode_density import log_prob
 from score_sde.names import ConfigError
+from score_sde.runs.dequantiser import with_dequantiser
+from score_sde.tasks.base import Parts
+
+if TYPE_CHECKING:
+    from score_sde.runs.model import Model
+
+
+def _pixels(architecture: Architecture) -> Pixels:
+    """The codec, where the state is the data themselves.
+
+    Raises:
+      ConfigError: it is another: its density is not one of the data.
+    """
+    if not isinstance(architecture.codec, Pixels):
+        raise ConfigError(
+            f"config.codec: {type(architecture.codec).__name__} has no density of the data; this needs 'pixels'"
+        )
+    return architecture.codec
 
 
 class Middles:
@@ -52,15 +74,16 @@ class Estimate:
     dequantise: Dequantise | None = None
 
 
-def of_ode(experiment: Experiment, config: Likelihood) -> Estimate:
+def of_ode(config: Config, architecture: Architecture) -> Estimate:
     """The probability-flow ODE."""
-    density = density_of(experiment)
+    density, section = density_of(config, architecture), config.likelihood
+    pixels = _pixels(architecture)
 
-    def measure(params: Any, keys: Array, x: Array, cond: Cond) -> Measured:
+    def measure(params: Parts, keys: Array, x: Array, cond: Cond) -> Measured:
         out = log_prob(
             keys,
-            experiment.bind(params, cond),
-            experiment.sde,
+            architecture.bind(params, cond),
+            architecture.sde,
             x,
             divergence=density.divergence,
             integrator=density.integrator,
@@ -69,108 +92,109 @@ def of_ode(experiment: Experiment, config: Likelihood) -> Estimate:
         )
         return Measured(out.by_probe, out.evaluations, out.quadrature_error)
 
-    codec = experiment.codec
-    told = {
+    conventions = {
         "value": "log density at t_min, exact but for integration and divergence",
-        "divergence": _told(density.divergence),
-        "integrator": _told(density.integrator),
-        "quadrature": f"Clenshaw-Curtis in log-SNR, {config.nodes} intervals"
-        if config.nodes
+        "divergence": _described(density.divergence),
+        "integrator": _described(density.integrator),
+        "quadrature": f"Clenshaw-Curtis in log-SNR, {section.nodes} intervals"
+        if section.nodes
         else "none: the divergence is integrated with the ODE",
         "noise left out at t_min": "not corrected for",
     }
     return Estimate(
         measure,
-        codec,
-        codec.log_volume(),
-        config.draws,
-        _common(experiment, config) | _dequantised(experiment.pixels) | told,
+        pixels,
+        pixels.log_volume(),
+        section.draws,
+        _common(architecture, section) | _dequantised(pixels)  | conventions,
     )
 
 
-def of_bound(experiment: Experiment, config: Likelihood) -> Estimate:
+def of_bound(config: Config, architecture: Architecture) -> Estimate:
     """The bound in continuous time."""
+    section = config.likelihood
 
     def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
         return continuous_bound(
-            keys, denoise, experiment.sde, x, decoder=decoder, draws=config.bound.times, t_min=config.t_min
+            keys, denoise, architecture.sde, x, decoder=decoder, draws=section.bound.times, t_min=section.t_min
         )
 
-    told = {
+    conventions = {
         "value": "lower bound on the log density, continuous time (arXiv:2101.09258)",
-        "times": f"{config.bound.times} an example, uniform in log-SNR, stratified",
+        "times": f"{section.bound.times} an example, uniform in log-SNR, stratified",
     }
-    return _bounded(experiment, config, config.bound.decoder, bound, told)
+    return _bounded(architecture, section, section.bound.decoder, bound, conventions)
 
 
-def of_vlb(experiment: Experiment, config: Likelihood) -> Estimate:
+def of_vlb(config: Config, architecture: Architecture) -> Estimate:
     """The bound of a chain: the process's own levels, or some of a continuous process."""
-    times = chain_times(experiment, config)
+    section = config.likelihood
+    times = chain_times(architecture, section)
 
     def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
         return discrete_bound(
             keys,
             denoise,
-            experiment.sde,
+            architecture.sde,
             x,
             times=times,
             decoder=decoder,
-            variance=config.vlb.variance,
-            draws=config.vlb.draws,
+            variance=section.vlb.variance,
+            draws=section.vlb.draws,
         )
 
-    told = {
+    conventions = {
         "value": "lower bound on the log density, discrete time (arXiv:2006.11239, eq. 5)",
         "levels": f"{len(times)}, "
-        + ("of the process" if hasattr(experiment.sde, "steps") else "equal in log-SNR"),
-        "steps looked at": config.vlb.draws or len(times) - 1,
-        "reverse variance": config.vlb.variance,
+        + ("of the process" if hasattr(architecture.sde, "steps") else "equal in log-SNR"),
+        "steps looked at": section.vlb.draws or len(times) - 1,
+        "reverse variance": section.vlb.variance,
     }
-    return _bounded(experiment, config, config.vlb.decoder, bound, told)
+    return _bounded(architecture, section, section.vlb.decoder, bound, conventions)
 
 
-ESTIMATES: dict[str, Callable[[Experiment, Likelihood], Estimate]] = {
+ESTIMATES: dict[str, Callable[[Config, Architecture], Estimate]] = {
     "ode": of_ode,
     "bound": of_bound,
     "vlb": of_vlb,
 }
 
 
-def chain_times(experiment: Experiment, config: Likelihood) -> np.ndarray:
+def chain_times(architecture: Architecture, section: Likelihood) -> np.ndarray:
     """Noise levels of the chain, rising, float64."""
-    sde: Any = experiment.sde
+    sde: Any = architecture.sde
     if hasattr(sde, "steps"):
         return np.arange(sde.steps) / (sde.steps - 1)
-    start = sde.t_min if config.t_min is None else config.t_min
+    start = sde.t_min if section.t_min is None else section.t_min
     high, low = (float(sde.log_snr(jnp.float32(t))) for t in (start, sde.t_max))
-    inner = np.asarray(sde.time_of(jnp.linspace(high, low, config.vlb.steps)[1:-1], start), np.float64)
+    inner = np.asarray(sde.time_of(jnp.linspace(high, low, section.vlb.steps)[1:-1], start), np.float64)
     return np.concatenate([[start], inner, [sde.t_max]])
 
 
 def _bounded(
-    experiment: Experiment,
-    config: Likelihood,
+    architecture: Architecture,
+    section: Likelihood,
     choice: Choice[Decoder],
     bound: Callable[[Array, Any, Array, Decoder], Bound],
-    told: dict[str, Any],
+    conventions: dict[str, Any],
 ) -> Estimate:
-    scaling, of_levels = experiment.scaling, choice.takes("cells")
-    if of_levels and scaling.levels is None:
+    pixels, of_levels = _pixels(architecture), choice.takes("cells")
+    if of_levels and pixels.grey_levels is None:
         raise ConfigError(f"config.{choice.field} = {choice.name!r}: continuous data have no levels")
-    decoder = choice.build(**({"cells": cells_of(scaling)} if of_levels else {}))
+    decoder = choice.build(**({"cells": cells_of(pixels)} if of_levels else {}))
 
-    def measure(params: Any, keys: Array, x: Array, cond: Cond) -> Measured:
-        out = bound(keys, experiment.bind(params, cond), x, decoder)
+    def measure(params: Parts, keys: Array, x: Array, cond: Cond) -> Measured:
+        out = bound(keys, architecture.bind(params, cond), x, decoder)
         nats = out.nats[:, None]
         return Measured(nats, out.evaluations, jnp.zeros_like(nats))
 
     if of_levels:
-        encoder, volume = Middles(codec), 0.0
+        encoder, volume = Middles(pixels), 0.0
         data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
     else:
-        encoder, volume, data = scaling, scaling.log_volume(), _dequantised(scaling)
-    what = _common(experiment, config) | data | {"decoder at t_min": choice.name} | told
-    return Estimate(measure, encoder, volume, config.draws, what)
+        encoder, volume, data = pixels, pixels.log_volume(), _dequantised(pixels)
+    what = _common(architecture, section) | data | {"decoder at t_min": choice.name}  | conventions
+    return Estimate(measure, encoder, volume, section.draws, what)
 
 
 def cells_of(pixels: Pixels) -> Cells:
@@ -183,11 +207,11 @@ def cells_of(pixels: Pixels) -> Cells:
     return Cells(pixels.low, width / (pixels.grey_levels - 1), pixels.grey_levels)
 
 
-def _common(experiment: Experiment, config: Likelihood) -> dict[str, Any]:
-    sde = experiment.sde
+def _common(architecture: Architecture, section: Likelihood) -> dict[str, Any]:
+    sde = architecture.sde
     return {
         "process": repr(sde),
-        "time range": [sde.t_min if config.t_min is None else config.t_min, sde.t_max],
+        "time range": [sde.t_min if section.t_min is None else section.t_min, sde.t_max],
         "prior": f"N(0, {sde.prior_sigma:g}^2)",
         "parameters": "moving average",
     }
@@ -203,5 +227,47 @@ def _dequantised(pixels: Pixels) -> dict[str, Any]:
     return {"dequantization": how, "log_volume_nats": pixels.log_volume()}
 
 
-def _told(value: Any) -> dict[str, Any]:
+def _described(value: Any) -> dict[str, Any]:
     return {"name": type(value).__name__.lower(), **asdict(value)}
+
+
+def make_estimate(model: "Model", name: str) -> Estimate:
+    """The estimate of that name for a model, with the dequantisation noise that its config names.
+
+    Raises:
+      ConfigError: an estimate that these data do not have.
+      FileNotFoundError: a learned dequantiser that has not been trained.
+    """
+    estimate = ESTIMATES[name](model.config, model.architecture)
+    learned = model.config.likelihood.dequantiser == "learned" and estimate.encoder is model.architecture.codec
+    return with_dequantiser(estimate, model) if learned else estimate
+
+
+def measure(
+    estimate: Estimate,
+    model: "Model",
+    source: Source,
+    *,
+    seed: int | None = None,
+    cache: Cache = NO_CACHE,
+    note: Callable[[int, float], None] | None = None,
+) -> Density:
+    """The estimate for every example of a source.
+
+    Raises:
+      FloatingPointError: an example could not be integrated.
+    """
+    return measure_density(
+        estimate.measure,
+        model.parts,
+        source,
+        estimate.encoder,
+        model.mesh,
+        batch_size=model.config.likelihood.batch_size,
+        seed=model.config.seed if seed is None else seed,
+        log_volume=estimate.log_volume,
+        draws=estimate.draws,
+        dequantise=estimate.dequantise,
+        cache=cache,
+        note=note,
+    )

@@ -9,8 +9,7 @@ from score_sde.convert import inception_graph, safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.named_extractors import read_npz
-from score_sde.experiment.schema import changed
-from score_sde.flags import Options
+from score_sde.experiment.schema import Config, changed
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -49,15 +48,13 @@ def read_weights(path: Path) -> Mapping[str, np.ndarray]:
         ) from error
 
 
-def make_extractor(options: Options, name: str | None = None) -> Extractor:
+def make_extractor(config: Config, workdir: Path, name: str | None = None) -> Extractor:
     """The extractor that ``config.evaluate.features`` names, or another with its defaults.
 
     Raises:
       ConfigError, FileNotFoundError, ValueError: a file that is missing or not right.
     """
-    features = options.config.evaluate.features
+    features = config.evaluate.features
     if name not in (None, features.name):
-        features = changed(options.config, {"evaluate.features": name}).evaluate.features
-    return features.build(
-        read=read_weights, workdir=options.workdir, batch_size=options.config.evaluate.batch_size
-    )
+        features = changed(config, {"evaluate.features": name}).evaluate.features
+    return features.build(read=read_weights, workdir=workdir, batch_size=config.evaluate.batch_size)

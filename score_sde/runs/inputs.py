@@ -1,17 +1,19 @@
 """Examples for a trained model to look at: of the data, of a folder or file, or single pictures."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from score_sde.codecs import picture_values
+from score_sde.conditions import Condition, Conditions, first_class
 from score_sde.data import ArrayFile, Folder, Source, Spec, images
-from score_sde.experiment.assemble import data_name, open_source
 from score_sde.experiment.run_sections import Data
-from score_sde.flags import Options
-from score_sde.modes.examples import array_key
-from score_sde.modes.workdir import drawable
+from score_sde.images.pictures import is_picture
 from score_sde.names import ConfigError
+from score_sde.runs.examples import array_key
+from score_sde.runs.workdir import Workdir
 
 
 class Inputs:
@@ -63,21 +65,99 @@ def to_levels(x: np.ndarray, grey_levels: int | None, spec: Spec) -> np.ndarray:
     return np.rint(x * ((wanted - 1) / (grey_levels - 1))).astype(np.uint8)
 
 
-def open_inputs(options: Options, spec: Spec, split: str, count: int | None) -> Inputs:
-    """What ``--samples`` names, or else a split of the data.
+def from_user(examples: np.ndarray, spec: Spec) -> np.ndarray:
+    """Examples as users have them, uint8 pictures with values 0 .. 255 or data in their units, as raw examples.
+
+    Raises:
+      ValueError: another shape or type.
+    """
+    examples = np.asarray(examples)
+    wanted = np.dtype(np.uint8) if drawable(spec) else spec.dtype
+    if examples.shape[1:] != spec.shape or not np.can_cast(examples.dtype, wanted, "same_kind"):
+        raise ValueError(
+            f"examples of shape {examples.shape} and type {examples.dtype}: must be {wanted} of shape "
+            f"(N, {', '.join(map(str, spec.shape))})"
+        )
+    return to_levels(examples.astype(wanted), 256 if drawable(spec) else spec.grey_levels, spec)
+
+
+def to_user(raw: np.ndarray, spec: Spec) -> np.ndarray:
+    """Raw examples as users have them, the inverse of ``from_user``."""
+    return np.asarray(picture_values(raw, spec.grey_levels)) if drawable(spec) else raw
+
+
+def drawable(spec: Spec) -> bool:
+    """Whether examples are pictures."""
+    return is_picture(spec.shape, spec.grey_levels)
+
+
+class Conditioned:
+    """Examples with the conditions that a model is given.
+
+    A condition that the user fixes has that value.  Others are those of the data; of files they are null, as a
+    class of another set may have another number.
 
     Args:
-      spec: of the model's data.
+      conditions: of the model.
+      fixed: values by name.
+      own: whether the examples are of the data that the model was trained on.
+    """
+
+    def __init__(
+        self, inputs: "Inputs | Picked", conditions: Conditions, fixed: Mapping[str, np.ndarray], own: bool
+    ):
+        self.spec, self.name = inputs.spec, inputs.name
+        self._inputs, self._conditions, self._fixed, self._own = inputs, conditions, dict(fixed), own
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """``x`` and the conditions of the model, ``(n, *shape)`` each."""
+        batch = self._inputs.read(indices)
+        return {"x": batch["x"]} | {
+            name: self._of(name, condition, batch, len(indices)) for name, condition in self._conditions
+        }
+
+    def conditions(self) -> dict[str, np.ndarray]:
+        """Conditions of all examples, ``(N, *shape)`` each."""
+        return {name: values for name, values in everything(self).items() if name != "x"}
+
+    def _of(
+        self, name: str, condition: Condition, batch: Mapping[str, np.ndarray], count: int
+    ) -> np.ndarray:
+        if name in self._fixed:
+            return np.broadcast_to(self._fixed[name], (count, *condition.shape))
+        return batch[name] if self._own and name in batch else condition.nulls(count)
+
+
+def everything(examples: "Conditioned | Inputs") -> dict[str, np.ndarray]:
+    """All that there is of all examples, by name."""
+    spans = [np.arange(i, min(i + 1024, len(examples))) for i in range(0, len(examples), 1024)]
+    parts = [examples.read(span) for span in spans]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def classes_of(inputs: "Inputs") -> np.ndarray:
+    """Classes of all examples, ``(N,)``; -1 where they have none."""
+    found = first_class(inputs.spec.conditions)
+    return np.full(len(inputs), -1) if found is None else everything(inputs)[found[0]]
+
+
+def open_inputs(workdir: Workdir, samples: str | None, split: str, count: int | None) -> Inputs:
+    """What ``--samples`` names, or else a split of the data, for the model of a workdir.
+
+    Args:
       split: "train" or "test".
       count: the first so many; None: all.
 
     Raises:
       ValueError: nothing usable there; names the path.
     """
-    if options.samples is None:
-        source = open_source(options.config, split)
-        return Inputs(source, spec, f"{data_name(options.config)} ({split})", count)
-    return open_files(options.samples, spec, options.config.data, count)
+    spec = workdir.trained_spec
+    if samples is not None:
+        return open_files(samples, spec, workdir.config.data, count)
+    return Inputs(workdir.source(split), spec, workdir.source_name(split), count)
 
 
 def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> Inputs:
@@ -149,7 +229,7 @@ class Picked:
         return {name: values[indices] for name, values in self._batch.items()}
 
 
-def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, np.ndarray, int]:
+def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, dict[str, np.ndarray]]:
     where, spec = f"--images: {word!r}", inputs.spec
     if word.isdigit() and not Path(word).exists():
         if int(word) >= len(inputs):

@@ -1,21 +1,20 @@
 """Whether samples repeat training examples: the nearest of them, as numbers and as a picture."""
 
-from typing import Any
-
 import numpy as np
 
+from score_sde.conditions import Json
 from score_sde.data import Spec
+from score_sde.evaluate.examples import Examples
 from score_sde.evaluate.neighbours import nearest_examples
-from score_sde.flags import Options
 from score_sde.images import pictures
-from score_sde.modes.examples import Examples
-from score_sde.modes.stats import of_split
-from score_sde.modes.workdir import is_chief, say
+from score_sde.runs.references import of_split
+from score_sde.runs.workdir import Workdir
+from score_sde.runtime.processes import is_chief, say
 
 _ROWS, _NEAREST, _BATCH = 8, 5, 1000
 
 
-def memorisation(options: Options, samples: np.ndarray) -> dict[str, Any]:
+def memorisation(workdir: Workdir, samples: np.ndarray) -> dict[str, Json]:
     """Distances of samples to the training set, beside those of as many held-out examples.
 
     Writes ``neighbours.png``: each row is a sample and its nearest training examples.  Without the data, an
@@ -25,7 +24,7 @@ def memorisation(options: Options, samples: np.ndarray) -> dict[str, Any]:
       samples: the first few, as ``Examples`` gives them.
     """
     try:
-        train, held_out = of_split(options, "train"), of_split(options, "test")
+        train, held_out = of_split(workdir, "train"), of_split(workdir, "test")
     except (ValueError, OSError, ImportError) as error:
         say(f"no search for memorised examples, the data cannot be read: {error}")
         return {}
@@ -35,7 +34,7 @@ def memorisation(options: Options, samples: np.ndarray) -> dict[str, Any]:
     others = held_out.read(np.arange(min(len(samples), len(held_out))))
     usual = nearest_examples(others, train.batches(_BATCH), 1)
     if is_chief():
-        _draw(options, train, samples, near.number)
+        _draw(workdir, train, samples, near.number)
     return {
         "nearest_training_rms": float(near.distance[:, 0].mean()),
         "nearest_training_rms_of_held_out": float(usual.distance[:, 0].mean()),
@@ -44,7 +43,7 @@ def memorisation(options: Options, samples: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _draw(options: Options, train: Examples, samples: np.ndarray, index: np.ndarray) -> None:
+def _draw(workdir: Workdir, train: Examples, samples: np.ndarray, index: np.ndarray) -> None:
     spec = Spec(train.shape, 256 if train.dtype == np.uint8 else None)
     if not pictures.is_picture(spec.shape, spec.grey_levels):
         return
@@ -52,4 +51,4 @@ def _draw(options: Options, train: Examples, samples: np.ndarray, index: np.ndar
         np.concatenate([samples[i : i + 1], train.read(index[i])]) for i in range(min(_ROWS, len(samples)))
     ]
     picture = pictures.grid(np.concatenate(rows), columns=1 + index.shape[1])
-    picture.save(options.workdir / "neighbours.png")
+    picture.save(workdir.path / "neighbours.png")

@@ -1,50 +1,44 @@
 """Samples on disk as they are made, by any number of processes, of which all may be killed at any time."""
 
-import hashlib
 import json
 import os
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from score_sde.experiment.assemble import Experiment
+from score_sde.conditions import Chosen, Json
+from score_sde.evaluate.cache import fingerprint
 from score_sde.experiment.sections import as_tree
 from score_sde.images import pictures
-from score_sde.modes.workdir import is_chief, write_report
 from score_sde.names import ConfigError
-from score_sde.nets import digest
-from score_sde.solvers import Plan
+from score_sde.runs.model import Model
+from score_sde.runs.workdir import write_json
+from score_sde.runtime.processes import is_chief
 
 RECORD = "samples.json"
-SECTIONS = ("sde", "model", "denoiser", "conditions", "sampling", "data", "codec")
+SECTIONS = ("sde", "model", "denoiser", "conditions", "codec", "sampling")
 
 
-def identity(
-    experiment: Experiment, plan: Plan, params: Any, label: Any, seed: int, size: int
-) -> dict[str, Any]:
-    """Everything that decides what a sample is; a run goes on only from samples with the same.
+def identity(model: Model, chosen: Chosen, seed: int, size: int) -> dict[str, Json]:
+    """Everything that decides what a sample is; a run is resumed only from samples with the same.
 
     Args:
-      plan: of the solver.
-      params: averaged parameters.
-      conditions: what identifies those that were chosen.
+      chosen: conditions of the samples.
       size: samples of a batch, on which their last bits depend.
     """
-    config = as_tree(experiment.config)
-    rows = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(plan))
+    config = as_tree(model.config)
     return {
-        **{name: _hash(json.dumps(config[name], default=str).encode()) for name in SECTIONS},
-        "plan": _hash(rows),
-        "checkpoint": digest(params),
-        "conditions": conditions,
+        **{name: fingerprint(section=config[name]) for name in SECTIONS},
+        "plan": fingerprint(plan=model.sampler.plan),  # which may come from a file
+        "checkpoint": model.digest,
+        "conditions": chosen.about,
         "seed": seed,
         "batch": size,
-        "jax": jax.__version__,
     }
 
 
@@ -62,7 +56,7 @@ class Stored:
       ConfigError: the directory holds other samples.
     """
 
-    def __init__(self, directory: Path, count: int, *, as_pictures: bool, what: dict[str, Any]):
+    def __init__(self, directory: Path, count: int, *, as_pictures: bool, what: Mapping[str, Json]):
         self.directory, self._count, self._pictures = directory, count, as_pictures
         if is_chief():
             self._claim(what)
@@ -112,7 +106,7 @@ class Stored:
         os.replace(fresh, path)
         shutil.rmtree(self.directory)
 
-    def _claim(self, what: dict[str, Any]) -> None:
+    def _claim(self, what: Mapping[str, Json]) -> None:
         record = self.directory / RECORD
         if record.is_file():
             before = json.loads(record.read_text(encoding="utf-8"))
@@ -130,7 +124,7 @@ class Stored:
                 f"--output: {self.directory} holds files, and no {RECORD} that says of what; name another "
                 "place"
             )
-        write_report(record, what)
+        write_json(record, what)
 
     def _there(self) -> np.ndarray:
         """Which samples are on disk: ``(count,)`` booleans."""
@@ -161,7 +155,3 @@ class Stored:
 
 def _span_name(start: int, stop: int) -> str:
     return f"{start:08d}-{stop:08d}.npz"
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

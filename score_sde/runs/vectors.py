@@ -1,65 +1,69 @@
-"""Vectors by which examples can be searched: codes, features of the network or of an extractor, one's own."""
+"""Vectors by which examples can be searched: latents, features of a network, one's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.architecture import codec_params
+from score_sde.conditions import Cond
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
-from score_sde.flags import Options
-from score_sde.modes.coder import Coder
-from score_sde.modes.encode import shown
-from score_sde.modes.inputs import Inputs, Picked
-from score_sde.modes.weights import make_extractor
-from score_sde.modes.workdir import drawable
+from score_sde.experiment.sections import as_tree
 from score_sde.names import ConfigError
+from score_sde.runs.extractors import make_extractor
+from score_sde.runs.inputs import Inputs, Picked, to_user
+from score_sde.runs.inverter import map_with
+from score_sde.runs.model import Model
+from score_sde.tasks.base import Parts
 
 Examples = Inputs | Picked
 Vectors = Callable[[Examples], np.ndarray]  # examples to (N, d)
+MakeVectors = Callable[[Model, int, float], Vectors]  # of a model, a seed, and a log-SNR
 
 
-def of_codes(options: Options, coder: Coder, log_snr: float) -> Vectors:
-    """Codes, flattened."""
+def of_latents(model: Model, seed: int, log_snr: float) -> Vectors:
+    """Latents under null conditions, flattened."""
+    inverter = model.inverter
 
     def vectors(examples: Examples) -> np.ndarray:
-        keep = _keep(examples, "codes without conditions")
-        code = coder.run(coder.encode_untold, examples, "codes", keep=keep)["code"]
-        return code.reshape(len(code), -1)
+        keep = _keep(model, examples, inverter.batch_size, "latents", inverter=transport_of(model))
+        latent = map_with(model, inverter.encode_without, examples, "latents", keep=keep)["latent"]
+        return latent.reshape(len(latent), -1)
 
     return vectors
 
 
-def of_network(options: Options, coder: Coder, log_snr: float) -> Vectors:
+def of_network(model: Model, seed: int, log_snr: float) -> Vectors:
     """Feature maps of the network at a noise level, averaged over parts of the picture.
 
     Raises:
       ConfigError: a layer that the network does not have.
     """
-    experiment, config = coder.experiment, options.config.search
-    seed = options.config.seed if options.seed is None else options.seed
-
+    architecture, config = model.architecture, model.config.search
     try:
-        shapes = layer_shapes(experiment.bind(coder.params, {}), experiment.state_shape)
+        shapes = layer_shapes(architecture.bind(model.parts, {}), architecture.state_shape)
         layer = choose_layer(shapes, config.layer)
     except ValueError as error:
         raise ConfigError(f"config.search.{error}") from error
 
-    def features(params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
-        denoiser, x0 = experiment.bind(params, {}), experiment.codec.middle(NO_PARAMS, raw)
+    def features(parts: Parts, raw: Array, cond: Cond) -> dict[str, Array]:
+        denoiser = architecture.bind(parts, {})
+        x0 = jnp.asarray(architecture.codec.middle(codec_params(parts), raw))
         maps = noisy_features(denoiser, x0, log_snr, layer, seed=seed, draws=config.draws)
         return {"features": pooled(maps, config.cells)}
 
     def vectors(examples: Examples) -> np.ndarray:
-        keep = _keep(examples, "features", log_snr, layer, config.cells, config.draws, seed)
+        what = {"log_snr": log_snr, "layer": layer, "cells": config.cells, "draws": config.draws, "seed": seed}
+        keep = _keep(model, examples, config.batch_size, "features", **what)
         title = f"features at log-SNR {log_snr:g}"
-        return coder.run(features, examples, title, batch_size=config.batch_size, keep=keep)["features"]
+        return map_with(model, features, examples, title, batch_size=config.batch_size, keep=keep)["features"]
 
     return vectors
 
 
-def of_pixels(options: Options, coder: Coder, log_snr: float) -> Vectors:
+def of_pixels(model: Model, seed: int, log_snr: float) -> Vectors:
     """The values of the examples themselves."""
 
     def vectors(examples: Examples) -> np.ndarray:
@@ -69,30 +73,29 @@ def of_pixels(options: Options, coder: Coder, log_snr: float) -> Vectors:
     return vectors
 
 
-def of_extractor(name: str) -> Callable[[Options, Coder, float], Vectors]:
+def of_extractor(name: str) -> MakeVectors:
     """Features of an extractor, with the options of ``config.evaluate.features`` where that names it."""
 
-    def of(options: Options, coder: Coder, log_snr: float) -> Vectors:
-        extractor, spec = make_extractor(options, name), coder.experiment.spec
+    def of(model: Model, seed: int, log_snr: float) -> Vectors:
+        extractor, spec = make_extractor(model.config, model.workdir.path, name), model.architecture.spec
         extractor.protocol(spec.shape, spec.dtype)  # refuses what it cannot take
 
         def vectors(examples: Examples) -> np.ndarray:
-            batches = _batches(examples, options.config.search.batch_size)
-            raw = (shown(spec, x) if drawable(spec) else x for x in batches)
-            return np.concatenate([extractor(x).features for x in raw])
+            batches = _batches(examples, model.config.search.batch_size)
+            return np.concatenate([extractor(to_user(x, spec)).features for x in batches])
 
         return vectors
 
     return of
 
 
-def of_file(options: Options, coder: Coder, log_snr: float) -> Vectors:
+def of_file(model: Model, seed: int, log_snr: float) -> Vectors:
     """Anyone's vectors, one for each example that is searched: ``config.search.file``.
 
     Raises:
       ConfigError: no such file, or not vectors.
     """
-    name = options.config.search.file
+    name = model.config.search.file
     if not name:
         raise ConfigError(
             "config.search.features = 'file': name a .npy of vectors (N, d), one for each example that is "
@@ -115,19 +118,26 @@ def of_file(options: Options, coder: Coder, log_snr: float) -> Vectors:
     return vectors
 
 
-def _keep(examples: Examples, *what: Any) -> list[Any] | None:
-    """Under what results are kept; those of single pictures are not."""
-    return None if examples.name is None else [*what, examples.name, len(examples)]
+def transport_of(model: Model) -> dict[str, object]:
+    """What latents depend on besides the model."""
+    section = as_tree(model.config.inversion)
+    return {"transport": section["transport"], "t_min": section["t_min"]}
 
 
-def _batches(examples: Examples, size: int) -> Any:
+def _keep(model: Model, examples: Examples, size: int, kind: str, **what: object) -> str | None:
+    """The fingerprint under which results are kept; those of single pictures are not."""
+    if examples.name is None:
+        return None
+    return model.fingerprint(kind=kind, batch=size, name=examples.name, count=len(examples), **what)
+
+
+def _batches(examples: Examples, size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(examples), size):
         yield examples.read(np.arange(start, min(start + size, len(examples))))["x"]
 
 
-# (options, coder, log_snr) -> Vectors
-VECTORS: dict[str, Callable[[Options, Coder, float], Vectors]] = {
-    "codes": of_codes,
+VECTORS: dict[str, MakeVectors] = {
+    "latents": of_latents,
     "network": of_network,
     "pixels": of_pixels,
     "classifier": of_extractor("classifier"),

@@ -8,8 +8,8 @@ import numpy as np
 
 from score_sde.architecture import Architecture
 from score_sde.conditions import Chosen
-from score_sde.evaluate.examples import Examples, First
 from score_sde.evaluate import level_times, measure_levels
+from score_sde.evaluate.examples import Examples, First
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.kid import squared_mmd_score
 from score_sde.evaluate.scores import title

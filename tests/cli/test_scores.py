@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from score_sde.modes.examples import Examples
+from score_sde.modes.score import title
+from score_sde.modes.workdir import restore_average
 
 from score_sde.evaluate.chunks import Chunks
 from score_sde.evaluate.fid import frechet_distance
@@ -25,9 +28,6 @@ from score_sde.evaluate.neighbours import nearest_examples
 from score_sde.evaluate.scores import Sampled
 from score_sde.experiment.schema import typed
 from score_sde.flags import Options
-from score_sde.modes.examples import Examples
-from score_sde.modes.score import title
-from score_sde.modes.workdir import restore_average
 from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
 from tests.conftest import ROOT

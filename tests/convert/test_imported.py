@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli
 from score_sde.denoiser import score_from
 from score_sde.flags import parse
 from score_sde.likelihood.ode_density import Adaptive, Hutchinson, bits_per_dim, log_prob
 from score_sde.losses import square_error
-from score_sde.modes.workdir import from_workdir, restore_average
 from score_sde.nets.official import from_torch_names
 from score_sde.runtime.mesh import make_mesh
 from score_sde.train import Checkpoints, Objective, TrainState, make_step

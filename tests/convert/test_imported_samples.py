@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli, convert
 from score_sde.conditions import labelled
 from score_sde.flags import parse
-from score_sde.modes.workdir import from_workdir, restore_average
 from tests.conftest import DATA
 from tests.convert.test_diffusers import folder
 from tests.convert.test_edm import CLASSES, snapshot

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from score_sde.evaluate.pieces import Pieces
+from score_sde.modes.estimates import cells_of
 
 from score_sde.codecs import Pixels
 from score_sde.data.base import Spec
 from score_sde.evaluate import Measured, measure_density
 from score_sde.evaluate.density import split_errors
-from score_sde.evaluate.pieces import Pieces
 from score_sde.likelihood.ode_density import Exact, log_prob
-from score_sde.modes.estimates import cells_of
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sde import VP
 from tests.oracles import Mixture

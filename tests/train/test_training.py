@@ -13,11 +13,12 @@ from score_sde import nets
 from score_sde.arrays import mean_dims
 from score_sde.data import Batches, Digits
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
+from score_sde.experiment.run_sections import Training
 from score_sde.losses import WEIGHTS, square_error
 from score_sde.nets.official import from_torch_names
 from score_sde.runtime.mesh import batch_sharding, make_mesh, state_shardings
 from score_sde.sde import VP
-from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, Schedule, TrainState, train
+from score_sde.train import EMAS, OPTIMIZERS, Checkpoints, Log, TrainState, train
 from score_sde.train.step import compile_step, init_state, make_step
 from tests.recipe import normals, state_dict, uniforms
 
@@ -108,7 +109,7 @@ class Run:
             return self.on(checkpoints, state, steps, **options)
 
     def on(self, checkpoints, state, steps, **options):
-        schedule = Schedule(
+        schedule = Training(
             steps=steps,
             batch_size=16,
             checkpoint_every_steps=4,
