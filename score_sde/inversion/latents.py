@@ -198,8 +198,8 @@ def slerp(a: Array, b: Array, weight: Array) -> Array:
     """Between latents along the great circle (Shoemake 1985; White 2016, arXiv:1609.04468).
 
     Directions turn at constant speed and lengths go over linearly, so that latents of one length stay on
-    their sphere; a straight line would leave it.  Nearly parallel latents are joined by the line.  Opposite latents
-    have no shortest way: the result is of their length, in a direction that rounding chooses.
+    their sphere; a straight line would leave it.  Nearly parallel latents are joined by the line.  Opposite
+    latents have no shortest way: the result is of their length, in a direction that rounding chooses.
 
     Args:
       a, b: ``(B, *D)``.
