@@ -12,7 +12,7 @@ BEGINS = "the devices begin the training step"
 _STEP = "jit(steps)"  # what score_sde.train.compile_step makes
 
 
-def _say(event: str, seconds: float, **about: str | int) -> None:
+def _say(event: str, duration_secs: float, **about: str | int) -> None:
     if event == "/jax/core/compile/backend_compile_duration" and about.get("fun_name") == _STEP:
         print(BEGINS, flush=True)
 

@@ -18,7 +18,6 @@ themselves.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -136,17 +135,17 @@ def _bilinear(name: str, function: Callable[..., Array], in_groups: bool = False
     primitive = Primitive(name)
     primitive.def_impl(function)
 
-    def shape(a: Any, b: Any) -> ShapedArray:
+    def shape(a: ShapedArray, b: ShapedArray) -> ShapedArray:
         result = jax.eval_shape(function, a, b)
         return ShapedArray(result.shape, result.dtype)
 
-    def batched(args: Any, axes: Any) -> tuple[Array, int]:
+    def batched(args: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
         return jax.vmap(function, axes)(*args), 0
 
-    def lower(context: Any, *args: Any) -> Any:
+    def lower(context: mlir.LoweringRuleContext, *args):
         over = context.module_context.axis_context  # another inside a ``shard_map``, where a device is alone
-        several = in_groups and isinstance(over, mlir.ShardingContext) and over.num_devices > 1
-        one = functools.partial(function, groups=over.num_devices) if several else function
+        devices = over.num_devices if isinstance(over, mlir.ShardingContext) else 1
+        one = functools.partial(function, groups=devices) if in_groups and devices > 1 else function
         return mlir.lower_fun(one, multiple_results=False)(context, *args)
 
     primitive.def_abstract_eval(shape)

@@ -11,13 +11,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 from jax import lax
+from jax.extend.core import Primitive
 
 from score_sde.nets.convolution import PRIMITIVES
 
 _PRODUCTS = {lax.dot_general_p, *PRIMITIVES}
 
 
-def _products(primitive: Any, *_: Any, **__: Any) -> bool:
+def _products(primitive: Primitive, *_: object, **__: object) -> bool:
     """Keep what convolutions and matrix products return; norms and activations are cheap to repeat."""
     return primitive in _PRODUCTS
 

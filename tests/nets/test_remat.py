@@ -1,12 +1,16 @@
 """Rematerialised blocks: the same parameters, values and gradients, and fewer things kept."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from score_sde import nets
+from score_sde.cpu import switch
 from score_sde.nets import layers
+from score_sde.nets.convolution import convolve
 from score_sde.nets.initial import draw
 from score_sde.nets.remat import POLICIES, rematerialised
 
@@ -52,6 +56,20 @@ def test_each_policy_keeps_less_than_the_one_before():
         kept(nets.Net(nets.NCSNpp(**SIZES, remat=remat)), params, x) for remat in ("none", "products", "full")
     )
     assert full < 0.8 * products < 0.8 * 0.5 * none
+
+
+@pytest.mark.parametrize(("switched", "convolution"), [("1", "winograd"), ("0", "conv_general_dilated")])
+def test_products_keeps_what_a_convolution_returns_however_it_is_computed(switched, convolution, monkeypatch):
+    monkeypatch.setenv(switch.SWITCH, switched)
+    x, kernel = jnp.ones((1, 8, 8, 32)), jnp.ones((3, 3, 32, 32))
+
+    def count(remat):
+        wave = jax.checkpoint(lambda x: jnp.sin(convolve(x, kernel, 1, (1, 1))), policy=POLICIES[remat])
+        program = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(wave(x))))(x)
+        return len(re.findall(rf" = {convolution}\b", str(program)))
+
+    assert count("products") == 2  # forward, and the gradient's own
+    assert count("full") == 3
 
 
 @pytest.mark.parametrize("name", ["ncsnpp_diffusers", "ddpm", "adm"])
