@@ -144,6 +144,7 @@ BEFORE: dict[str, list[str | Callable[[Path], None]]] = {
     "README.md": [released],
     "docs/import.md": [
         "python run.py --config=configs/vp_cifar.py:ddpm --mode=train --workdir=runs/ddpm",
+        "python run.py --config=configs/ve_cifar.py --mode=train --workdir=runs/ve",
         released,
     ],
     "docs/scale.md": ["python run.py --config=configs/vp_cifar.py --mode=train --workdir=runs/vp_cifar"],

@@ -1,7 +1,7 @@
 """Charts of curves and columns, as SVG text or as a picture, drawn by matplotlib without its global state."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +22,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
 _MOST_MARKERS = 60  # more points than this on a curve are drawn without markers
-
-_STYLE: Mapping[str, object] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "font.size": 10,
-    "grid.color": "#dddddd",
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4,
-    "svg.fonttype": "none",  # text stays text: small, and found by a search of the page
-    "svg.hashsalt": "score_sde",  # the same chart is the same text
-}
 
 
 @dataclass(frozen=True)
@@ -101,7 +86,22 @@ def _figure(chart: Chart) -> Iterator["Figure"]:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(
+            {
+                "axes.axisbelow": True,
+                "axes.grid": True,
+                "axes.spines.right": False,
+                "axes.spines.top": False,
+                "axes.titlesize": 11,
+                "font.size": 10,
+                "grid.color": "#dddddd",
+                "legend.fontsize": 9,
+                "lines.linewidth": 1.5,
+                "lines.markersize": 4,
+                "svg.fonttype": "none",  # text stays text: small, and found by a search of the page
+                "svg.hashsalt": "score_sde",  # the same chart is the same text
+            }
+        )
         figure = Figure((WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, layout="constrained")
         _draw(chart, figure.add_subplot())
         yield figure
