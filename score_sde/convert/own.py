@@ -40,6 +40,7 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
             "safetensors without our config; for a model of diffusers name its folder, which has config.json"
         )
     about = json.loads(metadata[_KEY])
+    spec = Spec.from_json(about["spec"])
     config = {
         section: {key: frozen(value) for key, value in fields.items()} if isinstance(fields, dict) else fields
         for section, fields in about["config"].items()
@@ -50,7 +51,7 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
         average=tensors,
         step=int(about["step"]),
         config=config,
-        spec=Spec.from_json(about["spec"]),
+        spec=spec,
     )
 
 
