@@ -158,7 +158,7 @@ def test_likelihood_covers_the_whole_held_out_set_and_can_be_repeated(trained):
     assert report["bits_per_dim"] == pytest.approx(bits.mean())
     assert report["bits_per_dim_standard_error"] == pytest.approx(bits.std(ddof=1) / np.sqrt(21))
     assert report["dequantized"]
-    assert report["levels"] == 17
+    assert report["grey_levels"] == 17
     assert run(*words, "--config.likelihood.batch_size=8") == 0
     with np.load(trained / "likelihood.npz") as file:
         np.testing.assert_allclose(file["bits_per_dim"], bits, atol=1e-4)
