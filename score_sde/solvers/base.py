@@ -34,8 +34,8 @@ def noise_of(keys: Array, shape: tuple[int, ...]) -> Noise:
 class Affine(NamedTuple):
     """One affine move ``of_x x + of_x0 x0 + of_noise noise + noise_gain z``.
 
-    Most one-step solvers are only this.  ``x0`` and ``noise`` are what the model expects behind ``x`` at ``t``,
-    ``z`` is drawn.  Each entry is a scalar, or ``(n,)`` for the rows of ``n`` steps.
+    Most one-step solvers are only this.  ``x0`` and ``noise`` are what the model expects behind ``x`` at
+    ``t``, ``z`` is drawn.  Each entry is a scalar, or ``(n,)`` for the rows of ``n`` steps.
     """
 
     t: Any

@@ -5,9 +5,9 @@ A row says where to evaluate, what to remember, and how to move on:
     m_0 = of_x0 x0 + of_noise noise                              remembered; m_1 ... m_4 are the last ones
     x'  = x_gain x + anchor_gain anchor + sum_j weight_j m_j + noise_gain z
 
-``x0`` and ``noise`` are what the model expects behind ``x`` at ``t``.  ``anchor`` is the state at the start of
-the step, for steps of several evaluations.  Multistep, singlestep, corrected, stochastic and restarting methods
-are all such tables, so that changing one for another changes no program: the network is compiled once.
+``x0`` and ``noise`` are what the model expects behind ``x`` at ``t``.  ``anchor`` is the state at the start
+of the step, for steps of several evaluations.  Multistep, singlestep, corrected, stochastic and restarting
+methods are all such tables, so that changing one for another changes no program: the network is compiled once.
 """
 
 from collections.abc import Sequence
