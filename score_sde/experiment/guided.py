@@ -1,7 +1,8 @@
 """The guidance that a config describes."""
 
+from typing import Any
+
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from score_sde.data import Scaling
 from score_sde.denoiser import Cond
@@ -10,7 +11,7 @@ from score_sde.names import ConfigError, build, find, options
 from score_sde.sde import SDE
 
 
-def guidance_of(config: ConfigDict, sde: SDE, path: SDE, scaling: Scaling) -> Guidance:
+def guidance_of(config: Any, sde: SDE, path: SDE, scaling: Scaling) -> Guidance:
     """From the model to what the sampler sees: guidance, then the other path, and then the threshold.
 
     Raises:
@@ -45,7 +46,7 @@ def _no_label(cond: Cond) -> Cond:
     return {"label": jnp.full_like(cond["label"], -1)}
 
 
-def _threshold(sampling: ConfigDict, path: SDE, scaling: Scaling) -> Guidance:
+def _threshold(sampling: Any, path: SDE, scaling: Scaling) -> Guidance:
     make = find(THRESHOLDS, sampling.threshold, "sampling.threshold")
     if "low" not in options(make):
         return build(make, sampling, "sampling")

@@ -7,7 +7,8 @@ A row says where to evaluate, what to remember, and how to move on:
 
 ``x0`` and ``noise`` are what the model expects behind ``x`` at ``t``.  ``anchor`` is the state at the start
 of the step, for steps of several evaluations.  Multistep, singlestep, corrected, stochastic and restarting
-methods are all such tables, so that changing one for another changes no program: the network is compiled once.
+methods are all such tables, so that changing one for another changes no program: the network is compiled
+once.
 """
 
 from collections.abc import Sequence
