@@ -97,7 +97,7 @@ def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> I
             source = Folder(
                 "train",
                 place,
-                size=spec.shape[:2],
+                size=(spec.shape[0], spec.shape[1]),
                 channels=spec.shape[2],
                 resize=data.source.options.get("resize", "crop"),
                 held_out=0.0,
