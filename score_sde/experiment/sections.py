@@ -204,8 +204,10 @@ def _no_field(cls: type, tree: Tree, entries: Entries, where: str, key: str) -> 
     """That there is no such field; the nearest is one beside it, or one of that name elsewhere."""
     hint = nearest(key, _keys(entries))
     if not hint:
-        paths = sorted({*_paths(tree), *_options(entries_of(cls), "")}, key=lambda path: path.count("."))
-        leaves = {path.rpartition(".")[2]: path for path in reversed(paths)}
+        paths = sorted([*_paths(tree), *_options(entries_of(cls), "")], key=lambda path: path.count("."))
+        leaves: dict[str, str] = {}
+        for path in paths:  # of equals, the first of the least depth
+            leaves.setdefault(path.rpartition(".")[2], path)
         close = re.findall(r"'(.*)'", nearest(key, leaves))
         hint = f"; did you mean config.{leaves[close[0]]}?" if close else ""
     place = f"config.{where}" if where else "config"

@@ -141,7 +141,7 @@ def _layer(ours: str, children: list[str], top: int) -> str:
 def _check(module: Any) -> None:
     """Refuse networks that ``UNet2DModel`` cannot be."""
     if isinstance(module, DDPM):
-        wanted = {"up_attention": "block", "resamp_with_conv": True, "conditional": True}
+        wanted = {"up_attention": "block", "resamp_with_conv": True, "noise_conditional": True}
     elif type(module) in (NCSNpp, NCSNppDiffusers):
         wanted = {
             "resblock_type": "biggan",
@@ -151,7 +151,7 @@ def _check(module: Any) -> None:
             "progressive": "output_skip",
             "progressive_input": "input_skip",
             "progressive_combine": "sum",
-            "conditional": True,
+            "noise_conditional": True,
         }
         if type(module) is NCSNpp and module.nf < 128:
             raise ValueError(f"nf={module.nf}: below 128 channels use NCSNppDiffusers, which has its groups")

@@ -65,7 +65,7 @@ def test_learned_schedule_and_dequantiser(tmp_path, capsys):
     ("words", "want"),
     [
         (LEARNED[:1], "needs loss.weight = 'likelihood'"),
-        ([*LEARNED[:1], *LEARNED[2:]], "needs a label other than time_999"),
+        ([*LEARNED[:1], *LEARNED[2:]], "needs a time_input other than time_999"),
         ([*LEARNED, "--config.codec.dequantize=False"], "needs codec.dequantize = True"),
         (["--config.sde.t_min=0.0", *LEARNED[2:]], "log-SNR of sde.name = 'vp' is infinite at t_min = 0.0"),
         ([*LEARNED[2:], "--config.loss.times.spread=even"], "spread = 'even' is not one of: low_discrepancy"),

@@ -105,7 +105,7 @@ def test_the_sampler_visits_the_levels(model):
     """At most one level apart, from the last to level 0: the network never sees a label between two."""
     e = model.experiment
     grid = np.linspace(1.0, e.config.sampling.t_end, e.config.sampling.steps + 1)
-    labels = np.asarray(e.precondition.label(e.sde, grid))
+    labels = np.asarray(e.precondition.time_input(e.sde, grid))
     np.testing.assert_allclose(labels, np.arange(999, -1, -1), atol=1e-9)
 
 
