@@ -241,7 +241,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         fail(error)
     if path is not None and (place / SAVED).is_file():
         saved = load_saved(place)[1]
-    given = {name: own[name].value for name in FLAGS if name not in ("workdir", "checkpoint")}
+    given: dict[str, Any] = {name: own[name].value for name in FLAGS if name not in ("workdir", "checkpoint")}
     given["condition"] = tuple(own.condition)
     checkpoint = None if own.checkpoint is None else Path(own.checkpoint)
     return Options(

@@ -76,7 +76,7 @@ class Choice(Generic[T]):
     field: str
     name: str
     options: Mapping[str, Any]
-    make: Callable[..., T]
+    make: Callable[..., T] = dataclasses.field(repr=False)
 
     def takes(self, name: str) -> bool:
         """Whether the member has an argument of that name, option or not."""
@@ -212,9 +212,8 @@ def section(cls: type[T], doc: str = "", *, when: tuple[str, str] | None = None)
 def entries_of(make: Callable[..., object], given: tuple[str, ...] = ()) -> Mapping[str, Entry]:
     """Fields of a section class, or options of a member of a table, by name."""
     made: dict[str, Entry] = {}
-    stated = {}
-    if dataclasses.is_dataclass(make):
-        stated = {f.name: f.metadata[_ENTRY] for f in dataclasses.fields(make) if _ENTRY in f.metadata}
+    own_fields = getattr(make, "__dataclass_fields__", {}).values()
+    stated = {f.name: f.metadata[_ENTRY] for f in own_fields if _ENTRY in f.metadata}
     docs = documented(make)
     for p in inspect.signature(make, eval_str=True).parameters.values():
         if p.name in given or p.name in _FLAX:

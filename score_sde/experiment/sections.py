@@ -90,13 +90,10 @@ def _checked(entry: Entry, value: object, where: str) -> object:
     if entry.check is not None:
         for item in items:
             if item is not None and not entry.check.passes(item):
-                hint = nearest(item, entry.check.allowed.split(": ")[-1].split(", ")) if _word(item) else ""
+                names = entry.check.allowed.split(": ")[-1].split(", ")
+                hint = nearest(item, names) if isinstance(item, str) and item else ""
                 raise ConfigError(f"config.{where} = {value!r}: must be {entry.check.allowed}{hint}")
     return result
-
-
-def _word(item: object) -> bool:
-    return isinstance(item, str) and bool(item)
 
 
 def _cast(kind: object, value: object, where: str) -> object:
@@ -207,8 +204,10 @@ def _no_field(cls: type, tree: Tree, entries: Entries, where: str, key: str) -> 
     """That there is no such field; the nearest is one beside it, or one of that name elsewhere."""
     hint = nearest(key, _keys(entries))
     if not hint:
-        paths = sorted({*_paths(tree), *_options(entries_of(cls), "")}, key=lambda path: path.count("."))
-        leaves = {path.rpartition(".")[2]: path for path in reversed(paths)}
+        paths = sorted([*_paths(tree), *_options(entries_of(cls), "")], key=lambda path: path.count("."))
+        leaves: dict[str, str] = {}
+        for path in paths:  # of equals, the first of the least depth
+            leaves.setdefault(path.rpartition(".")[2], path)
         close = re.findall(r"'(.*)'", nearest(key, leaves))
         hint = f"; did you mean config.{leaves[close[0]]}?" if close else ""
     place = f"config.{where}" if where else "config"
@@ -239,18 +238,22 @@ def check_read(cls: type, tree: Tree, paths: Sequence[str]) -> None:
       ConfigError: which field would have to name what.
     """
     for path in paths:
-        entries, holder, keys = entries_of(cls), tree, path.split(".")
-        for depth, key in enumerate(keys):
-            where = ".".join(keys[:depth])
-            entry = entries.get(key)
-            for field, name in [] if entry is None or entry.when is None else [entry.when]:
+        entries, holder, where = entries_of(cls), tree, ""
+        for key in path.split("."):
+            for field, name in _readers(entries, key):
                 _check_named(holder[field], field, name, where, path)
-            for field, e in entries.items():
-                if e.several and key in _optioned(e):
-                    _check_named(holder[field], field, key, where, path)
+            entry = entries.get(key)
             if entry is None or entry.section is None:
                 break
-            entries, holder = entries_of(entry.section), holder[key]
+            entries, holder, where = entries_of(entry.section), holder[key], _join(where, key)
+
+
+def _readers(entries: Entries, key: str) -> list[tuple[str, str]]:
+    """The fields of a section, and what each has to name, for one of its entries to count."""
+    entry = entries.get(key)
+    if entry is not None:
+        return [] if entry.when is None else [entry.when]
+    return [(field, key) for field, other in entries.items() if other.several and key in _optioned(other)]
 
 
 def _check_named(chosen: object, field: str, name: str, where: str, path: str) -> None:

@@ -37,6 +37,7 @@ FEW = (
     "--config.evaluate.kid.subsets=2",
     "--config.evaluate.batch_size=64",
 )
+FRECHET = ("--config.evaluate.metrics=('frechet',)", FEW[0], FEW[2])
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_every_checkpoint_in_one_table_and_the_classifier_by_its_own_name(traine
     words = ("--mode=classifier", f"--workdir={trained}", *small, "--config.classifier.batch_size=64")
     assert run(*words) == 0
     assert "held-out accuracy 0.9" in capsys.readouterr().out
-    words = ("--mode=evaluate", f"--workdir={trained}", "--num_samples=32", "--all_checkpoints", *FEW)
+    words = ("--mode=evaluate", f"--workdir={trained}", "--num_samples=32", "--all_checkpoints", *FRECHET[1:])
     metrics = "--config.evaluate.metrics=('frechet','inception_score')"
     assert run(*words, metrics, "--config.evaluate.features=classifier") == 0
     report = json.loads((trained / "scores_classifier.json").read_text())
@@ -187,13 +188,13 @@ def test_folder_against_folder_is_the_distance_of_their_pixels(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     a = pictures(tmp_path / "a", 0)
     b = pictures(tmp_path / "b", 1, count=9, shift=40)
-    words = ("--samples=a", "--reference=b", "--config.evaluate.metrics=('frechet',)", *FEW)
+    words = ("--samples=a", "--reference=b", *FRECHET)
     assert run("--mode=evaluate", *words) == 0
     one, two = (Moments.of(x.reshape(len(x), -1) / 255).gaussian for x in (a, b))
     got = scores(tmp_path / "runs" / "evaluate" / "scores_pixels.json")
     assert got == {"pixels_frechet": pytest.approx(frechet_distance(one, two), rel=1e-5)}
     assert run("--mode=stats", "--samples=b", "--output=b.npz") == 0
-    words = ("--samples=a", "--reference=b.npz", "--config.evaluate.metrics=('frechet',)", *FEW)
+    words = ("--samples=a", "--reference=b.npz", *FRECHET)
     assert run("--mode=evaluate", *words) == 0
     assert scores(tmp_path / "runs" / "evaluate" / "scores_pixels.json") == got
 
@@ -214,7 +215,7 @@ def test_features_of_ones_own_are_named_by_module_and_function(tmp_path, monkeyp
         "--samples=a",
         "--reference=b",
         "--config.evaluate.metrics=('frechet',)",
-        *FEW,
+        *FRECHET[1:],
     )
     assert run(*words, "--config.evaluate.features=my_features:mean") == 0
     one, two = (Moments.of(2 * x.mean((1, 2)) / 255).gaussian for x in (a, b))
@@ -249,8 +250,7 @@ def test_bad_folders_are_named(tmp_path, capsys):
 
 def test_statistics_of_another_protocol_are_refused(tmp_path, capsys):
     pictures(tmp_path / "a", 0)
-    words = ("--mode=evaluate", f"--samples={tmp_path / 'a'}", f"--reference={tmp_path / 'r.npz'}", *FEW)
-    words += ("--config.evaluate.metrics=('frechet',)",)
+    words = ("--mode=evaluate", f"--samples={tmp_path / 'a'}", f"--reference={tmp_path / 'r.npz'}", *FRECHET)
     np.savez(tmp_path / "r.npz", mu=np.zeros(192), sigma=np.eye(192))
     assert "has no protocol; it is taken for Inception statistics" in message(capsys, *words)
     protocol = {"features": "pixels", "weights": "none", "resize": "none", "values": "float32"}

@@ -11,6 +11,7 @@ from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli, convert
 from score_sde.conditions import labelled
+from score_sde.experiment.assemble import sampler_of
 from score_sde.flags import parse
 from tests.conftest import DATA
 from tests.convert.test_diffusers import folder
@@ -45,13 +46,15 @@ def opened(path, tmp_path, *options):
 
 
 def sampled(e, params, cond, noise):
+    s = sampler_of(e)
+
     def run(params, plan):
         denoise = e.bind(params, cond)
-        x = e.solver.run(denoise, e.sde, e.sde.prior_sigma * noise(0), plan, noise)
-        return e.solver.finish(denoise, x, plan)
+        x = s.solver.run(denoise, e.sde, e.sde.prior_sigma * noise(0), plan, noise)
+        return s.solver.finish(denoise, x, plan)
 
-    compiled = jax.jit(run).lower(params, e.plan).compile({"xla_backend_optimization_level": 0})
-    return np.moveaxis(np.asarray(compiled(params, e.plan)), -1, 1)
+    compiled = jax.jit(run).lower(params, s.plan).compile({"xla_backend_optimization_level": 0})
+    return np.moveaxis(np.asarray(compiled(params, s.plan)), -1, 1)
 
 
 def images(generator):

@@ -3,7 +3,10 @@
 import importlib.util
 
 from score_sde.experiment.fields import entries_of, summary
+from score_sde.experiment.measure_sections import Likelihood, Search
 from score_sde.experiment.schema import Config
+from score_sde.modes.estimates import ESTIMATES
+from score_sde.modes.vectors import VECTORS
 from tests.conftest import ROOT
 
 
@@ -19,6 +22,12 @@ def undocumented(entries, where):
             if not summary(make):
                 yield f"{place}={name}"
             yield from undocumented(entries_of(make, entry.given), f"{place}={name}")
+
+
+def test_names_that_the_modes_know_are_those_that_a_config_may_have():
+    for section, field, table in ((Search, "features", VECTORS), (Likelihood, "estimates", ESTIMATES)):
+        allowed = entries_of(section)[field].check.allowed.removeprefix("one of: ")
+        assert sorted(allowed.split(", ")) == sorted(table)
 
 
 def test_everything_is_documented():
