@@ -79,4 +79,5 @@ def conditions(net: Any, cond: Mapping[str, Any] | None, batch: tuple[int, ...])
 
 def no_condition(cond: Any) -> Requirement:
     """``cond`` of a network that takes none."""
-    return ("cond", type(cond).__name__, "empty: this network takes no condition", not cond)
+    holds = cond is None or (isinstance(cond, Mapping) and not cond)
+    return ("cond", type(cond).__name__, "empty: this network takes no condition", holds)
