@@ -156,8 +156,8 @@ def test_what_fails_is_reported_and_the_rest_runs(tmp_path, monkeypatch):
     text += "\n```bash\npython run.py --mode=sample --workdir=nowhere\n```\n"
     monkeypatch.setattr("tests.documentation.read", lambda page: list(blocks(page, text)))
     reader = Reader(tmp_path)
-    reader.follow("README.md")
-    assert [failure.split("\n")[0] for failure in reader.failures] == ["README.md:6", "README.md:14"]
+    reader.follow("docs/index.md")
+    assert [failure.split("\n")[0] for failure in reader.failures] == ["docs/index.md:6", "docs/index.md:14"]
     assert "ZeroDivisionError" in reader.failures[0]
     assert "nowhere" in reader.failures[1]
 
