@@ -83,7 +83,7 @@ MEANING = {
         "sample_count": "samples of that grid, and of its distance to the training data",
         "best_metric": "the checkpoint where this is lowest is kept: `held_out_loss`, `held_out_loss_raw`, "
         "`sample_pixels_kid` (or another of `evaluate.features`), or empty: none is",
-        "conditional": "tell the network the conditions of the data, such as class labels",
+        "conditional": "condition the network on what the data have, such as class labels",
         "label_dropout": "with `conditional`: how often each condition is dropped, for classifier-free guidance",
     },
     "mesh": {

@@ -103,7 +103,7 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_multi_string(
         "condition",
         [],
-        "sample, encode, decode, interpolate: what the model is told, NAME=VALUE: a class by its number or "
+        "sample, encode, decode, interpolate: a condition of the model, NAME=VALUE: a class by its number or "
         "name, or numbers with commas between; the name of the first may be left out.  May be repeated.",
         flag_values=own,
     )

@@ -48,8 +48,8 @@ class Experiment:
       wrap: the model's denoiser to that of the sampler.
       solver, plan: how samples are drawn on that path.
       codec: raw data to the state and back.
-      conditions: those of the data that the model is told.
-      dropout: how often training does not tell them, by name, in [0, 1].
+      conditions: those of the data that the model takes.
+      dropout: how often training drops each, by name, in [0, 1].
       learns: whether the process is learned; its schedule is then among the parameters, and everything but
         training sees what ``settle`` gives.
     """
@@ -115,24 +115,24 @@ class Experiment:
     def bind(self, params: Any, cond: Mapping[str, Array] = {}) -> Denoiser:
         """The denoiser of the network's parameters under some conditions.
 
-        Conditions that the data have and the model is not told are left out.
+        Conditions that the data have and the model does not take are left out.
         """
         ignored = {name for name, _ in self.spec.conditions} - {name for name, _ in self.conditions}
-        told = {name: values for name, values in cond.items() if name not in ignored}
-        return Denoiser(params, self.sde, self.net, self.precondition, told)
+        taken = {name: values for name, values in cond.items() if name not in ignored}
+        return Denoiser(params, self.sde, self.net, self.precondition, taken)
 
     def bind_sampler(self, params: Any, cond: Mapping[str, Array] = {}) -> Denoise:
         """What a solver is given: ``bind`` on the path of the samples, under the threshold."""
         return self.wrap(self.bind(params, cond))
 
     def prepare(self, batch: dict[str, Array], key: Array) -> tuple[Array, Cond]:
-        """A raw training batch as the model sees it, flipped, encoded and augmented; and what it is told."""
+        """A raw training batch as the model sees it, flipped, encoded and augmented; and its conditions."""
         data = self.config.data
         key_flip, key_encode, key_drop, key_augment = jax.random.split(key, 4)
         raw = random_flip(batch["x"], key_flip) if data.random_flip else batch["x"]
         x0 = self.codec.encode(NO_PARAMS, raw, key_encode)
-        told = {name: batch[name] for name, _ in self.conditions}
-        cond = drop(self.conditions, told, self.dropout, key_drop)
+        whole = {name: batch[name] for name, _ in self.conditions}
+        cond = drop(self.conditions, whole, self.dropout, key_drop)
         if data.augment_probability:
             x0, description = augment(x0, key_augment, data.augment_probability)
             cond |= {name: description for name, _ in AUGMENTED}
@@ -196,8 +196,8 @@ def assemble(config: Any, spec: Spec) -> Experiment:
             "data.dequantize = True"
         )
     _check_augmentation(config, spec)
-    told = conditions + (AUGMENTED if config.data.augment_probability else ())
-    given = {"conditions": told} if told else {}
+    taken = conditions + (AUGMENTED if config.data.augment_probability else ())
+    given = {"conditions": taken} if taken else {}
     net = nets.Net(build(_member(config, "model"), _only_set(config.model), "model", **given))
     try:
         net.shapes(codec.state_shape(spec))
@@ -256,7 +256,7 @@ def assemble(config: Any, spec: Spec) -> Experiment:
 
 
 def _conditions(config: Any, spec: Spec) -> tuple[Conditions, dict[str, float]]:
-    """The conditions of the data that the model is told, and how often training drops each."""
+    """The conditions of the data that the model takes, and how often training drops each."""
     rate = config.training.label_dropout
     if not 0 <= rate <= 1:
         raise ConfigError(f"config.training.label_dropout = {rate}: must be in [0, 1]")
@@ -371,5 +371,5 @@ def _check_augmentation(config: Any, spec: Spec) -> None:
     if "conditions" not in options(_member(config, "model")):
         raise ConfigError(
             f"config.data.augment_probability = {probability}: config.model.name = {config.model.name!r} "
-            "cannot be told how an image was augmented, and would learn to make such images"
+            "takes no condition that says how an image was augmented, and would learn to make such images"
         )

@@ -31,5 +31,5 @@ def fixed_conditions(options: Options, experiment: Experiment) -> dict[str, np.n
 
 
 def chosen_conditions(options: Options, experiment: Experiment) -> Chosen:
-    """What samples are told: the values of the command line, and every class in turn where it says none."""
+    """The conditions of samples: those of the command line, and every class in turn where it has none."""
     return Chosen.fixed(experiment.conditions, fixed_conditions(options, experiment))

@@ -50,40 +50,40 @@ class Coder:
         self.step, self.mesh, self.params = restore_average(options, self.experiment)
         self._weights = digest(self.params)
 
-    def told(self, cond: Cond, count: int) -> dict[str, Array]:
-        """What the model is told of ``count`` examples: what ``--condition`` says, or what the data have.
+    def cond(self, given: Cond, count: int) -> dict[str, Array]:
+        """The conditions of ``count`` examples: what ``--condition`` says, or what the data have.
 
         Of the data only, as a class of other files may have another number.
         """
-        told: dict[str, Array] = {}
+        cond: dict[str, Array] = {}
         for name, condition in self.experiment.conditions:
             null = jnp.asarray(condition.nulls(count))
             value = jnp.asarray(self._fixed.get(name, condition.null))
-            own = self._own and name not in self._fixed and name in cond
-            told[name] = cond[name] if own else jnp.broadcast_to(value[None], null.shape)
-        return told
+            own = self._own and name not in self._fixed and name in given
+            cond[name] = given[name] if own else jnp.broadcast_to(value[None], null.shape)
+        return cond
 
     def round_trip(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
         """Raw examples encoded and decoded: ``code``, ``back``, ``rms``, ``largest``, ``evaluations``."""
-        denoise = self.experiment.bind(params, self.told(cond, len(raw)))
+        denoise = self.experiment.bind(params, self.cond(cond, len(raw)))
         x = self.experiment.codec.middle(NO_PARAMS, raw)
         trip = codes.round_trip(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min)
         return trip._asdict()
 
     def encode(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
         """``code`` of raw examples."""
-        return self._encoded(params, raw, self.told(cond, len(raw)))
+        return self._encoded(params, raw, self.cond(cond, len(raw)))
 
-    def encode_untold(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
-        """``code`` of raw examples, of whose conditions the model is told nothing."""
+    def encode_unconditionally(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
+        """``code`` of raw examples, whose conditions do not matter."""
         return self._encoded(params, raw, {})
 
-    def _encoded(self, params: Any, raw: Array, told: Cond) -> dict[str, Array]:
-        denoise, x = self.experiment.bind(params, told), self.experiment.codec.middle(NO_PARAMS, raw)
+    def _encoded(self, params: Any, raw: Array, cond: Cond) -> dict[str, Array]:
+        denoise, x = self.experiment.bind(params, cond), self.experiment.codec.middle(NO_PARAMS, raw)
         return {"code": codes.encode(denoise, self.experiment.sde, x, self.transport, t_min=self.t_min).x}
 
     def decode(self, params: Any, code: Array, cond: Cond) -> dict[str, Array]:
-        """``x``, in the model's range, of codes and the conditions that the model is told."""
+        """``x``, in the model's range, of codes and their conditions."""
         denoise = self.experiment.bind(params, cond)
         return {"x": codes.decode(denoise, self.experiment.sde, code, self.transport, t_min=self.t_min).x}
 
@@ -122,7 +122,7 @@ class Coder:
         what = {
             **{section: config[section] for section in ("sde", "model", "denoiser", "data", "codes")},
             "parameters": self._weights,
-            "told": ({name: value.tolist() for name, value in self._fixed.items()}, self._own),
+            "conditions": ({name: value.tolist() for name, value in self._fixed.items()}, self._own),
             "batch": size,
             "jax": jax.__version__,
             "keep": keep,

@@ -20,18 +20,18 @@ class Codes:
 
     Attributes:
       x: ``(N, *D)`` float32.
-      told: the conditions that the model is told, ``(N, *shape)`` each.
+      cond: their conditions, ``(N, *shape)`` each.
     """
 
-    def __init__(self, x: np.ndarray, told: Given):
-        self.x, self.told = x.astype(np.float32), dict(told)
+    def __init__(self, x: np.ndarray, cond: Given):
+        self.x, self.cond = x.astype(np.float32), dict(cond)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``x``, ``(n, *D)``, and what is told of each."""
-        return {"x": self.x[indices], **{name: values[indices] for name, values in self.told.items()}}
+        """``x``, ``(n, *D)``, and the conditions of each."""
+        return {"x": self.x[indices], **{name: values[indices] for name, values in self.cond.items()}}
 
 
 def decode(options: Options) -> int:
@@ -44,11 +44,11 @@ def decode(options: Options) -> int:
     temperatures = temperatures_of(experiment.config.codes.temperature)
     output = pictures_path(options, experiment.spec, "decoded")
     for name, value in fixed_conditions(options, experiment).items():
-        codes.told[name][:] = value
+        codes.cond[name][:] = value
     factors = np.tile(temperatures, len(codes))
     several = Codes(
         np.asarray(temper(codes.x.repeat(len(temperatures), axis=0), factors)),  # type: ignore[arg-type]
-        {name: values.repeat(len(temperatures), axis=0) for name, values in codes.told.items()},
+        {name: values.repeat(len(temperatures), axis=0) for name, values in codes.cond.items()},
     )
     x = outside(experiment, coder.run(coder.decode, several, "decode")["x"])
     if is_chief():
@@ -84,7 +84,7 @@ def read_codes(path: Path, shape: tuple[int, ...], conditions: Conditions) -> Co
     where = f"--samples={path}"
     if not path.is_file():
         raise ConfigError(f"{where}: no such file; codes are the .npz of --mode=encode, or a .npy")
-    told: dict[str, np.ndarray] = {}
+    cond: dict[str, np.ndarray] = {}
     try:
         if path.suffix == ".npz":
             names = array_names(path)
@@ -92,7 +92,7 @@ def read_codes(path: Path, shape: tuple[int, ...], conditions: Conditions) -> Co
                 if "code" not in names:
                     raise ValueError(f"holds no array 'code', only {', '.join(names)}")
                 code = file["code"]
-                told = {name: one.check(name, file[name]) for name, one in conditions if name in names}
+                cond = {name: one.check(name, file[name]) for name, one in conditions if name in names}
         else:
             code = np.load(path, allow_pickle=False)
     except Exception as error:  # zip, pickle and header errors all mean the same here
@@ -104,4 +104,4 @@ def read_codes(path: Path, shape: tuple[int, ...], conditions: Conditions) -> Co
         )
     if not np.isfinite(code).all():
         raise ConfigError(f"{where}: holds codes that are not finite")
-    return Codes(code, {name: told.get(name, one.nulls(len(code))) for name, one in conditions})
+    return Codes(code, {name: cond.get(name, one.nulls(len(code))) for name, one in conditions})

@@ -27,11 +27,11 @@ def encode(options: Options) -> int:
     inputs = open_inputs(options, experiment.spec, config.split, config.num_examples)
     result = coder.run(coder.round_trip, inputs, "encode", keep=["round trip", inputs.name, len(inputs)])
     every = conditions_of(inputs)
-    told = {k: np.asarray(v) for k, v in coder.told(every, len(inputs)).items()}  # type: ignore[arg-type]
+    cond = {k: np.asarray(v) for k, v in coder.cond(every, len(inputs)).items()}  # type: ignore[arg-type]
     known = every if options.samples is None else {}  # a class of other files may have another number
     report = {"step": coder.step, "source": inputs.name, **_summary(result), **about(coder)}
     if is_chief():
-        arrays: dict[str, Any] = {**known, **told, **{name: result[name] for name in _NAMES}}
+        arrays: dict[str, Any] = {**known, **cond, **{name: result[name] for name in _NAMES}}
         np.savez(output, **arrays)
         write_report(output.with_suffix(".json"), report)
         if drawable(experiment.spec):

@@ -32,11 +32,11 @@ def interpolate(options: Options) -> int:
     code = coder.run(coder.encode, picked, "encode")["code"]
     way = np.asarray(between(code[:-1], code[1:], config.frames))  # type: ignore[arg-type]
     ends = picked.read(np.arange(len(picked)))
-    told = {k: np.asarray(v) for k, v in coder.told(ends, len(picked)).items()}  # type: ignore[arg-type]
+    cond = {k: np.asarray(v) for k, v in coder.cond(ends, len(picked)).items()}  # type: ignore[arg-type]
     nearest = np.arange(len(picked) - 1)[:, None] + (np.arange(config.frames) >= config.frames / 2)
     frames = Codes(
         way.reshape(-1, *experiment.state_shape),
-        {name: values[nearest.reshape(-1)] for name, values in told.items()},
+        {name: values[nearest.reshape(-1)] for name, values in cond.items()},
     )
     x = outside(experiment, coder.run(coder.decode, frames, "decode")["x"])
     if is_chief():

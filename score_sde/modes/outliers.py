@@ -143,7 +143,7 @@ def _loaded(inputs: Inputs) -> Raw:
 def _densities(
     options: Options, experiment: Experiment, sets: dict[str, Raw], seed: int
 ) -> tuple[int, dict[str, np.ndarray]]:
-    """Step of the checkpoint, and log densities of every set; the model is told no conditions."""
+    """Step of the checkpoint, and log densities of every set; without conditions."""
     config = options.config.likelihood
     step, mesh, params = restore_average(options, experiment)
 

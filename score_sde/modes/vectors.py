@@ -28,7 +28,7 @@ def of_codes(options: Options, coder: Coder, log_snr: float) -> Vectors:
 
     def vectors(examples: Examples) -> np.ndarray:
         keep = _keep(examples, "codes without conditions")
-        code = coder.run(coder.encode_untold, examples, "codes", keep=keep)["code"]
+        code = coder.run(coder.encode_unconditionally, examples, "codes", keep=keep)["code"]
         return code.reshape(len(code), -1)
 
     return vectors
