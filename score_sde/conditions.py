@@ -1,6 +1,6 @@
-"""What a model is told beside a noisy example: class labels, vectors, images.
+"""What a model knows beside a noisy example: class labels, vectors, images.
 
-A condition is data: a name, a kind, a shape, and a null value that stands for "not told".  A data source says
+A condition is data: a name, a kind, a shape, and a null value that stands for "none".  A data source says
 which conditions its examples have, a network which ones it takes, and everything between them carries a
 mapping of arrays by name that it does not look into.
 
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# Arrays ``(B, *shape)`` by name.  An empty mapping tells nothing; so does a null value.
+# Arrays ``(B, *shape)`` by name.  An empty mapping conditions on nothing; so do null values.
 Cond = Mapping[str, Array]
 Given = Mapping[str, np.ndarray]  # the same on the host
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
     Attributes:
       axes: the fewest and the most axes of one value.
       dtype: of the arrays.
-      null: every entry of the value that stands for "not told".
+      null: every entry of the value that stands for "none".
     """
 
     axes: tuple[int, int]
@@ -86,7 +86,7 @@ class Condition:
 
     @property
     def null(self) -> np.ndarray:
-        """The value that stands for "not told": -1 for a class, zeros for others."""
+        """The value that stands for "none": -1 for a class, zeros for others."""
         return np.full(self.shape, KINDS[self.kind].null, self.dtype)
 
     def nulls(self, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Conditions as data: null values, checks, the law of dropout, what samples are told, the way to a file."""
+"""Conditions as data: null values, checks, the law of dropout, what samples get, the way to a file."""
 
 import json
 
@@ -100,17 +100,17 @@ def test_a_spec_counts_all_that_an_example_has():
 
 def test_every_class_in_turn_and_fixed_values():
     numbers = np.array([0, 1, 5, 7])
-    told = Chosen.every_class(ALL).of(numbers)
-    np.testing.assert_array_equal(told["label"], [0, 1, 2, 1])
-    np.testing.assert_array_equal(told["size"], np.zeros((4, 2)))
-    told = Chosen.fixed(ALL, {"label": 2, "size": np.array([0.5, -1])}).of(numbers)
-    np.testing.assert_array_equal(told["label"], [2, 2, 2, 2])
-    np.testing.assert_array_equal(told["size"], [[0.5, -1]] * 4)
+    cond = Chosen.every_class(ALL).of(numbers)
+    np.testing.assert_array_equal(cond["label"], [0, 1, 2, 1])
+    np.testing.assert_array_equal(cond["size"], np.zeros((4, 2)))
+    cond = Chosen.fixed(ALL, {"label": 2, "size": np.array([0.5, -1])}).of(numbers)
+    np.testing.assert_array_equal(cond["label"], [2, 2, 2, 2])
+    np.testing.assert_array_equal(cond["size"], [[0.5, -1]] * 4)
     held_out = {"x": np.zeros((9, 4)), "label": np.arange(9) % 2, "size": np.ones((9, 2))}
     read = Chosen.of_data(ALL[:2], lambda i: {k: v[i] for k, v in held_out.items()}, "held out")
-    told = read.of(numbers)
-    assert list(told) == ["label", "size"]
-    np.testing.assert_array_equal(told["label"], [0, 1, 1, 1])
+    cond = read.of(numbers)
+    assert list(cond) == ["label", "size"]
+    np.testing.assert_array_equal(cond["label"], [0, 1, 1, 1])
 
 
 def test_values_of_the_command_line():

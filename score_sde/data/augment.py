@@ -1,4 +1,4 @@
-"""Mirrored images, and augmentations that do not leak, since the network is told what was done.
+"""Mirrored images, and augmentations that do not leak, since what was done is a condition.
 
 The latter are those of Karras et al. 2022 (arXiv:2206.00364, appendix F.2).  Each of six transformations acts
 with a probability of its own; nine numbers describe them, all zero for an untouched image, which is what the

@@ -49,7 +49,7 @@ class Net:
 
     @property
     def conditions(self) -> Conditions:
-        """What the network is told; a module without the field ``conditions`` is told nothing."""
+        """What the network takes; a module without the field ``conditions`` takes none."""
         return getattr(self.module, "conditions", ())
 
     def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
 from score_sde.nets import NETS, Net, parameter_count
 from score_sde.nets.edm_names import from_edm_names, to_edm_names
 from score_sde.sde import EDM
+from tests.conditioned import conditions
 from tests.conftest import DATA
 from tests.recipe import state_dict
-from tests.told import told
 
 NCSNPP = {"fir": True, "embedding_type": "fourier", "progressive_input": "residual"}
 TABLES = json.loads(gzip.decompress((DATA / "edm/recipes.json.gz").read_bytes()))
@@ -22,7 +22,7 @@ ROWS = {
     "vp_ddpmpp": ("songunet", {}, "scaled_noise", "vp_time"),
     "ve_ncsnpp": ("songunet", NCSNPP, "score", "log_half_sigma"),
     "edm_ddpmpp": ("songunet", {}, "edm", "quarter_log_sigma"),
-    "edm_adm_cond": ("adm", {"conditions": told(10)}, "edm", "quarter_log_sigma"),
+    "edm_adm_cond": ("adm", {"conditions": conditions(10)}, "edm", "quarter_log_sigma"),
 }
 
 
@@ -54,11 +54,11 @@ def test_network_and_denoiser(name):
 @pytest.mark.parametrize(
     ("kind", "fields", "side", "count"),
     [
-        ("songunet", {"conditions": told(augment=9)}, 32, 55_733_891),
-        pytest.param("songunet", {"conditions": told(10, 9)}, 32, 55_735_299, marks=pytest.mark.slow),
+        ("songunet", {"conditions": conditions(augment=9)}, 32, 55_733_891),
+        pytest.param("songunet", {"conditions": conditions(10, 9)}, 32, 55_735_299, marks=pytest.mark.slow),
         # The frequencies are parameters here that are not trained.
-        ("songunet", {"conditions": told(augment=9), **NCSNPP}, 32, 56_397_827 + 128),
-        pytest.param("adm", {"conditions": told(1000)}, 64, 295_899_267, marks=pytest.mark.slow),
+        ("songunet", {"conditions": conditions(augment=9), **NCSNPP}, 32, 56_397_827 + 128),
+        pytest.param("adm", {"conditions": conditions(1000)}, 64, 295_899_267, marks=pytest.mark.slow),
     ],
 )
 def test_published_sizes(kind, fields, side, count):
@@ -70,7 +70,7 @@ def test_published_sizes(kind, fields, side, count):
 def test_initial_laws(kind):
     """The released ones: Glorot's with silent ends, and for ADM uniform by fan-in with exact zeros."""
     sizes = {"nf": 64, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,)}
-    net = Net(NETS[kind](**sizes, conditions=told(16, 9)))
+    net = Net(NETS[kind](**sizes, conditions=conditions(16, 9)))
     params = jax.jit(net.init, static_argnums=1)(jax.random.key(0), (8, 8, 3))
     block = params["up_0_block_0"]
     ends = [params["out_conv"], block["conv_1"], params["mid_attention"]["out"]]

@@ -10,7 +10,7 @@ import pytest
 
 from score_sde.nets import Net, check_spec, parameter_count
 from score_sde.nets.unets.ncsnpp import NCSNpp
-from tests.told import told
+from tests.conditioned import conditions
 
 TINY = {"nf": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (4,), "init_scale": 1.0}
 KEY = jax.random.key(0)
@@ -50,7 +50,7 @@ def apply(net, params, x, c_noise, cond={}, key=None):  # noqa: B006
 
 @pytest.fixture(scope="module")
 def labelled():
-    net = tiny(conditions=told(3), dropout=0.3)
+    net = tiny(conditions=conditions(3), dropout=0.3)
     return net, arbitrary(net, (8, 8, 2))
 
 
@@ -156,7 +156,7 @@ def test_dropout_acts_with_a_key_only(labelled):
 @pytest.mark.slow
 def test_no_dropout_with_a_key_is_the_same_network(labelled):
     _, params = labelled
-    net = tiny(conditions=told(3), dropout=0.0)
+    net = tiny(conditions=conditions(3), dropout=0.0)
     x, c_noise = normals(6, (2, 8, 8, 2)), jnp.zeros(2)
     with_key = apply(net, params, x, c_noise, key=KEY)
     np.testing.assert_allclose(with_key, apply(net, params, x, c_noise), atol=1e-5)
@@ -173,13 +173,13 @@ def test_noise_level_matters_only_if_conditional():
 def test_input_range_is_an_affine_change_of_data(labelled):
     _, params = labelled
     x, c_noise = normals(8, (2, 8, 8, 2)), jnp.zeros(2)
-    unit = apply(tiny(conditions=told(3), input_range=(0.0, 1.0)), params, (x + 1) / 2, c_noise)
-    np.testing.assert_allclose(unit, apply(tiny(conditions=told(3)), params, x, c_noise), atol=1e-4)
+    unit = apply(tiny(conditions=conditions(3), input_range=(0.0, 1.0)), params, (x + 1) / 2, c_noise)
+    np.testing.assert_allclose(unit, apply(tiny(conditions=conditions(3)), params, x, c_noise), atol=1e-4)
 
 
 def test_bfloat16_is_close_and_leaves_parameters_alone(labelled):
     full, params = labelled
-    half = tiny(conditions=told(3), dtype="bfloat16")
+    half = tiny(conditions=conditions(3), dtype="bfloat16")
     check_spec(half.init(KEY, (8, 8, 2)), params)
     x, c_noise = normals(9, (2, 8, 8, 2)), jnp.array([1.0, 500.0])
     y, want = apply(half, params, x, c_noise), apply(full, params, x, c_noise)
@@ -205,7 +205,7 @@ def test_bfloat16_is_close_and_leaves_parameters_alone(labelled):
             "progressive": "output_skip",
             "progressive_combine": "cat",
             "fir": True,
-            "conditions": told(2),
+            "conditions": conditions(2),
         },
     ],
     ids=["ncsnpp", "ddpm"],
@@ -279,7 +279,7 @@ def test_net_is_a_static_value():
 
 
 def test_names_are_readable():
-    net = tiny(progressive="output_skip", progressive_input="residual", conditions=told(2))
+    net = tiny(progressive="output_skip", progressive_input="residual", conditions=conditions(2))
     names = jax.eval_shape(lambda: net.init(KEY, (8, 8, 2)))
     assert set(names) == {
         "time_dense_0",
@@ -324,7 +324,10 @@ def test_names_are_readable():
         ({"dropout": 1.0}, r"dropout=1.0: must be in \[0, 1\)"),
         ({"fir": True, "fir_kernel": (1,)}, "fir_kernel=.*two or more taps"),
         ({"input_range": (1.0, 1.0)}, r"input_range=\(1.0, 1.0\): must be \(low, high\)"),
-        ({"noise_conditional": False, "conditions": told(2)}, "conditions=.*images only when noise_cond"),
+        (
+            {"noise_conditional": False, "conditions": conditions(2)},
+            "conditions=.*images only when noise_cond",
+        ),
         ({"ch_mult": (1, 1, 1, 1, 1)}, r"x=\(1, 8, 8, 2\): .* divisible by 16"),
     ],
 )
@@ -349,7 +352,7 @@ def test_shapes_are_checked(shape, c_noise, cond, message):
 
 def test_labels_need_one_per_example():
     with pytest.raises(ValueError, match=r"cond label has shape \(3,\): must be \(2,\)"):
-        tiny(conditions=told(2))({}, jnp.zeros((2, 8, 8, 1)), 0.0, {"label": jnp.zeros(3, jnp.int32)})
+        tiny(conditions=conditions(2))({}, jnp.zeros((2, 8, 8, 1)), 0.0, {"label": jnp.zeros(3, jnp.int32)})
 
 
 def test_a_condition_that_the_network_cannot_use_is_refused():

@@ -19,7 +19,7 @@ from score_sde.nets.official import (
     to_torch_names,
 )
 from score_sde.nets.official.rows import flatten
-from tests.told import told, with_conditions
+from tests.conditioned import conditions, with_conditions
 
 DATA = Path(__file__).parents[1] / "data/nets"
 RECIPES, RELEASED, FLAX = (
@@ -259,7 +259,7 @@ def test_the_largest_refinenet_is_named_as_its_levels_were():
     [
         (NETS["ncsn"](), from_flax_names, "NCSN: no such network was released"),
         (
-            NETS["ncsnpp"](nf=8, conditions=told(2)),
+            NETS["ncsnpp"](nf=8, conditions=conditions(2)),
             from_torch_names,
             "label: the released network has no such",
         ),

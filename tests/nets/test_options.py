@@ -13,9 +13,9 @@ from score_sde.nets.diffusers_names import from_diffusers_names, to_diffusers_na
 from score_sde.nets.edm_names import from_edm_names, to_edm_names
 from score_sde.nets.official import from_flax_names, from_torch_names, to_flax_names, to_torch_names
 from score_sde.nets.official.rows import flatten
+from tests.conditioned import with_conditions
 from tests.conftest import DATA
 from tests.recipe import state_dict
-from tests.told import with_conditions
 
 CASES = json.loads(gzip.decompress((DATA / "nets/options.json.gz").read_bytes()))
 CONVERT = {

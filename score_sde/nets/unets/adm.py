@@ -28,7 +28,7 @@ class ADM(nn.Module):
       num_res_blocks: residual blocks per level on the way down (one more on the way up).
       attn_resolutions: attention where the first spatial size of the feature map is listed.
       dropout: probability, before the second convolution of every block.
-      conditions: what the network is told, by name: vectors enter the noise embedding before its two layers
+      conditions: what the network takes, by name: vectors enter the noise embedding before its two layers
         and classes after them, images are further channels of the input.
       embedding_mult: multiple of ``nf`` that the noise embedding has, which every block sees.
       out_channels: channels of the output; 0 for as many as the input has.
@@ -64,7 +64,7 @@ class ADM(nn.Module):
           x: ``(B, *S, C)`` float32, any channel count; spatial sizes divisible by
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is.
-          cond: all of ``conditions``, ``(B, *shape)`` each, null values where nothing is told.
+          cond: all of ``conditions``, ``(B, *shape)`` each, null values where there is none.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
         Returns:

@@ -45,7 +45,7 @@ class DDPM(nn.Module):
       norm_eps: added to the variances there.
       scale_shift: the noise level scales and shifts inside a block, see ``layers.ResBlock``.
       nonlinearity: ``swish``, ``elu``, ``relu`` or ``lrelu`` (slope 0.2).
-      conditions: what the network is told, as for ``NCSNpp``.
+      conditions: what the network takes, as for ``NCSNpp``.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
       remat: what the blocks compute again in the backward pass to save memory: ``none``, ``products``

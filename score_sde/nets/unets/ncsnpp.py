@@ -48,7 +48,7 @@ class NCSNpp(nn.Module):
       fourier_scale: standard deviation of w.
       init_scale: variance scale of the last layer of every branch; 0 means almost zero.
       nonlinearity: ``swish``, ``elu``, ``relu`` or ``lrelu`` (slope 0.2).
-      conditions: what the network is told, by name: classes and vectors are added to the embedded noise
+      conditions: what the network takes, by name: classes and vectors are added to the embedded noise
         level, images are further channels of its input.
       input_range: the data range, mapped affinely onto [-1, 1] as the first operation.
       dtype: of the computation, ``float32`` or ``bfloat16``; parameters are float32.
@@ -94,7 +94,7 @@ class NCSNpp(nn.Module):
             ``2 ** (len(ch_mult) - 1)``.
           c_noise: ``(B,)`` float32, embedded as it is.  Released models take ``999 t`` (VP and
             sub-VP, positional), the level's index (discrete) or ``ln sigma`` (VE, fourier).
-          cond: all of ``conditions``, ``(B, *shape)`` each, null values where nothing is told.
+          cond: all of ``conditions``, ``(B, *shape)`` each, null values where there is none.
           train: whether dropout acts; needs the random stream ``"dropout"``.
 
         Returns:

@@ -15,15 +15,15 @@ TINY = {"nf": 4, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": (), "
 TINY_OF = {"ddpm": {"norm_num_groups": 2}}
 
 
-def told(name):
+def conditioned(name):
     conditions = (*labelled(2), VECTOR, IMAGE)
     return Net(NETS[name](**TINY, **TINY_OF.get(name, {}), conditions=conditions))
 
 
 @pytest.mark.parametrize("name", ["ncsnpp", "ddpm", "songunet", "adm"])
 def test_each_condition_acts_and_nulls_do_not(name):
-    """Without its image and its vector a network is the one that is told neither, at the same parameters."""
-    net, x, c_noise = told(name), normals(0, (2, *SHAPE)), jnp.array([0.3, 0.9])
+    """Without its image and its vector a network is the one that takes neither, at the same parameters."""
+    net, x, c_noise = conditioned(name), normals(0, (2, *SHAPE)), jnp.array([0.3, 0.9])
     params = arbitrary(net, SHAPE)
     given = {
         "label": jnp.array([0, 1]),
@@ -52,7 +52,7 @@ def test_each_condition_acts_and_nulls_do_not(name):
 
 def test_an_image_is_the_input_of_the_stem_as_it_is():
     """A stem that is blind to the example and passes the image on: the network sees nothing else of it."""
-    net, x = told("ddpm"), normals(0, (1, *SHAPE))
+    net, x = conditioned("ddpm"), normals(0, (1, *SHAPE))
     params = arbitrary(net, SHAPE)
     kernel = params["stem"]["kernel"]
     swapped = {**params, "stem": {**params["stem"], "kernel": kernel[..., jnp.array([1, 0, 2]), :]}}
@@ -79,4 +79,4 @@ def test_networks_that_take_none_refuse_by_name(name):
 
 def test_an_image_on_another_grid_is_refused():
     with pytest.raises(ValueError, match=r"cond texture lies on a grid of \(8, 8\) and x on one of \(4, 4\)"):
-        told("ddpm").shapes((4, 4, 1))
+        conditioned("ddpm").shapes((4, 4, 1))
