@@ -428,7 +428,7 @@ def test_compiled_programs_are_kept_where_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     code = (
-        "import sys, jax; from score_sde import programs; programs.keep(eval(sys.argv[1]));"
+        "import sys, jax; from score_sde.runtime.compilation_cache import keep; keep(eval(sys.argv[1]));"
         "jax.jit(lambda x: jax.numpy.linalg.svd(x))(jax.numpy.ones((4, 4)))"
     )
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
