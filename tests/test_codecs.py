@@ -105,12 +105,12 @@ def test_dequantisation_does_not_depend_on_the_devices():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"grey_levels": 1}, "data.grey_levels = 1"),
-        ({"grey_levels": 2**16 + 1}, "data.grey_levels = 65537"),
-        ({"grey_levels": 256, "low": 1.0, "high": 1.0}, "data.low = 1.0"),
-        ({"grey_levels": 256, "scale": 2.0}, "data.scale = 2.0"),
-        ({"grey_levels": None, "scale": 0.0}, "data.scale = 0.0"),
-        ({"grey_levels": None, "dequantize": True}, "data.dequantize = True"),
+        ({"grey_levels": 1}, "data.source.grey_levels = 1"),
+        ({"grey_levels": 2**16 + 1}, "data.source.grey_levels = 65537"),
+        ({"grey_levels": 256, "low": 1.0, "high": 1.0}, "codec.low = 1.0"),
+        ({"grey_levels": 256, "scale": 2.0}, "codec.scale = 2.0"),
+        ({"grey_levels": None, "scale": 0.0}, "codec.scale = 0.0"),
+        ({"grey_levels": None, "dequantize": True}, "codec.dequantize = True"),
     ],
 )
 def test_refuses_options(options, message):
@@ -154,7 +154,7 @@ class Normal:
 
 def test_warns_of_unscaled_data():
     for deviation in (0.01, 40.0):
-        with pytest.warns(UserWarning, match="data.scale = 1.*try data.scale"):
+        with pytest.warns(UserWarning, match="codec.scale = 1.*try codec.scale"):
             warn_if_unscaled(Normal(deviation), Pixels(grey_levels=None))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

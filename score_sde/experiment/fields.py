@@ -93,7 +93,7 @@ class Choice(Generic[T]):
         """
         keywords = {**self.options, **{name: value for name, value in given.items() if self.takes(name)}}
         for name, entry in entries_of(self.make).items():
-            if entry.required and keywords.get(name) in (None, ""):
+            if entry.required and name not in given and keywords.get(name) in (None, ""):
                 raise ConfigError(
                     f"config.{self.field}.{name} is not set, and {self.field} = {self.name!r} needs it: "
                     f"--config.{self.field}.{name}=..."

@@ -44,7 +44,7 @@ def test_grey_images_need_no_option_and_ambiguous_arrays_do(tmp_path):
     np.save(tmp_path / "grey.npy", rng().integers(0, 9, (10, 6, 5)).astype(np.uint8))
     assert ArrayFile("train", tmp_path / "grey.npy").spec.shape == (6, 5, 1)
     np.save(tmp_path / "float.npy", np.zeros((10, 6, 5), np.float32))
-    with pytest.raises(ValueError, match=r"\(N, L, C\) or \(N, H, W\); set data.channels_last"):
+    with pytest.raises(ValueError, match=r"\(N, L, C\) or \(N, H, W\); set data.source.channels_last"):
         ArrayFile("train", tmp_path / "float.npy")
 
 
@@ -104,10 +104,10 @@ def test_npy_is_memory_mapped(tmp_path):
         (np.zeros(4, np.float32), {}, "one number per example"),
         (np.zeros((0, 4), np.float32), {}, "no examples"),
         (np.float32(3), {}, "no examples"),
-        (np.full((4, 2), 17, np.uint8), {"grey_levels": 17}, r"index \(0, 0\) is 17.*data.grey_levels = 17"),
-        (np.zeros((4, 2), np.uint8), {"grey_levels": 1}, "data.grey_levels = 1"),
-        (np.zeros((4, 2), np.float32), {"grey_levels": 16}, "data.grey_levels = 16.*float32"),
-        (np.zeros((4, 2), np.uint8), {"held_out": -0.1}, "data.held_out = -0.1"),
+        (np.full((4, 2), 17, np.uint8), {"grey_levels": 17}, r"index \(0, 0\) is 17.*data.source.grey_levels = 17"),
+        (np.zeros((4, 2), np.uint8), {"grey_levels": 1}, "data.source.grey_levels = 1"),
+        (np.zeros((4, 2), np.float32), {"grey_levels": 16}, "data.source.grey_levels = 16.*float32"),
+        (np.zeros((4, 2), np.uint8), {"held_out": -0.1}, "data.source.held_out = -0.1"),
         (np.zeros((4, 2), np.uint8), {"held_out": 0, "split": "test"}, "leaves none of the 4"),
         (np.zeros((4, 2), np.uint8), {"split": "all"}, "data.split = 'all'"),
         (np.full((4, 2), 1e39), {}, r"index \(0, 0\) is 1e\+39, expected finite float32"),
@@ -130,14 +130,14 @@ def test_names_the_first_value_that_is_not_finite(tmp_path, value, monkeypatch):
 
 
 def test_refuses_files(tmp_path):
-    with pytest.raises(ValueError, match="data.path = .*no such file"):
+    with pytest.raises(ValueError, match="data.source.path = .*no such file"):
         ArrayFile("train", tmp_path / "a.npy")
     (tmp_path / "a.txt").write_text("1 2 3")
     with pytest.raises(ValueError, match="must be a .npy or .npz file, not '.txt'"):
         ArrayFile("train", tmp_path / "a.txt")
     for name in ("b.npy", "b.npz"):
         (tmp_path / name).write_text("not an array")
-        with pytest.raises(ValueError, match=f"data.path = .*{name}.*cannot read"):
+        with pytest.raises(ValueError, match=f"data.source.path = .*{name}.*cannot read"):
             ArrayFile("train", tmp_path / name)
     np.savez(tmp_path / "c.npz", pictures=np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"no array 'x' inside, only \['pictures'\]; set data.key"):

@@ -116,7 +116,7 @@ def test_many_big_files_are_read_in_threads_in_order(tmp_path):
 def test_first_deviating_size_is_named_at_once(tmp_path):
     for k, size in enumerate([8, 8, 9, 7]):
         save(tmp_path / f"{k}.png", (size, 8, 3))
-    with pytest.raises(ValueError, match=r"data.size: .*2.png has size 9x8, expected 8x8"):
+    with pytest.raises(ValueError, match=r"data.source.size: .*2.png has size 9x8, expected 8x8"):
         Folder("train", tmp_path, held_out=0)
     with pytest.raises(ValueError, match=r"0.png has size 8x8, expected 16x16"):
         Folder("train", tmp_path, size=16, resize="none", held_out=0)
@@ -133,10 +133,10 @@ def damaged(tmp_path):
 
 
 def test_damaged_files_are_named(damaged):
-    with pytest.raises(ValueError, match="data.path: cannot use .*b.png: cannot identify"):
+    with pytest.raises(ValueError, match="data.source.path: cannot use .*b.png: cannot identify"):
         Folder("train", damaged, held_out=0)
     source = Folder("train", damaged, size=8, held_out=0)
-    with pytest.raises(ValueError, match="c.jpg: .*truncated.*data.on_error = 'skip'"):
+    with pytest.raises(ValueError, match="c.jpg: .*truncated.*data.source.on_error = 'skip'"):
         source.read(np.array([0, 2]))
     with pytest.raises(ValueError, match="d.png"):
         source.read(np.array([3]))
@@ -161,9 +161,9 @@ def test_skipping_leaves_out_wrong_sizes_but_not_everything(tmp_path):
 
 
 def test_refuses_folders(tmp_path):
-    with pytest.raises(ValueError, match="data.path = .*no such folder"):
+    with pytest.raises(ValueError, match="data.source.path = .*no such folder"):
         Folder("train", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="data.path = .*no images in .*holds nothing"):
+    with pytest.raises(ValueError, match="data.source.path = .*no images in .*holds nothing"):
         Folder("train", tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ValueError, match="no images in .*holds notes.txt"):
@@ -171,7 +171,7 @@ def test_refuses_folders(tmp_path):
     with pytest.raises(ValueError, match="must be a folder"):
         Folder("train", tmp_path / "notes.txt")
     save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="data.held_out = 0: leaves none of the 1 images"):
+    with pytest.raises(ValueError, match="data.source.held_out = 0: leaves none of the 1 images"):
         Folder("test", tmp_path, held_out=0)
     save(tmp_path / "cat" / "b.png")
     with pytest.raises(ValueError, match=r"class folders \(cat, ...\) and 1 images beside them"):
@@ -182,11 +182,11 @@ def test_refuses_folders(tmp_path):
     ("options", "message"),
     [
         ({"split": "eval"}, "data.split = 'eval'"),
-        ({"held_out": 1.0}, "data.held_out = 1.0"),
-        ({"on_error": "ignore"}, "data.on_error = 'ignore'"),
-        ({"channels": 2}, "data.channels = 2"),
-        ({"size": 0}, "data.size = 0"),
-        ({"resize": "zoom"}, "data.resize = 'zoom'"),
+        ({"held_out": 1.0}, "data.source.held_out = 1.0"),
+        ({"on_error": "ignore"}, "data.source.on_error = 'ignore'"),
+        ({"channels": 2}, "data.source.channels = 2"),
+        ({"size": 0}, "data.source.size = 0"),
+        ({"resize": "zoom"}, "data.source.resize = 'zoom'"),
     ],
 )
 def test_refuses_options(tmp_path, options, message):

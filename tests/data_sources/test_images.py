@@ -118,7 +118,7 @@ def test_none_refuses_another_size():
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, "big", (4,), (4, 0), (4, 4, 3)])
 def test_refuses_sizes(size):
-    with pytest.raises(ValueError, match="data.size = .*positive integer"):
+    with pytest.raises(ValueError, match="data.source.size = .*positive integer"):
         images.check_options(size, 3, "crop")
 
 
@@ -126,7 +126,7 @@ def test_size_options():
     assert images.check_options(8, 3, "crop") == (8, 8)
     assert images.check_options([8, 12], 3, "crop") == (8, 12)
     assert images.check_options(None, 3, "crop") is None
-    with pytest.raises(ValueError, match="data.channels = 2"):
+    with pytest.raises(ValueError, match="data.source.channels = 2"):
         images.check_options(8, 2, "crop")
-    with pytest.raises(ValueError, match="data.resize = 'zoom'.*crop, squash, none"):
+    with pytest.raises(ValueError, match="data.source.resize = 'zoom'.*crop, squash, none"):
         images.check_options(8, 3, "zoom")

@@ -61,7 +61,7 @@ class Numbered:
 
 class Failing(Numbered):
     def read(self, indices):
-        raise ValueError("data.path: cannot use broken.png")
+        raise ValueError("data.source.path: cannot use broken.png")
 
 
 @pytest.mark.parametrize("placement", ["device", "stream"])

@@ -69,7 +69,7 @@ def test_reads_what_was_written(prepared):
 
 
 def test_split_expressions(prepared):
-    options = {"name": "tiny_pictures", "data_dir": prepared}
+    options = {"dataset": "tiny_pictures", "data_dir": prepared}
     cut = {"train_split": "train[:75%]", "test_split": "train[75%:]"}
     train, test = (TFDS(split, **options, **cut) for split in ("train", "test"))
     assert (len(train), len(test)) == (9, 3)
@@ -104,12 +104,12 @@ def test_an_absent_set_says_what_to_do(tmp_path):
 
 
 def test_refuses(prepared):
-    with pytest.raises(ValueError, match="data.name = 'no_such_set'.*not found") as caught:
+    with pytest.raises(ValueError, match="data.source.dataset = 'no_such_set'.*not found") as caught:
         TFDS("train", "no_such_set", data_dir=prepared)
     assert len(str(caught.value)) < 300  # not the list of all sets
-    with pytest.raises(ValueError, match="data.test_split = 'night'"):
+    with pytest.raises(ValueError, match="data.source.test_split = 'night'"):
         TFDS("test", "tiny_pictures", data_dir=prepared, test_split="night")
     with pytest.raises(ValueError, match="data.split = 'eval'"):
         TFDS("eval", "tiny_pictures", data_dir=prepared)
-    with pytest.raises(ValueError, match="data.size = -1"):
+    with pytest.raises(ValueError, match="data.source.size = -1"):
         TFDS("train", "tiny_pictures", data_dir=prepared, size=-1)

@@ -54,10 +54,10 @@ def test_frechet_distance_of_features_is_that_of_pytorch_fid(fixture, features, 
 def test_kernel_distance_is_that_of_torch_fidelity(fixture, features):
     x, y = features
     recorded = fixture("metrics")
-    score = KernelDistance(kid_subsets=10, kid_subset_size=200)(Sampled(x), reference(y))["kid"]
+    score = KernelDistance(subsets=10, subset_size=200)(Sampled(x), reference(y))["kid"]
     assert score.value == pytest.approx(float(recorded["kid_mean"]), rel=1e-6)
     assert score.error == pytest.approx(float(recorded["kid_std"]), rel=1e-6)
-    with pytest.warns(UserWarning, match=r"kid_subset_size = 1000: the sets have 50 and 50 examples"):
+    with pytest.warns(UserWarning, match=r"kid.subset_size = 1000: the sets have 50 and 50 examples"):
         assert KernelDistance()(Sampled(x[:50]), reference(y[:50]))["kid"].error is None
     for estimator in ESTIMATORS:
         value = squared_mmd(x[:400], y[:400], estimator)
@@ -183,7 +183,7 @@ def test_sets_larger_than_memory_give_the_same_scores_from_a_file(tmp_path):
             yield Sampled(x, 2 * x)
 
     y = reference((1.1 * rng.standard_normal((2000, dim))).astype(np.float32))
-    small = KernelDistance(kid_subsets=2, kid_subset_size=200)
+    small = KernelDistance(subsets=2, subset_size=200)
     metrics = Frechet(bootstrap=2), InceptionScore(bootstrap=2), small
     whole = fill(parts(), count, tmp_path)
     assert not isinstance(whole.features, np.memmap)

@@ -169,6 +169,16 @@ def test_values_of_files_are_checked_like_words():
     assert of({"shape": {"name": "square", "corners": [1, 2]}}).shape.options["corners"] == (1, 2)
 
 
+def test_an_option_without_a_default_has_to_be_set_but_what_the_program_gives_may_be_none():
+    def file(path: str, levels: int | None) -> tuple:
+        return path, levels
+
+    unset = Choice("shape", "file", {"path": None}, file)
+    with pytest.raises(ConfigError, match=r"config.shape.path is not set, and shape = 'file' needs it"):
+        unset.build(levels=None)
+    assert unset.but(path="x").build(levels=None) == ("x", None)
+
+
 def test_what_a_member_refuses_names_its_field():
     with pytest.raises(ConfigError, match=r"^config.shape.radius = -1.0: must not be negative$"):
         of({}, {"shape.radius": "-1"}).shape.build()
