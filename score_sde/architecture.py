@@ -1,12 +1,11 @@
 """A model without its parameters: codec, process, network, and how the network is read."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Params
+from score_sde.arrays import Params, Parts
 from score_sde.codecs import NO_PARAMS, Codec, picture_values
 from score_sde.conditions import Cond, Conditions
 from score_sde.data import Spec
@@ -46,7 +45,7 @@ class Architecture:
         """Fresh parts that diffusion trains: ``net``, and what the process learns."""
         return {"net": self.net.init(key, self.state_shape), **self.sde.parts()}
 
-    def bind(self, parts: Mapping[str, Params], cond: Cond) -> Denoiser:
+    def bind(self, parts: Parts, cond: Cond) -> Denoiser:
         """The denoiser of some parts under some conditions, each an array of ``B`` rows.
 
         Conditions that the data have and the model does not take are left out.
@@ -55,7 +54,7 @@ class Architecture:
         taken = {name: values for name, values in cond.items() if name not in names}
         return Denoiser(parts["net"], self.sde, self.net, self.precondition, taken)
 
-    def decode(self, parts: Mapping[str, Params], x0: Array | np.ndarray) -> np.ndarray:
+    def decode(self, parts: Parts, x0: Array | np.ndarray) -> np.ndarray:
         """States as users keep them: uint8 pictures ``0 .. 255``, or the data's own units.
 
         Args:
@@ -69,11 +68,11 @@ class Architecture:
         """Whether examples are pictures."""
         return is_picture(self.spec.shape, self.spec.grey_levels)
 
-    def freeze(self, parts: Mapping[str, Params]) -> "Architecture":
+    def freeze(self, parts: Parts) -> "Architecture":
         """With the process as training has left it: given from now on, as plain numbers of the host."""
         return replace(self, sde=self.sde.freeze(parts))
 
 
-def codec_params(parts: Mapping[str, Params]) -> Params:
+def codec_params(parts: Parts) -> Params:
     """Parameters of the codec; none, where it has none."""
     return parts.get("codec", NO_PARAMS)

@@ -9,6 +9,8 @@ from jax import Array
 
 # Arrays by name, nested.
 Params = Mapping[str, Union["Params", Array]]
+# Parameters by part: ``net``, and where there is one ``sde``, ``codec``, ``teacher``, ...
+Parts = Mapping[str, Params]
 
 
 def expand(t: Array | float, x: Array) -> Array:

@@ -21,6 +21,7 @@ from jax import Array
 # Arrays ``(B, *shape)`` by name.  An empty mapping conditions on nothing; so do null values.
 Cond = Mapping[str, Array]
 Given = Mapping[str, np.ndarray]  # the same on the host
+Value = np.ndarray | float | int | str | list[float]  # of a condition, as users give it
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -268,7 +269,7 @@ class Chosen:
         return cls.fixed(conditions, {})
 
     @classmethod
-    def fixed(cls, conditions: Conditions, values: Mapping[str, np.ndarray]) -> "Chosen":
+    def fixed(cls, conditions: Conditions, values: Mapping[str, Value]) -> "Chosen":
         """All samples have these values; conditions that are left out are as in ``every_class``.
 
         Raises:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Params, expand
+from score_sde.arrays import Params, Parts, expand
 from score_sde.conditions import Cond
 from score_sde.sde import SDE
 
@@ -76,7 +76,7 @@ class Denoise(Protocol):
         ...
 
 
-Bind = Callable[[Params, Cond], Denoise]  # parameters and conditions to what the solver sees
+Bind = Callable[[Parts, Cond], Denoise]  # parameters and conditions to what the solver sees
 
 # --- changes of variable ---------------------------------------------------------------------------
 

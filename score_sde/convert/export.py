@@ -1,19 +1,16 @@
 """Averaged parameters for others."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from score_sde.architecture import Architecture
-from score_sde.arrays import Params
+from score_sde.arrays import Parts
 from score_sde.convert import diffusers_export, own
 from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
 
 
-def export(
-    path: Path, config: Config, architecture: Architecture, parts: Mapping[str, Params], step: int
-) -> None:
+def export(path: Path, config: Config, architecture: Architecture, parts: Parts, step: int) -> None:
     """Write one ``.safetensors`` file with our names and the config, or a folder of diffusers.
 
     Args:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
-from score_sde.arrays import Params
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond
 from score_sde.data import Source
 from score_sde.denoiser import Bind
@@ -58,13 +57,13 @@ def measure_levels(
     sde: SDE,
     mesh: Mesh,
 ) -> Callable[..., Levels]:
-    """A function ``(params, source, encoder, *, times, batch_size, seed, note) -> Levels``.
+    """A function ``(parts, source, encoder, *, times, batch_size, seed, note) -> Levels``.
 
     Made once and called often: its program is compiled at the first call.
     """
 
-    def errors(params: Params, x: Array, keys: Array, cond: Cond, times: Array) -> tuple[Array, Array]:
-        return loss_by_level(bind(params, cond), sde, x, keys, times)
+    def errors(parts: Parts, x: Array, keys: Array, cond: Cond, times: Array) -> tuple[Array, Array]:
+        return loss_by_level(bind(parts, cond), sde, x, keys, times)
 
     whole, split = PartitionSpec(), PartitionSpec(BATCH)
     compiled = jax.jit(
@@ -78,7 +77,7 @@ def measure_levels(
     )
 
     def measure(
-        params: Any,
+        parts: Parts,
         source: Source,
         encoder: Encoder,
         *,
@@ -90,7 +89,7 @@ def measure_levels(
         t = jnp.asarray(times, jnp.float32)
         noise, x0, done = [], [], 0
         for batch in encoded_batches(source, encoder, mesh, batch_size=batch_size, seed=seed):
-            both = to_host(compiled(params, batch.x, batch.keys, batch.cond, t))
+            both = to_host(compiled(parts, batch.x, batch.keys, batch.cond, t))
             noise.append(np.asarray(both[0], np.float64)[:, batch.mask])
             x0.append(np.asarray(both[1], np.float64)[:, batch.mask])
             done += int(batch.mask.sum())

@@ -29,7 +29,8 @@ def task_of(config: Config, architecture: Architecture, extractor: Extractor) ->
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
-    task, given = config.task, {"architecture": architecture}
+    task = config.task
+    given: dict[str, object] = {"architecture": architecture}
     if task.takes("preparation"):
         given["preparation"] = preparation_of(config, architecture)
     if task.takes("objective"):

@@ -9,7 +9,7 @@ from score_sde.denoiser import Bind
 
 
 class Guidance(abc.ABC):
-    """``Bind -> Bind``: takes ``(params, cond) -> denoise`` and gives another.
+    """``Bind -> Bind``: takes ``(parts, cond) -> denoise`` and gives another.
 
     What it returns is bound to conditions as the model is, so that guidances compose and a solver sees one
     ``Denoise``.  Members are frozen dataclasses.  A number that may differ from sample to sample is an entry

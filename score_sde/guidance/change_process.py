@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import expand
-from score_sde.denoiser import Bind, Cond, Denoise, Estimate, Params
+from score_sde.arrays import Parts, expand
+from score_sde.denoiser import Bind, Cond, Denoise, Estimate
 from score_sde.guidance.base import Guidance
 from score_sde.sde import SDE
 
@@ -35,8 +35,8 @@ class ChangeProcess(Guidance):
         trained, sampled, levels = self.trained, self.sampled, self.levels
         low = 0.0 if levels else trained.t_min
 
-        def bind_sampled(params: Params, cond: Cond) -> Denoise:
-            denoise = bind(params, cond)
+        def bind_sampled(parts: Parts, cond: Cond) -> Denoise:
+            denoise = bind(parts, cond)
 
             def denoise_sampled(x: Array, t: Array) -> Estimate:
                 t = jnp.asarray(t, x.dtype)

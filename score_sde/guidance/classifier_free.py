@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.denoiser import Bind, Cond, Denoise, Estimate, Params
+from score_sde.arrays import Parts
+from score_sde.denoiser import Bind, Cond, Denoise, Estimate
 from score_sde.guidance.base import Guidance
 
 GUIDANCE_SCALE = "guidance_scale"  # the entry of ``cond`` that holds the scale of each sample, ``(B,)``
@@ -43,12 +44,12 @@ class ClassifierFree(Guidance):
           ValueError: there is no scale among the conditions.
         """
 
-        def bind_guided(params: Params, cond: Cond) -> Denoise:
+        def bind_guided(parts: Parts, cond: Cond) -> Denoise:
             if GUIDANCE_SCALE not in cond:
                 raise ValueError(f"cond has no {GUIDANCE_SCALE!r}: add the guidance's inputs(count)")
             given = {name: value for name, value in cond.items() if name != GUIDANCE_SCALE}
             null = {**given, **self.null(given)}
-            denoise = bind(params, {name: _paired(value, null[name]) for name, value in given.items()})
+            denoise = bind(parts, {name: _paired(value, null[name]) for name, value in given.items()})
 
             def guided(x: Array, t: Array) -> Estimate:
                 times = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])

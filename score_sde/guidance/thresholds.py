@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import expand
-from score_sde.denoiser import Bind, Cond, Denoise, Estimate, Params
+from score_sde.arrays import Parts, expand
+from score_sde.denoiser import Bind, Cond, Denoise, Estimate
 from score_sde.guidance.base import Guidance, Unchanged
 from score_sde.sde import SDE
 
@@ -35,8 +35,8 @@ class Threshold(Guidance):
         """``x0`` within the range: ``(B, *D) -> (B, *D)``."""
 
     def __call__(self, bind: Bind) -> Bind:
-        def bind_limited(params: Params, cond: Cond) -> Denoise:
-            denoise = bind(params, cond)
+        def bind_limited(parts: Parts, cond: Cond) -> Denoise:
+            denoise = bind(parts, cond)
 
             def limited(x: Array, t: Array) -> Estimate:
                 estimate = denoise(x, t)

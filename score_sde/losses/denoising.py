@@ -1,7 +1,7 @@
 """Denoising score matching (Vincent 2011; arXiv:2011.13456, eq. 7) as one weighted square error."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import Params, mean_dims
+from score_sde.arrays import Parts, mean_dims
 from score_sde.denoiser import Denoise, Estimate, x0_error
 from score_sde.losses.times import Times, correction_of
 from score_sde.losses.weights import Weight
@@ -83,7 +83,7 @@ class DenoisingLoss:
         x0: Array,
         drawn: Drawn,
         key: Array,
-        parts: Mapping[str, Params] = MappingProxyType({}),
+        parts: Parts = MappingProxyType({}),
     ) -> tuple[Array, Aux]:
         """The loss at times and noise that are given; returns as a call does.
 

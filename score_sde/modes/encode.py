@@ -38,7 +38,7 @@ def encode(options: Options) -> int:
         **transport_of(model),
     )
     result = map_with(model, model.inverter.round_trip, given, "encode", keep=keep)
-    report = {"step": model.step, "source": inputs.name, **_summary(result), **about(model)}
+    report: dict[str, Json] = {"step": model.step, "source": inputs.name, **_summary(result), **about(model)}
     if is_chief():
         output.parent.mkdir(parents=True, exist_ok=True)
         arrays = {**{name: result[name] for name in _KEPT}, **given.conditions()}
@@ -48,8 +48,8 @@ def encode(options: Options) -> int:
             _strip(model, given, result).save(output.with_suffix(".png"))
     say(
         f"{len(inputs)} latents in {output}: round-trip error {report['round_trip_rms_mean']:.3g} rms, at "
-        f"most {report['round_trip_rms_max']:.3g} ({report['round_trip_largest']:.3g} for one value), in units "
-        f"of the model's range; {report['evaluations_mean']:.0f} evaluations an example both ways"
+        f"most {report['round_trip_rms_max']:.3g} ({report['round_trip_largest']:.3g} for one value), in "
+        f"units of the model's range; {report['evaluations_mean']:.0f} evaluations an example both ways"
     )
     return 0
 
@@ -59,7 +59,7 @@ def about(model: Model) -> dict[str, Json]:
     return {**transport_of(model), "t_min": model.inverter.t_min}
 
 
-def _summary(result: dict[str, np.ndarray]) -> dict[str, float]:
+def _summary(result: dict[str, np.ndarray]) -> dict[str, Json]:
     """Round-trip errors in units of the model's range, and the length of the latents, 1 under the prior."""
     flat = result["latent"].reshape(len(result["latent"]), -1).astype(np.float64)
     length = np.sqrt(np.mean(flat**2, axis=1))

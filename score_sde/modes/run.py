@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from score_sde.conditions import Chosen, Conditions
+from score_sde.conditions import Chosen, Conditions, Value
 from score_sde.data import Spec
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.names import ConfigError
 from score_sde.runs.inputs import drawable
-from score_sde.runs.model import Model, Value
+from score_sde.runs.model import Model
 from score_sde.runs.workdir import Choice, Workdir
 
 

@@ -6,14 +6,13 @@ import numpy as np
 from jax import Array
 
 from score_sde.architecture import codec_params
-from score_sde.arrays import fold_in_each, normal_per_sample
+from score_sde.arrays import Parts, fold_in_each, normal_per_sample
 from score_sde.data import Source
 from score_sde.evaluate import level_times
 from score_sde.images import pictures
 from score_sde.runs.model import Model
 from score_sde.runtime.mesh import round_up
 from score_sde.sampling.draw import sample_keys
-from score_sde.tasks.base import Parts
 
 _STRIP = (4, 8)  # examples and noise levels
 _SOLVER, _EVALUATIONS, _COLUMNS = "dpmpp_2m", (5, 10, 20, 40), 8

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Params
+from score_sde.arrays import Params, Parts
 from score_sde.codecs import Codec, Pixels
 from score_sde.conditions import Cond
 from score_sde.data import Source
@@ -24,7 +24,6 @@ from score_sde.likelihood.bounds import Bound, Cells, Decoder, continuous_bound,
 from score_sde.likelihood.ode_density import log_prob
 from score_sde.names import ConfigError
 from score_sde.runs.dequantiser import with_dequantiser
-from score_sde.tasks.base import Parts
 
 if TYPE_CHECKING:
     from score_sde.runs.model import Model

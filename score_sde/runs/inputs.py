@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from score_sde.codecs import picture_values
-from score_sde.conditions import Condition, Conditions, first_class
+from score_sde.conditions import Condition, Conditions, Value, first_class
 from score_sde.data import ArrayFile, Folder, Source, Spec, images
 from score_sde.experiment.run_sections import Data
 from score_sde.images.pictures import is_picture
@@ -104,7 +104,7 @@ class Conditioned:
     """
 
     def __init__(
-        self, inputs: "Inputs | Picked", conditions: Conditions, fixed: Mapping[str, np.ndarray], own: bool
+        self, inputs: "Inputs | Picked", conditions: Conditions, fixed: Mapping[str, Value], own: bool
     ):
         self.spec, self.name = inputs.spec, inputs.name
         self._inputs, self._conditions, self._fixed, self._own = inputs, conditions, dict(fixed), own
@@ -127,7 +127,8 @@ class Conditioned:
         self, name: str, condition: Condition, batch: Mapping[str, np.ndarray], count: int
     ) -> np.ndarray:
         if name in self._fixed:
-            return np.broadcast_to(self._fixed[name], (count, *condition.shape))
+            value = np.asarray(self._fixed[name], condition.dtype)
+            return np.broadcast_to(value, (count, *condition.shape))
         return batch[name] if self._own and name in batch else condition.nulls(count)
 
 
@@ -178,7 +179,7 @@ def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> I
             source = Folder(
                 "train",
                 place,
-                size=spec.shape[:2],
+                size=(spec.shape[0], spec.shape[1]),
                 channels=spec.shape[2],
                 resize=data.source.options.get("resize", "crop"),
                 held_out=0.0,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.arrays import Parts
 from score_sde.architecture import Architecture, codec_params
 from score_sde.conditions import Cond
 from score_sde.evaluate.cache import NO_CACHE, Cache
@@ -17,7 +18,6 @@ from score_sde.inversion import latents
 from score_sde.inversion.latents import Transport
 from score_sde.runtime.processes import is_chief
 from score_sde.runtime.progress import Progress
-from score_sde.tasks.base import Parts
 
 if TYPE_CHECKING:
     from score_sde.runs.model import Model

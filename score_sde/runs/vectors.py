@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.arrays import Parts
 from score_sde.architecture import codec_params
-from score_sde.conditions import Cond
+from score_sde.conditions import Cond, Json
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.experiment.sections import as_tree
 from score_sde.names import ConfigError
@@ -16,7 +17,6 @@ from score_sde.runs.extractors import make_extractor
 from score_sde.runs.inputs import Inputs, Picked, to_user
 from score_sde.runs.inverter import map_with
 from score_sde.runs.model import Model
-from score_sde.tasks.base import Parts
 
 Examples = Inputs | Picked
 Vectors = Callable[[Examples], np.ndarray]  # examples to (N, d)
@@ -118,7 +118,7 @@ def of_file(model: Model, seed: int, log_snr: float) -> Vectors:
     return vectors
 
 
-def transport_of(model: Model) -> dict[str, object]:
+def transport_of(model: Model) -> dict[str, Json]:
     """What latents depend on besides the model."""
     section = as_tree(model.config.inversion)
     return {"transport": section["transport"], "t_min": section["t_min"]}

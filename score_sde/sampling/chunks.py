@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from score_sde.arrays import Params
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond
 from score_sde.denoiser import Bind
 from score_sde.runtime.mesh import BATCH
@@ -47,7 +47,7 @@ def over_devices(function: Callable, mesh: Mesh, takes: tuple, gives: Any, coupl
 
 _CARRY: Any = Carry(SPLIT, SPLIT, Watch(WHOLE, SPLIT, LATER))  # type: ignore[arg-type]
 
-Draw = Callable[[Params, Plan, Array, Cond], Array]
+Draw = Callable[[Parts, Plan, Array, Cond], Array]
 
 
 def compile_trajectory(
@@ -60,7 +60,7 @@ def compile_trajectory(
     shape: tuple[int, ...],
     progress: Progress | None = None,
 ) -> Draw:
-    """``(params, plan, keys, cond) -> (B, hooks.keep + 1, *shape)``: kept states, then the samples.
+    """``(parts, plan, keys, cond) -> (B, hooks.keep + 1, *shape)``: kept states, then the samples.
 
     They are drawn in at most ``CHUNKS`` chunks, the batch split over ``mesh``.
 
@@ -76,9 +76,9 @@ def compile_trajectory(
         return plan, program.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
 
     def advance(
-        params: Params, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
+        parts: Parts, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
     ) -> tuple[Carry, Array]:
-        denoise, noise = bind(params, cond), noise_of(keys, shape)
+        denoise, noise = bind(parts, cond), noise_of(keys, shape)
         carry = program.advance(denoise, carry, plan, noise, hooks, first, last)
         # Here, since XLA compiles two copies of a network in one program beside each other.
         x = jax.lax.cond(
@@ -95,14 +95,14 @@ def compile_trajectory(
     some = over_devices(advance, mesh, takes, (_CARRY, SPLIT), coupled)
     trajectory = over_devices(splice, mesh, (LATER, SPLIT), SPLIT, coupled)
 
-    def draw(params: Params, plan: Plan, keys: Array, cond: Cond) -> Array:
+    def draw(parts: Parts, plan: Plan, keys: Array, cond: Cond) -> Array:
         count = program.count(plan)
         length = -(-count // CHUNKS)
         plan, carry = begin(plan, keys)
         x = carry.x
         for first in range(0, count, length):
             chunk = np.int32(first), np.int32(min(first + length, count))
-            following, x = some(params, plan, keys, cond, carry, *chunk)
+            following, x = some(parts, plan, keys, cond, carry, *chunk)
             jax.block_until_ready(carry)  # the host is one chunk ahead, and this one begins now
             if progress is not None:
                 progress(first)

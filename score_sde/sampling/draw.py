@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.arrays import Params
+from score_sde.arrays import Parts
 from score_sde.conditions import NONE_CHOSEN, Chosen, Cond
 from score_sde.denoiser import Bind, Denoise
 from score_sde.runtime.mesh import round_up
@@ -92,7 +91,7 @@ def compile_sample(
     shape: tuple[int, ...],
     progress: Progress | None = None,
 ) -> Draw:
-    """A compiled ``(params, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
+    """A compiled ``(parts, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
 
     Each device runs its own samples to the end without waiting for the others, unless the solver couples
     the batch.  A solver with steps is led by the host in chunks (``chunks.compile_trajectory``); one that
@@ -107,15 +106,15 @@ def compile_sample(
         last = over_devices(lambda states: states[:, -1], mesh, (SPLIT,), SPLIT, program.couples_batch)
         return lambda *given: last(trajectory(*given))
 
-    def draw(params: Params, plan: Plan, keys: Array, cond: Cond) -> Array:
-        return sample(keys, bind(params, cond), sde, program, plan, shape=shape)
+    def draw(parts: Parts, plan: Plan, keys: Array, cond: Cond) -> Array:
+        return sample(keys, bind(parts, cond), sde, program, plan, shape=shape)
 
     return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
 
 
 def generate(
     draw: Draw,
-    params: Any,
+    parts: Parts,
     plan: Plan,
     mesh: Mesh,
     *,
@@ -139,7 +138,7 @@ def generate(
     """
     size = round_up(min(batch_size, num_samples - start), mesh)
     for first in range(start, num_samples, size):
-        x = _batch(draw, params, plan, seed, first, size, num_samples, chosen, inputs)
+        x = _batch(draw, parts, plan, seed, first, size, num_samples, chosen, inputs)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)
         batch = np.asarray(x)[: num_samples - first]
@@ -149,7 +148,7 @@ def generate(
 
 def generate_share(
     draw: Draw,
-    params: Any,
+    parts: Parts,
     plan: Plan,
     *,
     seed: int,
@@ -173,7 +172,7 @@ def generate_share(
       FloatingPointError: as ``generate``.
     """
     for first in firsts:
-        x = _batch(draw, params, plan, seed, first, size, num_samples, chosen, inputs)
+        x = _batch(draw, parts, plan, seed, first, size, num_samples, chosen, inputs)
         shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         begin = first + (shards[0].index[0].start or 0)
         rows = np.concatenate([np.asarray(shard.data) for shard in shards])[: max(0, num_samples - begin)]
@@ -183,7 +182,7 @@ def generate_share(
 
 def _batch(
     draw: Draw,
-    params: Any,
+    parts: Parts,
     plan: Plan,
     seed: int,
     first: int,
@@ -196,7 +195,7 @@ def _batch(
     numbers = np.minimum(np.arange(first, first + size), num_samples - 1)
     given = {**chosen.of(numbers), **{name: of_each[numbers] for name, of_each in inputs.items()}}
     cond = {name: jnp.asarray(values) for name, values in given.items()}
-    return draw(params, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
+    return draw(parts, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
 
 
 def _check_finite(batch: np.ndarray, first: int) -> None:

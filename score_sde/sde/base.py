@@ -13,14 +13,13 @@ of the papers.  A process knows no network, no number of steps and no discretisa
 
 import abc
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import Params, expand, normal_per_sample, sum_dims
+from score_sde.arrays import Params, Parts, expand, normal_per_sample, sum_dims
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ class SDE(abc.ABC):
         """Parameters of the process that training finds, to start from, by part; most processes have none."""
         return {}
 
-    def freeze(self, parts: Mapping[str, Params]) -> "SDE":
+    def freeze(self, parts: Parts) -> "SDE":
         """The process with what training has made of ``parts``, as plain numbers of the host."""
         return self
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Params
+from score_sde.arrays import Params, Parts
 from score_sde.sde.base import SDE
 
 Schedule = Mapping[str, Array]  # log_snr_max: (), log_snr_min: (), logits: (n,) of the shares
@@ -124,7 +124,7 @@ class Learned(SDE):
         }
         return {"schedule": schedule}
 
-    def freeze(self, parts: Mapping[str, Params]) -> "Learned":
+    def freeze(self, parts: Parts) -> "Learned":
         """The process of the part ``schedule``, with plain numbers: no longer trainable."""
         if not self.trainable:
             return self

@@ -4,19 +4,16 @@ One trainer fits every task.  A task names its parameters by part, says which pa
 random about a batch, and gives a loss for each example.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from jax import Array
 from jax.sharding import Mesh
 
+from score_sde.arrays import Parts
 from score_sde.data import Source
-
-Tree = Any  # a pytree of arrays, whose structure only its owner knows
-Parts = Mapping[str, Tree]
-"""Parameters by part: ``net``, and where there is one ``schedule``, ``codec``, ``teacher``, ..."""
 
 Batch = dict[str, Array]
 Metrics = dict[str, Array]

@@ -9,13 +9,14 @@ import numpy as np
 import optax
 from jax import Array
 
+from score_sde.arrays import Parts
 from score_sde.codecs import picture_values
 from score_sde.conditions import first_class
 from score_sde.data import Source, Spec
 from score_sde.evaluate.extractors import as_input
 from score_sde.images.pictures import is_picture
 from score_sde.nets.classifier import Classifier
-from score_sde.tasks.base import Batch, Measure, Metrics, Parts, Setting
+from score_sde.tasks.base import Batch, Measure, Metrics, Setting
 
 PART = "classifier"
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from score_sde.architecture import Architecture
+from score_sde.arrays import Params, Parts
 from score_sde.codecs import Pixels
 from score_sde.conditions import Cond
 from score_sde.data import eval_batches, random_flip
@@ -18,7 +19,7 @@ from score_sde.likelihood.dequantise import Coupled, Dequantiser, Uniform
 from score_sde.losses import Drawn, bound_at, draw_bound
 from score_sde.nets.dequantiser import CouplingNet
 from score_sde.sde import SDE
-from score_sde.tasks.base import Batch, Measure, Metrics, Parts, Setting
+from score_sde.tasks.base import Batch, Measure, Metrics, Setting
 
 PART = "dequantiser"
 _PASSES = 4  # dequantisation and time draws of each held-out example
@@ -89,7 +90,7 @@ class Dequantisation:
         return self.bound(self.density, trained[PART], frozen, examples)
 
     def bound(
-        self, density: Dequantiser, params: Parts, frozen: Parts, examples: Noisy
+        self, density: Dequantiser, params: Params, frozen: Parts, examples: Noisy
     ) -> tuple[Array, Metrics]:
         """Nats per dimension, ``(B,)``, with the noise of a density."""
         raw, cond, uniform, drawn = examples

@@ -7,10 +7,11 @@ import jax
 from jax import Array
 
 from score_sde.architecture import Architecture
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond
 from score_sde.denoiser import Denoiser
 from score_sde.losses import Drawn
-from score_sde.tasks.base import Batch, Measure, Metrics, Parts, Setting
+from score_sde.tasks.base import Batch, Measure, Metrics, Setting
 from score_sde.tasks.measures import Monitor
 from score_sde.tasks.preparation import Preparation
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from score_sde.architecture import Architecture
+from score_sde.arrays import Parts
 from score_sde.conditions import Chosen
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.evaluate.examples import Examples, First
@@ -17,7 +18,7 @@ from score_sde.images import pictures
 from score_sde.runtime.processes import is_chief, say
 from score_sde.sampling.draw import generate
 from score_sde.sampling.sampler import Sampler
-from score_sde.tasks.base import Averaged, Measure, Note, Parts, Setting, Value
+from score_sde.tasks.base import Averaged, Measure, Note, Setting, Value
 
 T = TypeVar("T")
 _LEVELS = 10

@@ -6,9 +6,10 @@ import jax
 from jax import Array
 
 from score_sde.architecture import Architecture, codec_params
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond, drop
 from score_sde.data import AUGMENTED, augment, random_flip
-from score_sde.tasks.base import Batch, Parts
+from score_sde.tasks.base import Batch
 
 
 @dataclass(frozen=True)

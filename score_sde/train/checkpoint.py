@@ -10,8 +10,8 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
+from score_sde.arrays import Parts
 from score_sde.runtime.mesh import replicated, state_shardings
-from score_sde.tasks.base import Parts
 from score_sde.train.state import TrainState
 
 T = TypeVar("T")

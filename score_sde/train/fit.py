@@ -7,10 +7,11 @@ import jax
 import optax
 from jax.sharding import Mesh
 
+from score_sde.arrays import Parts
 from score_sde.data import Batches
 from score_sde.runtime.mesh import batch_sharding, state_shardings
 from score_sde.runtime.processes import is_chief, say
-from score_sde.tasks.base import Parts, Setting, Task
+from score_sde.tasks.base import Setting, Task
 from score_sde.train.best import Best
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.ema import Decay

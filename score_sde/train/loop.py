@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from score_sde.arrays import Parts
 from score_sde.runtime.progress import Progress
-from score_sde.tasks.base import Batch, Measure, Metrics, Parts, Value
+from score_sde.tasks.base import Batch, Measure, Metrics, Value
 from score_sde.train.best import Best
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.measuring import Measuring, Record, Writes, lacking

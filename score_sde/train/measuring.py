@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from score_sde.arrays import Parts
 from score_sde.runtime.progress import Progress, duration
-from score_sde.tasks.base import Measure, Note, Parts, Value
+from score_sde.tasks.base import Measure, Note, Value
 from score_sde.train.best import Best
 from score_sde.train.state import TrainState
 from score_sde.train.watch import Watch

@@ -6,7 +6,7 @@ import jax
 import optax
 from jax import Array
 
-from score_sde.tasks.base import Parts
+from score_sde.arrays import Parts
 
 
 @jax.tree_util.register_dataclass

@@ -1,7 +1,7 @@
 """One update as a pure function: ``(state, frozen, batch) -> (state, metrics)``."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,10 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.arrays import Parts
 from score_sde.cpu import loops
 from score_sde.runtime.mesh import BATCH, replicated, state_shardings
-from score_sde.tasks.base import Batch, Metrics, Parts, Task
+from score_sde.tasks.base import Batch, Metrics, Task
 from score_sde.train.ema import Decay
 from score_sde.train.state import TrainState
 
@@ -65,7 +66,7 @@ def _update(
     (loss, scalars), grads = found
     norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = cast(Parts, optax.apply_updates(state.params, updates))
     weight = 1.0 - ema_decay(state.step)  # of the new parameters
     ema = jax.tree.map(lambda e, p: e + weight * (p - e), state.ema, params)
     metrics = {
