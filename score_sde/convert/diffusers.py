@@ -77,7 +77,7 @@ def read(folder: Path) -> Release:
         config={
             "model": {**model, "attn_resolutions": attention},
             **process_of(_json(scheduler) if scheduler else {}, model["name"]),
-            "conditions": {"names": ("label",) if classes else ()},
+            "conditions": {"names": tuple(dict(labelled(classes)))},
         },
         spec=Spec((height, width, channels), 256, labelled(classes)),
     )

@@ -182,7 +182,7 @@ def read(saved: Mapping[str, Any]) -> Release:
             "sde": sections["sde"] | _range(network, made),
             "sampling": sections["sampling"] | _levels(network),
             "denoiser": sections["denoiser"] | _sigma_data(network),
-            "conditions": {"names": ("label",) if classes else (), "dropout": _label_dropout(made)},
+            "conditions": {"names": tuple(dict(labelled(classes))), "dropout": _label_dropout(made)},
         },
         spec=Spec((size, size, made["img_channels"]), 256, labelled(classes)),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond
 from score_sde.data import Source
 from score_sde.evaluate.batches import Dequantise, Encoder, encoded_batches, to_host
@@ -117,9 +118,12 @@ def _variance(values: np.ndarray, axis: int) -> Any:
     return np.var(values, axis=axis, ddof=1)
 
 
+Measure = Callable[[Parts, Array, Array, Cond], Measured]
+
+
 def measure_density(
-    measure: Callable[[Any, Array, Array, Cond], Measured],
-    params: Any,
+    measure: Measure,
+    params: Parts,
     source: Source,
     encoder: Encoder,
     mesh: Mesh,
@@ -145,16 +149,7 @@ def measure_density(
     Raises:
       FloatingPointError: an example could not be integrated in ``max_steps``.
     """
-    whole, split = PartitionSpec(), PartitionSpec(BATCH)
-    compiled = jax.jit(
-        jax.shard_map(
-            measure,
-            mesh=mesh,
-            in_specs=(whole, split, split, split),
-            out_specs=split,
-            check_vma=False,
-        )
-    )
+    compiled = _compile(measure, mesh)
     size = math.prod(source.spec.shape)
     done: list[dict[str, np.ndarray]] = []
     batches = encoded_batches(
@@ -164,17 +159,10 @@ def measure_density(
     for number, group in enumerate(_groups(batches, draws)):
         piece = cache.read(number)
         if piece is None:
-            rows = [(to_host(_less(compiled(params, b.keys, b.x, b.cond), b.log_q)), b.mask) for b in group]
-            piece = {
-                name: np.stack([np.asarray(getattr(row, name))[mask] for row, mask in rows], axis=1)
-                for name in Measured._fields
-            }
-            bad = ~np.isfinite(piece["nats"]).all(axis=(1, 2))
-            if bad.any():
-                raise FloatingPointError(
-                    f"the log density of example {total + int(np.argmax(bad))} is not finite: the "
-                    "integration gave up; raise likelihood.max_steps, or loosen likelihood.rtol and atol"
-                )
+            piece = _of_draws(
+                [(to_host(_less(compiled(params, b.keys, b.x, b.cond), b.log_q)), b.mask) for b in group]
+            )
+            _check_finite(piece["nats"], total)
             cache.write(number, piece)
         done.append(piece)
         total += len(piece["nats"])
@@ -188,6 +176,30 @@ def measure_density(
         float(np.max(joined["error"])),
         size,
     )
+
+
+def _compile(measure: Measure, mesh: Mesh) -> Measure:
+    """Compiled, each device with its own examples, so that one which takes long holds up no other device."""
+    whole, split = PartitionSpec(), PartitionSpec(BATCH)
+    specs = (whole, split, split, split)
+    return jax.jit(jax.shard_map(measure, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))
+
+
+def _of_draws(rows: list[tuple[Measured, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One batch of examples, of which each row is another draw: ``(n, M, ...)`` by name."""
+    return {
+        name: np.stack([np.asarray(getattr(row, name))[mask] for row, mask in rows], axis=1)
+        for name in Measured._fields
+    }
+
+
+def _check_finite(nats: np.ndarray, first: int) -> None:
+    bad = ~np.isfinite(nats).all(axis=(1, 2))
+    if bad.any():
+        raise FloatingPointError(
+            f"the log density of example {first + int(np.argmax(bad))} is not finite: the integration gave "
+            "up; raise likelihood.integrator.max_steps, or loosen its rtol and atol"
+        )
 
 
 def _less(measured: Measured, log_q: Array) -> Measured:

@@ -185,14 +185,14 @@ def _among(names: tuple[str, ...]) -> Check:
 
 def choice(
     table: Table[T],
-    default: str,
+    default: str | None,
     doc: str,
     *,
     given: tuple[str, ...] = (),
     when: tuple[str, str] | None = None,
 ) -> Choice[T]:
-    """A member of a table: a nested section with ``name`` and the member's options."""
-    return _field(Entry(default=default, doc=doc, table=table, given=given, when=when))
+    """A member of a table: a nested section with ``name`` and the member's options; None: the table's first."""
+    return _field(Entry(default=default or next(iter(table)), doc=doc, table=table, given=given, when=when))
 
 
 def several(table: Table[T], default: tuple[str, ...], doc: str) -> Choices[T]:

@@ -55,10 +55,10 @@ class Config:
         CODECS, "pixels", "data to the model's range and back", given=("grey_levels",)
     )
     sde: Choice[SDE] = choice(SDES, "vp", "the forward process")
-    model: Choice[Any] = choice(NETS, "ncsnpp", "the network", given=("conditions",))
+    model: Choice[Any] = choice(NETS, None, "the network", given=("conditions",))
     denoiser: DenoiserSection = section(DenoiserSection)
     conditions: Conditions = section(Conditions)
-    task: Choice[Task] = choice(TASKS, "diffusion", "what training fits", given=GIVEN)
+    task: Choice[Task] = choice(TASKS, None, "what training fits", given=GIVEN)
     loss: Loss = section(Loss)
     optimizer: Choice[optax.GradientTransformation] = choice(
         OPTIMIZERS, "adam", "the optimizer", given=("batch_size",)

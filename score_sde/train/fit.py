@@ -54,15 +54,7 @@ def fit(
     """
     mesh, workdir, seed = setting.mesh, setting.workdir, setting.seed
     _check_batch(schedule, mesh)
-    batches = Batches(
-        setting.source,
-        batch_size=schedule.batch_size,
-        seed=seed,
-        sharding=batch_sharding(mesh),
-        placement=placement,
-        num_workers=num_workers,
-        steps_per_dispatch=schedule.steps_per_dispatch,
-    )
+    batches = _batches(setting, schedule, placement, num_workers)
     measures = task.measures(setting)
     step = make_step(task, optimizer, ema, seed, schedule.accumulate_steps)
     with Checkpoints(
@@ -70,20 +62,15 @@ def fit(
     ) as checkpoints:
         state, frozen, shapes = _begin(task, optimizer, seed, mesh, checkpoints)
         done = int(state.step)
-        if done % schedule.steps_per_dispatch:
-            raise ValueError(
-                f"config.training.steps_per_dispatch = {schedule.steps_per_dispatch}: must divide {done}, "
-                "the step to resume from"
-            )
+        _check_resumed(schedule, done)
         if done:
             say(f"resuming from step {done} of {workdir}")
         if begin is not None:
             begin(shapes)
-        frozen_shapes = jax.eval_shape(lambda: frozen)
-        compiled = compile_step(step, mesh, shapes, frozen_shapes, schedule.steps_per_dispatch)
-        best = None
-        if schedule.best_metric:
-            best = Best(checkpoints, workdir / BEST, schedule.best_metric, write=is_chief())
+        given = jax.eval_shape(lambda: frozen)
+        compiled = compile_step(step, mesh, shapes, given, schedule.steps_per_dispatch)
+        metric = schedule.best_metric
+        best = Best(checkpoints, workdir / BEST, metric, write=is_chief()) if metric else None
         with Log(workdir, done) if is_chief() else NoLog() as log:
             state, finished = train(
                 lambda state, batch: compiled(state, frozen, batch),
@@ -100,6 +87,19 @@ def fit(
                 quiet=not is_chief(),
             )
     return state, frozen, finished
+
+
+def _batches(setting: Setting, schedule: Schedule, placement: str, num_workers: int) -> Batches:
+    """Raw training batches on the devices."""
+    return Batches(
+        setting.source,
+        batch_size=schedule.batch_size,
+        seed=setting.seed,
+        sharding=batch_sharding(setting.mesh),
+        placement=placement,
+        num_workers=num_workers,
+        steps_per_dispatch=schedule.steps_per_dispatch,
+    )
 
 
 def _begin(
@@ -127,4 +127,12 @@ def _check_batch(schedule: Schedule, mesh: Mesh) -> None:
         raise ValueError(
             f"config.training.batch_size = {schedule.batch_size}: must be a multiple of accumulate_steps x "
             f"devices = {schedule.accumulate_steps} x {mesh.size}"
+        )
+
+
+def _check_resumed(schedule: Schedule, done: int) -> None:
+    if done % schedule.steps_per_dispatch:
+        raise ValueError(
+            f"config.training.steps_per_dispatch = {schedule.steps_per_dispatch}: must divide {done}, the "
+            "step to resume from"
         )

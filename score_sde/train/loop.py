@@ -132,8 +132,6 @@ def train(
 
     Args:
       batches: from the state's step on.
-      frozen: the parts that are not trained.
-      best: is offered what has been measured.
       warning: something known before the first step.
       streamed: whether batches come from outside the devices, so that waiting for them is worth reporting.
 
@@ -147,17 +145,15 @@ def train(
     done, steps, stride = int(state.step), schedule.steps, schedule.steps_per_dispatch
     with stop_signal() as stopped, Progress(steps, "train", start=done, quiet=quiet) as progress:
         record = Record(log, Watch(steps), progress)
-        if warning is not None:
-            record.warn_once(done, warning)
+        record.warn_once(done, warning)
         measure = Measuring(frozen, best, record, progress, stopped)
-        due = [one for one in measures if done and one.due(done - stride, done, steps)]
-        complete = measure(lacking(due, done, log.lines), done, state)
+        complete = measure(lacking(_due(measures, done - stride, done, steps), done, log.lines), done, state)
         running = _Running(schedule, record, progress, _Input(batches), done, streamed)
-        stop, dispatch = stopped.is_set(), 0
+        stop = stopped.is_set()
         while done < steps and not stop:
-            state = running.dispatch(step, state, done, first=dispatch == 0)
+            state = running.dispatch(step, state, done)
             before, done = done, done + stride
-            due = [one for one in measures if one.due(before, done, steps)]
+            due = _due(measures, before, done, steps)
             save = _crosses(schedule.checkpoint_every_steps, before, done) or done >= steps
             if due or save:
                 record(done, running.pending.drain())
@@ -166,16 +162,18 @@ def train(
             complete = measure(due, done, state)
             if due:
                 running.pace.restart(done)
-            dispatch += 1
-            stop = agree_to_stop(stopped, dispatch)
+            stop = agree_to_stop(stopped, running.dispatches)
         if done > 0:
-            record(done, running.pending.drain())
-            checkpoints.save(done, state)
-            checkpoints.wait()
+            running.finish(checkpoints, done, state)
         finished = done >= steps and complete
         if not finished:
             progress.say(f"interrupted: saved step {done}; run the same command to resume")
     return state, finished
+
+
+def _due(measures: tuple[Measure, ...], before: int, done: int, steps: int) -> list[Measure]:
+    """Measurements that a step in ``(before, done]`` asks for; none before the first step."""
+    return [one for one in measures if done and one.due(before, done, steps)]
 
 
 def _crosses(every: int, before: int, after: int) -> bool:
@@ -199,18 +197,15 @@ class _Running:
         self._source, self._streamed = source, streamed
         self._metrics: Metrics | None = None
         self._note = ""
+        self.dispatches = 0
         self.pending, self.pace = _Pending(), _Pace(source, done)
 
-    def dispatch(self, step: Step, state: TrainState, done: int, first: bool) -> TrainState:
-        """The state after one call of the compiled step; logs where that is due.
-
-        Args:
-          done: steps before it.
-          first: whether it is the first of this process, which compiles.
-        """
+    def dispatch(self, step: Step, state: TrainState, done: int) -> TrainState:
+        """The state after one call of the compiled step, ``done`` steps before it; logs where that is due."""
         schedule, batch = self._schedule, self._source.next(self._metrics)
         after = done + schedule.steps_per_dispatch
-        if first:
+        self.dispatches += 1
+        if self.dispatches == 1:  # which compiles
             state, self._metrics = _first(step, state, batch, self._progress)
             self.pace.restart(after)
         else:
@@ -220,6 +215,12 @@ class _Running:
             self._log(after)
         self._progress.update(after, self._note)
         return state
+
+    def finish(self, checkpoints: Checkpoints, done: int, state: TrainState) -> None:
+        """What has not been logged, and the last checkpoint."""
+        self._record(done, self.pending.drain())
+        checkpoints.save(done, state)
+        checkpoints.wait()
 
     def _log(self, done: int) -> None:
         means = self.pending.drain()

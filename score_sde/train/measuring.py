@@ -101,9 +101,9 @@ class Record:
     def note(self) -> str:
         return self._watch.note
 
-    def warn_once(self, step: int, text: str) -> None:
-        """Warn, unless the run was warned before it was interrupted."""
-        if all(line.get("warning") != text for line in self._log.lines):
+    def warn_once(self, step: int, text: str | None) -> None:
+        """Warn, unless there is nothing to say or the run was warned before it was interrupted."""
+        if text is not None and all(line.get("warning") != text for line in self._log.lines):
             self._warn(step, text)
 
     def _warn(self, step: int, text: str) -> None:
