@@ -86,7 +86,7 @@ FLAGS: Mapping[str, Flag] = {
         ("evaluate", "stats", "encode", "decode", "interpolate", "search", "outliers"),
         "evaluate, stats: a folder of pictures, or a .npz or .npy of examples, to use instead of a model's.  "
         "encode, interpolate, search, outliers: such examples, to use instead of the data's.  decode: the "
-        ".npz of encode, or a .npy of codes.",
+        ".npz of encode, or a .npy of latents.",
     ),
     "images": Flag(
         str,
@@ -108,7 +108,7 @@ FLAGS: Mapping[str, Flag] = {
         ),
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
         "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
-        "workdir.  encode: the .npz of codes.  decode, interpolate: as sample.  search, outliers: the .png.  "
+        "workdir.  encode: the .npz of latents.  decode, interpolate: as sample.  search, outliers: the .png.  "
         "export: a .safetensors file, or a directory for diffusers.",
     ),
     "checkpoint": Flag(

@@ -191,7 +191,7 @@ def choice(
     given: tuple[str, ...] = (),
     when: tuple[str, str] | None = None,
 ) -> Choice[T]:
-    """A member of a table: a nested section with ``name`` and the member's options; None: the table's first."""
+    """A member of a table: a nested section with ``name`` and the member's options; None: its first."""
     return _field(Entry(default=default or next(iter(table)), doc=doc, table=table, given=given, when=when))
 
 

@@ -1,7 +1,7 @@
 """Multistep methods: one formula, planned on the host (Zhang & Chen 2023, arXiv:2204.13902, eq. 14;
 Lu et al. 2022, arXiv:2211.01095, eq. 9; Zhao et al. 2023, arXiv:2302.04867).
 
-With ``lam = log(alpha / sigma)``, ``rho = sigma / alpha``, ``h = lam_s - lam_t`` and churn ``tau`` the
+With ``lam = log(alpha / sigma)``, ``rho = sigma / alpha``, ``h = lam_s - lam_t`` and noise rate ``tau`` the
 reverse SDE from ``t`` to ``s`` is solved up to an integral over the prediction:
 
     x_s = (sigma_s/sigma_t) e^{-tau h} x_t + sigma_s int (1+tau) e^{lam - tau (lam_s - lam)} D dlam + noise
@@ -39,7 +39,7 @@ def keep_rate(eta: float, h: float) -> float:
     return float(np.exp(-eta * h)) if eta else 1.0
 
 
-CHURNS: dict[str, Callable[[float, float], float]] = {"ddim": keep_ddim, "rate": keep_rate}
+NOISE_RULES: dict[str, Callable[[float, float], float]] = {"ddim": keep_ddim, "rate": keep_rate}
 
 
 class Move(NamedTuple):

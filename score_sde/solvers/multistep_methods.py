@@ -10,7 +10,7 @@ import numpy as np
 from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals
-from score_sde.solvers.multistep import CHURNS, Method, keep_ddim, write
+from score_sde.solvers.multistep import NOISE_RULES, Method, keep_ddim, write
 from score_sde.solvers.table import Prediction, Rows, TableSolver
 
 MOST = 4  # past predictions that a polynomial goes through
@@ -22,14 +22,14 @@ class Scheme(NamedTuple):
     Attributes:
       order: past predictions that the predictor uses.
       corrector: past predictions that the corrector uses beside the new one; 0 for none.
-      eta, churn: how much noise, and by which rule; see ``CHURNS``.
+      eta, noise_rule: how much noise, and by which rule; see ``NOISE_RULES``.
     """
 
     method: Method
     order: int
     corrector: int = 0
     eta: float = 0.0
-    churn: str = "ddim"
+    noise_rule: str = "ddim"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,10 @@ class SchemeSolver(TableSolver):
             raise ValueError(f"form = {scheme.method.form!r} has no corrector")
         if scheme.eta < 0 or (scheme.eta and scheme.method.prediction == "velocity"):
             raise ValueError(f"eta = {scheme.eta}: must be 0 or more, and 0 for prediction = 'velocity'")
-        if scheme.churn not in CHURNS:
+        if scheme.noise_rule not in NOISE_RULES:
             raise ValueError(
-                f"noise_rule = {scheme.churn!r} is not one of: {', '.join(CHURNS)}"
-                f"{nearest(scheme.churn, CHURNS)}"
+                f"noise_rule = {scheme.noise_rule!r} is not one of: {', '.join(NOISE_RULES)}"
+                f"{nearest(scheme.noise_rule, NOISE_RULES)}"
             )
 
     @property
@@ -91,7 +91,7 @@ class SchemeSolver(TableSolver):
             s.method,
             order=s.order,
             corrector=s.corrector,
-            keep=partial(CHURNS[s.churn], s.eta),
+            keep=partial(NOISE_RULES[s.noise_rule], s.eta),
             lower_final=len(path.t) - 1 < self.lower_final_below,
         )
 
@@ -241,7 +241,7 @@ class SDEDPMpp2M(SchemeSolver):
 
     @property
     def scheme(self) -> Scheme:
-        return Scheme(_x0(self.form), 2, eta=self.eta, churn="rate")
+        return Scheme(_x0(self.form), 2, eta=self.eta, noise_rule="rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +258,7 @@ class SDEDPMpp3M(SchemeSolver):
 
     @property
     def scheme(self) -> Scheme:
-        return Scheme(_x0(self.form), 3, eta=self.eta, churn="rate")
+        return Scheme(_x0(self.form), 3, eta=self.eta, noise_rule="rate")
 
 
 @dataclass(frozen=True, kw_only=True)
