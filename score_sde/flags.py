@@ -108,7 +108,8 @@ FLAGS: Mapping[str, Flag] = {
         ),
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
         "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
-        "workdir.  encode: the .npz of latents.  decode, interpolate: as sample.  search, outliers: the .png.  "
+        "workdir.  encode: the .npz of latents.  decode, interpolate: as sample.  search, outliers: the "
+        ".png.  "
         "export: a .safetensors file, or a directory for diffusers.",
     ),
     "checkpoint": Flag(
