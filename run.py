@@ -1,6 +1,6 @@
 """Score-based generative modelling through SDEs.
 
-  train       fit a score model, or go on where --workdir stopped
+  train       fit a score model; the same command resumes it
               python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/digits
   sample      draw images or arrays from a trained model
               python run.py --mode=sample --workdir=runs/digits --num_samples=64 --output=grid.png
@@ -18,17 +18,19 @@
               python run.py --config=configs/vp_digits.py --mode=stats --output=digits.npz
   classifier  a classifier of a labelled data set, whose features evaluate can use
               python run.py --mode=classifier --workdir=runs/digits
+  dequantiser the density of the dequantisation noise, for tighter likelihoods
+              python run.py --mode=dequantiser --workdir=runs/digits
   report      one HTML page about a run
               python run.py --mode=report --workdir=runs/digits
-  encode      the latent codes of examples, and how exactly they decode (docs/codes.md)
+  encode      latents of examples, and how exactly they decode (docs/inversion.md)
               python run.py --mode=encode --workdir=runs/digits --samples=FOLDER
-  decode      examples from codes, at one temperature or several
-              python run.py --mode=decode --workdir=runs/digits --samples=runs/digits/codes.npz
+  decode      examples from latents, at one temperature or several
+              python run.py --mode=decode --workdir=runs/digits --samples=runs/digits/latents.npz
   interpolate a strip of pictures from one example to another
               python run.py --mode=interpolate --workdir=runs/digits --images=3,five.png
   search      the most similar pictures of a folder, and retrieval accuracy where it has labels
               python run.py --mode=search --workdir=runs/digits --samples=FOLDER --images=query.png
-  outliers    how foreign examples are to the model: likelihood, typicality, complexity
+  outliers    how unlike the training data examples are: likelihood, typicality, complexity
               python run.py --mode=outliers --workdir=runs/digits --samples=FOLDER
 
 Any field of the config can be set: --config.training.batch_size=64.  A workdir remembers its config, so that

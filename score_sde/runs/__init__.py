@@ -1,0 +1,1 @@
+"""A workdir on disk and the model in it: what every mode stands on."""

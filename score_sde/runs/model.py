@@ -1,0 +1,328 @@
+"""A trained model: what Python, the command line and the notebooks use."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from score_sde.architecture import Architecture, codec_params
+from score_sde.arrays import Parts
+from score_sde.codecs import Pixels
+from score_sde.conditions import Chosen, Conditions, Value
+from score_sde.data import Source
+from score_sde.evaluate import Density
+from score_sde.evaluate.cache import fingerprint
+from score_sde.experiment.assemble import sampler_of
+from score_sde.experiment.schema import Config, changed
+from score_sde.experiment.sections import as_tree
+from score_sde.nets import digest
+from score_sde.runs.estimates import make_estimate, measure
+from score_sde.runs.inputs import from_user
+from score_sde.runs.inverter import Inverter, map_with
+from score_sde.runs.workdir import NEWEST, Choice, Workdir
+from score_sde.sampling.chunks import Draw, Progress
+from score_sde.sampling.draw import generate
+from score_sde.sampling.sampler import Sampler
+
+
+
+def load(
+    workdir: str | Path,
+    *,
+    step: int | None = None,
+    best: bool = False,
+    sigma_rel: float | None = None,
+    changes: Mapping[str, object] | None = None,
+) -> "Model":
+    """The model of a directory that training, or an import, has written.
+
+    Args:
+      step: of the checkpoint; None: the newest.
+      best: the checkpoint that training has kept as the best.
+      sigma_rel: length of the average of the parameters; see ``workdir.Choice``.
+      changes: to fields of the config, such as ``{"sampling.solver": "heun", "sampling.steps": 18}``.
+
+    Raises:
+      FileNotFoundError: no config, or no such checkpoint, there.
+      ConfigError: a field that there is not, or a value that it cannot have.
+    """
+    return Model.of(Workdir.open(workdir, changes), Choice(step, best, sigma_rel))
+
+
+@dataclass(frozen=True)
+class Model:
+    """The averaged parameters of a checkpoint, with everything that can be done with them.
+
+    Examples are as users have them: pictures are uint8 ``(N, H, W, C)`` with values 0 .. 255, other data are in
+    their own units.  Conditions are given by name, one value for all examples or one for each.
+
+    Attributes:
+      workdir: where it comes from.
+      architecture: the model without its parameters, with its process given.
+      parts: averaged parameters by part, on ``mesh``.
+      which: checkpoint was asked for.
+      step: of it.
+    """
+
+    workdir: Workdir
+    which: Choice
+    architecture: Architecture
+    parts: Parts
+    step: int
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, workdir: Workdir, which: Choice = NEWEST) -> "Model":
+        """The chosen checkpoint of a run; raises as ``load`` does."""
+        architecture = workdir.architecture
+        step, mesh, parts = workdir.restore(which)
+        return cls(workdir, which, architecture.freeze(parts), parts, step, mesh)
+
+    @property
+    def config(self) -> Config:
+        """That of the run, with the changes that were asked for."""
+        return self.workdir.config
+
+    def at(self, step: int) -> "Model":
+        """The same at another checkpoint; the compiled sampler is shared, where the process is the same.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint.
+        """
+        other = Model.of(self.workdir, replace(self.which, step=step, best=False))
+        if other.architecture == self.architecture:
+            other.__dict__.update({name: getattr(self, name) for name in ("sampler", "draw", "_relay")})
+        return other
+
+    def change(self, changes: Mapping[str, object]) -> "Model":
+        """The same parameters under another config: ``{"sampling.solver": "heun", "sampling.steps": 18}``.
+
+        Raises:
+          ConfigError: a field that there is not, or a value that it cannot have.
+        """
+        workdir = replace(self.workdir, config=changed(self.config, changes))
+        return replace(self, workdir=workdir, architecture=workdir.architecture.freeze(self.parts))
+
+    # --- samples ------------------------------------------------------------------------------------
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """How ``config.sampling`` draws samples."""
+        return sampler_of(self.config, self.architecture)
+
+    @cached_property
+    def draw(self) -> Draw:
+        """The compiled sampler: made once, for all batches of one size."""
+        return self.sampler.compile(self.mesh, self._relay)
+
+    @cached_property
+    def _relay(self) -> "_Relay":
+        return _Relay()
+
+    def sample(self, count: int = 1, *, seed: int | None = None, **conditions: Value) -> np.ndarray:
+        """Draw samples: ``(count, *shape)``.
+
+        A sample depends on the seed and its number only, not on how many are drawn.
+
+        Args:
+          seed: root of the noise; None: that of the config.
+          conditions: values by name, as ``label=3``; an input of the guidance such as ``guidance_scale`` too.
+            Without any, samples take the classes in turn.
+
+        Raises:
+          ValueError: a condition that the model does not take, or a value that it cannot have.
+          FloatingPointError: samples that are not finite.
+        """
+        inputs = self.sampler.guidance.inputs(count)
+        own = {name: conditions.pop(name) for name in inputs if name in conditions}
+        for name, value in own.items():
+            inputs[name] = np.broadcast_to(np.asarray(value, inputs[name].dtype), inputs[name].shape)
+        chosen = choose(self.architecture.conditions, conditions, count)
+        batches = self.batches(count, seed=seed, chosen=chosen, inputs=inputs)
+        return np.concatenate([self.architecture.decode(self.parts, batch) for batch in batches])
+
+    def batches(
+        self,
+        count: int,
+        *,
+        seed: int | None = None,
+        chosen: Chosen | None = None,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        start: int = 0,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Samples ``start .. count - 1`` as the model has them, in batches ``(<= batch_size, *state_shape)``.
+
+        Args:
+          chosen: conditions of each sample; None: classes in turn.
+          inputs: of the guidance, ``(count, ...)`` by name; None: those of the config.
+          progress: called with the number of a step as the devices begin it.
+        """
+        sampler = self.sampler
+        self._relay.to = progress
+        return generate(
+            self.draw,
+            self.parts,
+            sampler.plan,
+            self.mesh,
+            seed=self.config.seed if seed is None else seed,
+            num_samples=count,
+            batch_size=self.config.sampling.batch_size if batch_size is None else batch_size,
+            chosen=Chosen.every_class(self.architecture.conditions) if chosen is None else chosen,
+            inputs=sampler.guidance.inputs(count) if inputs is None else inputs,
+            start=start,
+        )
+
+    # --- what the model makes of examples -----------------------------------------------------------
+
+    def denoise(
+        self, x: np.ndarray | Array, t: float | np.ndarray | Array, **conditions: Value
+    ) -> np.ndarray:
+        """``E[x0 | x_t = x]`` in the model's range: ``(B, *state_shape)``, times ``()`` or ``(B,)``."""
+        chosen = choose(self.architecture.conditions, conditions, len(x))
+        cond = {name: jnp.asarray(values) for name, values in chosen.of(np.arange(len(x))).items()}
+        denoiser = self.architecture.bind(self.parts, cond)
+        return np.asarray(denoiser(jnp.asarray(x, jnp.float32), jnp.asarray(t, jnp.float32)).x0)
+
+    def encode_state(self, examples: np.ndarray) -> np.ndarray:
+        """Examples in the model's range, without noise: ``(N, *state_shape)`` float32."""
+        raw = from_user(examples, self.architecture.spec)
+        return np.asarray(self.architecture.codec.middle(codec_params(self.parts), raw))
+
+    def log_prob(
+        self, examples: np.ndarray, *, seed: int | None = None, **conditions: Value
+    ) -> np.ndarray:
+        """Log density of each example in nats, ``(N,)``, by the first of ``config.likelihood.estimates``.
+
+        Of integer data, dequantised unless ``config.likelihood.dequantize`` is off, it is a lower bound on the log
+        probability; of others the log density in their own units.
+
+        Raises:
+          ValueError: examples of another shape or type.
+          FloatingPointError: an example could not be integrated.
+        """
+        source = Given(self, examples, choose(self.architecture.conditions, conditions, len(examples)))
+        return self.likelihood(source, self.config.likelihood.estimates[0], seed=seed).nats
+
+    def likelihood(self, source: Source, estimate: str, *, seed: int | None = None) -> Density:
+        """An estimate of the log density of every example of a source, with its errors."""
+        return measure(make_estimate(self.density_model, estimate), self.density_model, source, seed=seed)
+
+    @cached_property
+    def density_model(self) -> "Model":
+        """The model that densities are measured with: integer data are dequantised, if the config says so."""
+        codec = self.architecture.codec
+        integers = isinstance(codec, Pixels) and codec.grey_levels is not None and not codec.dequantize
+        wanted = integers and self.config.likelihood.dequantize
+        return self.change({"codec.dequantize": True}) if wanted else self
+
+    @cached_property
+    def inverter(self) -> Inverter:
+        """The way between examples and latents that ``config.inversion`` describes."""
+        return Inverter.of(self.config, self.architecture)
+
+    def encode(self, examples: np.ndarray, **conditions: Value) -> np.ndarray:
+        """Latents of examples, points of the prior of unit variance: ``(N, *state_shape)`` float32."""
+        source = Given(self, examples, choose(self.architecture.conditions, conditions, len(examples)))
+        return map_with(self, self.inverter.encode, source)["latent"]
+
+    def decode(self, latents: np.ndarray, **conditions: Value) -> np.ndarray:
+        """Examples of latents, the inverse of ``encode``."""
+        chosen = choose(self.architecture.conditions, conditions, len(latents))
+        given = Latents(latents, chosen.of(np.arange(len(latents))))
+        found = map_with(self, self.inverter.decode, given)
+        return self.architecture.decode(self.parts, found["x"])
+
+    @property
+    def results(self) -> Path:
+        """Where finished pieces of long work are kept, under fingerprints."""
+        return self.workdir.path / "results"
+
+    # --- identity -----------------------------------------------------------------------------------
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the parameters of the network; with the others, where there are others."""
+        return digest(self.parts["net"] if set(self.parts) == {"net"} else self.parts)
+
+    def fingerprint(self, *sections: str, **what: object) -> str:
+        """Of the model, of sections of its config, and of what else a result depends on."""
+        tree = as_tree(self.config)
+        own = ("sde", "model", "denoiser", "codec", "conditions", *sections)
+        return fingerprint(config={name: tree[name] for name in own}, parameters=self.digest, **what)
+
+
+class _Relay:
+    """Passes the progress of a compiled sampler on to whoever looks at the moment."""
+
+    to: Progress | None = None
+
+    def __call__(self, step: int) -> None:
+        if self.to is not None:
+            self.to(step)
+
+
+def choose(conditions: Conditions, values: Mapping[str, Value], count: int) -> Chosen:
+    """Conditions of ``count`` examples: one value for all, or one for each; classes in turn without any.
+
+    Raises:
+      ValueError: a condition that the model does not take, or a value that it cannot have.
+    """
+    known = dict(conditions)
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{name}: the model takes {', '.join(known) or 'no condition'}")
+    arrays = {
+        name: known[name].parse(name, value) if isinstance(value, str) else np.asarray(value)
+        for name, value in values.items()
+    }
+    each = {n: a for n, a in arrays.items() if a.ndim > len(known[n].shape)}
+    for name, array in each.items():
+        if len(array) != count:
+            raise ValueError(f"{name} has {len(array)} values: must be one, or {count}, one for each example")
+    base = Chosen.fixed(conditions, {name: a for name, a in arrays.items() if name not in each})
+    if not each:
+        return base
+    about = [base.about, {name: array.tolist() for name, array in each.items()}]
+    return Chosen.of_data(conditions, lambda i: {**base.of(i), **{n: a[i] for n, a in each.items()}}, about)
+
+
+class Given:
+    """Examples that a user gives, as a source of the model's raw examples."""
+
+    def __init__(self, model: Model, examples: np.ndarray, chosen: Chosen):
+        self.spec = model.architecture.spec
+        self._x, self._chosen = from_user(examples, self.spec), chosen
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Raw examples, and conditions: those of the data that the model does not take are null."""
+        nulls = {name: one.nulls(len(indices)) for name, one in self.spec.conditions}
+        return {"x": self._x[indices], **nulls, **self._chosen.of(indices)}
+
+
+class Latents:
+    """Latents as examples.
+
+    Args:
+      x: ``(N, *D)``.
+      conditions: of each, ``(N, *shape)`` by name.
+    """
+
+    def __init__(self, x: np.ndarray, conditions: Mapping[str, np.ndarray]):
+        self._x, self._conditions = np.asarray(x, np.float32), conditions
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """``x``, ``(n, *D)``, and its conditions."""
+        return {"x": self._x[indices], **{name: a[indices] for name, a in self._conditions.items()}}
