@@ -12,7 +12,7 @@ import numpy as np
 from score_sde.experiment.run_sections import Training
 from score_sde.likelihood.dequantise import encode
 from score_sde.nets import digest
-from score_sde.runs.workdir import Workdir, write_json
+from score_sde.runs.workdir import write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting
 from score_sde.tasks.dequantiser import PART, Dequantisation
@@ -38,9 +38,7 @@ def train_dequantiser(model: "Model") -> None:
         config.likelihood.t_min,
         config.data.random_flip,
     )
-    setting = Setting(
-        workdir.source("train"), workdir.source("test"), model.mesh, folder, config.seed
-    )
+    setting = Setting(workdir.source("train"), workdir.source("test"), model.mesh, folder, config.seed)
     optimizer = OPTIMIZERS["adam"](
         learning_rate=section.learning_rate,
         warmup_steps=min(100, section.steps // 4),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
 from score_sde.codecs import Codec, Pixels
 from score_sde.conditions import Cond
@@ -15,7 +16,6 @@ from score_sde.data import Source
 from score_sde.evaluate import Density, Measured, measure_density
 from score_sde.evaluate.batches import Dequantise, Encoder
 from score_sde.evaluate.cache import NO_CACHE, Cache
-from score_sde.architecture import Architecture
 from score_sde.experiment.assemble import density_of
 from score_sde.experiment.fields import Choice
 from score_sde.experiment.measure_sections import Likelihood
@@ -37,7 +37,8 @@ def _pixels(architecture: Architecture) -> Pixels:
     """
     if not isinstance(architecture.codec, Pixels):
         raise ConfigError(
-            f"config.codec: {type(architecture.codec).__name__} has no density of the data; this needs 'pixels'"
+            f"config.codec: {type(architecture.codec).__name__} has no density of the data; this needs "
+            "'pixels'"
         )
     return architecture.codec
 
@@ -105,7 +106,7 @@ def of_ode(config: Config, architecture: Architecture) -> Estimate:
         pixels,
         pixels.log_volume(),
         section.draws,
-        _common(architecture, section) | _dequantised(pixels)  | conventions,
+        _common(architecture, section) | _dequantised(pixels) | conventions,
     )
 
 
@@ -114,9 +115,8 @@ def of_bound(config: Config, architecture: Architecture) -> Estimate:
     section = config.likelihood
 
     def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
-        return continuous_bound(
-            keys, denoise, architecture.sde, x, decoder=decoder, draws=section.bound.times, t_min=section.t_min
-        )
+        sde, times = architecture.sde, section.bound.times
+        return continuous_bound(keys, denoise, sde, x, decoder=decoder, draws=times, t_min=section.t_min)
 
     conventions = {
         "value": "lower bound on the log density, continuous time (arXiv:2101.09258)",
@@ -192,7 +192,7 @@ def _bounded(
         data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
     else:
         encoder, volume, data = pixels, pixels.log_volume(), _dequantised(pixels)
-    what = _common(architecture, section) | data | {"decoder at t_min": choice.name}  | conventions
+    what = _common(architecture, section) | data | {"decoder at t_min": choice.name} | conventions
     return Estimate(measure, encoder, volume, section.draws, what)
 
 
@@ -238,7 +238,8 @@ def make_estimate(model: "Model", name: str) -> Estimate:
       FileNotFoundError: a learned dequantiser that has not been trained.
     """
     estimate = ESTIMATES[name](model.config, model.architecture)
-    learned = model.config.likelihood.dequantiser == "learned" and estimate.encoder is model.architecture.codec
+    asked = model.config.likelihood.dequantiser == "learned"
+    learned = asked and estimate.encoder is model.architecture.codec
     return with_dequantiser(estimate, model) if learned else estimate
 
 

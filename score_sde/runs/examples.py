@@ -3,8 +3,6 @@
 import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from score_sde.data import ArrayFile, Folder
 from score_sde.evaluate.examples import Examples
 from score_sde.experiment.run_sections import Data

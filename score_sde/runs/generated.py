@@ -54,4 +54,3 @@ def features_of(model: Model, extractor: Extractor, count: int, seed: int) -> Ge
     with Progress(count, title, "sample", quiet=not is_chief()) as progress:
         sampled, first = chunks.collect(count, draw, extractor, room=model.results, note=progress.update)
     return Generated(sampled, first)
-

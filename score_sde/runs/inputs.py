@@ -66,7 +66,7 @@ def to_levels(x: np.ndarray, grey_levels: int | None, spec: Spec) -> np.ndarray:
 
 
 def from_user(examples: np.ndarray, spec: Spec) -> np.ndarray:
-    """Examples as users have them, uint8 pictures with values 0 .. 255 or data in their units, as raw examples.
+    """Examples as users have them, uint8 pictures or data in their own units, as raw examples.
 
     Raises:
       ValueError: another shape or type.
@@ -94,8 +94,8 @@ def drawable(spec: Spec) -> bool:
 class Conditioned:
     """Examples with the conditions that a model is given.
 
-    A condition that the user fixes has that value.  Others are those of the data; of files they are null, as a
-    class of another set may have another number.
+    A condition that the user fixes has that value.  Others are those of the data; of files they are null,
+    as a class of another set may have another number.
 
     Args:
       conditions: of the model.
@@ -123,9 +123,7 @@ class Conditioned:
         """Conditions of all examples, ``(N, *shape)`` each."""
         return {name: values for name, values in everything(self).items() if name != "x"}
 
-    def _of(
-        self, name: str, condition: Condition, batch: Mapping[str, np.ndarray], count: int
-    ) -> np.ndarray:
+    def _of(self, name: str, condition: Condition, batch: Mapping[str, np.ndarray], count: int) -> np.ndarray:
         if name in self._fixed:
             value = np.asarray(self._fixed[name], condition.dtype)
             return np.broadcast_to(value, (count, *condition.shape))

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Parts
 from score_sde.architecture import Architecture, codec_params
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond
 from score_sde.evaluate.cache import NO_CACHE, Cache
 from score_sde.evaluate.parts import PerExample, Readable, compile_parts, map_examples

@@ -30,7 +30,6 @@ from score_sde.sampling.draw import generate
 from score_sde.sampling.sampler import Sampler
 
 
-
 def load(
     workdir: str | Path,
     *,
@@ -58,8 +57,8 @@ def load(
 class Model:
     """The averaged parameters of a checkpoint, with everything that can be done with them.
 
-    Examples are as users have them: pictures are uint8 ``(N, H, W, C)`` with values 0 .. 255, other data are in
-    their own units.  Conditions are given by name, one value for all examples or one for each.
+    Examples are as users have them: pictures are uint8 ``(N, H, W, C)`` with values 0 .. 255, other data are
+    in their own units.  Conditions are given by name, one value for all examples or one for each.
 
     Attributes:
       workdir: where it comes from.
@@ -195,13 +194,11 @@ class Model:
         raw = from_user(examples, self.architecture.spec)
         return np.asarray(self.architecture.codec.middle(codec_params(self.parts), raw))
 
-    def log_prob(
-        self, examples: np.ndarray, *, seed: int | None = None, **conditions: Value
-    ) -> np.ndarray:
+    def log_prob(self, examples: np.ndarray, *, seed: int | None = None, **conditions: Value) -> np.ndarray:
         """Log density of each example in nats, ``(N,)``, by the first of ``config.likelihood.estimates``.
 
-        Of integer data, dequantised unless ``config.likelihood.dequantize`` is off, it is a lower bound on the log
-        probability; of others the log density in their own units.
+        Of integer data, dequantised unless ``config.likelihood.dequantize`` is off, it is a lower bound on the
+        log probability; of others the log density in their own units.
 
         Raises:
           ValueError: examples of another shape or type.

@@ -51,7 +51,7 @@ class Request:
 
 
 def write_samples(request: Request, output: Path) -> None:
-    """Draw, and write as the suffix of the path asks; states on the way beside it, where the config wants them.
+    """Draw, and write as the suffix of the path asks; states on the way beside it, where they are wanted.
 
     Raises:
       ConfigError: a folder that holds other samples.

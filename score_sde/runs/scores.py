@@ -89,9 +89,7 @@ def score_checkpoints(
         now = model if step == model.step else model.at(step)
         generated = features_of(now, extractor, count, seed)
         first = generated.first
-        rows.append(
-            Row(step, *scores_of(metrics, generated.sampled, known, extractor.name), now.digest)
-        )
+        rows.append(Row(step, *scores_of(metrics, generated.sampled, known, extractor.name), now.digest))
         say(f"checkpoint {step}: {rows[-1].line()}")
     about = {
         "samples": f"{workdir.path}, seed {seed}",

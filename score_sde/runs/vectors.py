@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Parts
 from score_sde.architecture import codec_params
+from score_sde.arrays import Parts
 from score_sde.conditions import Cond, Json
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.experiment.sections import as_tree
@@ -55,7 +55,8 @@ def of_network(model: Model, seed: int, log_snr: float) -> Vectors:
         return {"features": pooled(maps, config.cells)}
 
     def vectors(examples: Examples) -> np.ndarray:
-        what = {"log_snr": log_snr, "layer": layer, "cells": config.cells, "draws": config.draws, "seed": seed}
+        what = {"log_snr": log_snr, "layer": layer, "cells": config.cells}
+        what |= {"draws": config.draws, "seed": seed}
         keep = _keep(model, examples, config.batch_size, "features", **what)
         title = f"features at log-SNR {log_snr:g}"
         return map_with(model, features, examples, title, batch_size=config.batch_size, keep=keep)["features"]
