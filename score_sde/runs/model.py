@@ -197,8 +197,8 @@ class Model:
     def log_prob(self, examples: np.ndarray, *, seed: int | None = None, **conditions: Value) -> np.ndarray:
         """Log density of each example in nats, ``(N,)``, by the first of ``config.likelihood.estimates``.
 
-        Of integer data, dequantised unless ``config.likelihood.dequantize`` is off, it is a lower bound on the
-        log probability; of others the log density in their own units.
+        Of integer data, dequantised unless ``config.likelihood.dequantize`` is off, it is a lower bound on
+        the log probability; of others the log density in their own units.
 
         Raises:
           ValueError: examples of another shape or type.
