@@ -23,19 +23,19 @@ import numpy as np
 from score_sde.conditions import labelled
 from score_sde.cpu import malloc
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import typed
+from score_sde.experiment.schema import Config, typed
 from score_sde.nets import convolution, layers
 
 Kind = tuple[int, int, int, int]  # side, stride, channels in and out
 REPEATS = 7
 
 
-def kinds(config: Any, spec: Spec, batch: int) -> collections.Counter[Kind]:
+def kinds(config: Config, spec: Spec, batch: int) -> collections.Counter[Kind]:
     """The 3x3 convolutions of one forward pass, and how often each occurs."""
-    experiment = assemble(config, spec)
-    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    architecture = architecture_of(config, spec)
+    parts = jax.eval_shape(architecture.init, jax.random.key(0))
     found: collections.Counter[Kind] = collections.Counter()
 
     def noted(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -47,7 +47,7 @@ def kinds(config: Any, spec: Spec, batch: int) -> collections.Counter[Kind]:
     x = jax.ShapeDtypeStruct((batch, *spec.shape), jnp.float32)
     t = jax.ShapeDtypeStruct((batch,), jnp.float32)
     with flax.linen.intercept_methods(noted):
-        jax.eval_shape(lambda p, x, t: experiment.bind(p)(x, t), params, x, t)
+        jax.eval_shape(lambda parts, x, t: architecture.bind(parts, {})(x, t), parts, x, t)
     return found
 
 
