@@ -101,7 +101,7 @@ def measured(recipe: Recipe, batch: int) -> int:
     shapes = jax.eval_shape(init_state(task, optimizer, config.seed), {})
     step = make_step(task, optimizer, average_of(config), config.seed)
     program = jax.jit(step, donate_argnums=0).lower(shapes, {}, abstract_batch(recipe, batch))
-    analysis = program.compile().memory_analysis()
+    analysis: Any = program.compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)
 
 

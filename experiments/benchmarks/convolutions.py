@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +46,7 @@ def kinds(config: Config, spec: Spec, batch: int) -> collections.Counter[Kind]:
 
     x = jax.ShapeDtypeStruct((batch, *spec.shape), jnp.float32)
     t = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    with flax.linen.intercept_methods(noted):
+    with nn.intercept_methods(noted):
         jax.eval_shape(lambda parts, x, t: architecture.bind(parts, {})(x, t), parts, x, t)
     return found
 
@@ -71,7 +71,7 @@ def ours(kind: Kind, batch: int) -> Iterator[Callable[[], Any]]:
 
 def theirs(kind: Kind, batch: int) -> Iterator[Callable[[], Any]]:
     """The same by PyTorch."""
-    import torch
+    import torch  # type: ignore[import-not-found]
 
     torch.set_num_threads(1)
     side, stride, fewer, more = kind
@@ -108,7 +108,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 1)
     codes = {"ours": ours}
     try:
-        import torch
+        import torch  # type: ignore[import-not-found]
 
         codes["PyTorch"] = theirs
         print(f"PyTorch {torch.__version__}", end=", ")
