@@ -26,8 +26,8 @@ def test_full_rematerialisation_keeps_less_and_repeats_at_most_the_forward_pass(
 
 
 def test_kept_arrays_are_the_parameters_and_a_share_of_each_image(capacity):
-    experiment = capacity.build("configs/vp_digits.py", "bfloat16", "none")
-    one, two, three = (capacity.kept_bytes(experiment, n) for n in (1, 2, 3))
+    recipe = capacity.build("configs/vp_digits.py", "bfloat16", "none")
+    one, two, three = (capacity.kept_bytes(recipe, n) for n in (1, 2, 3))
     assert two - one == pytest.approx(three - two, rel=1e-3)
-    count = parameter_count(experiment.net.shapes(experiment.spec.shape))
+    count = parameter_count(recipe.params)
     assert one - (two - one) == pytest.approx(2 * count, rel=0.1)

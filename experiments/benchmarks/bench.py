@@ -27,19 +27,20 @@ import numpy as np
 import peers
 from jax.sharding import Mesh, PartitionSpec
 
+from score_sde.architecture import Architecture
 from score_sde.conditions import labelled
 from score_sde.cpu import malloc
 from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
+from score_sde.evaluate.named_extractors import pixels
 from score_sde.experiment.assemble import (
-    Experiment,
-    assemble,
+    architecture_of,
     average_of,
     density_of,
-    objective_of,
     open_source,
     optimizer_of,
     sampler_of,
+    task_of,
 )
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import Config, changed, complete, typed
@@ -116,12 +117,12 @@ def example_spec(config: Config) -> Spec:
 
 
 def works(
-    experiment: Experiment, state: Any, batch: int, mesh: Mesh
+    config: Config, architecture: Architecture, batch: int, mesh: Mesh
 ) -> Iterator[tuple[str, Callable[[], Work]]]:
     """What can be timed, for batches of ``batch`` examples in all: names, and how to compile it."""
-    sde, shape = experiment.sde, experiment.spec.shape
+    sde, shape = architecture.sde, architecture.state_shape
     replicate, split = replicated(mesh), batch_sharding(mesh)
-    params = jax.device_put(state.ema, replicate)
+    params = jax.jit(architecture.init, out_shardings=replicate)(jax.random.key(config.seed))
     keys = jax.device_put(sample_keys(0, jnp.arange(batch)), split)
     x = jax.device_put(jax.random.normal(jax.random.key(1), (batch, *shape)), split)
     t = jax.device_put(jnp.linspace(0.1, 0.9, batch) * sde.t_max, split)
@@ -134,20 +135,20 @@ def works(
         )
         return Program.of(jax.jit(local), *args, devices=mesh.size, counted=1)
 
-    density = density_of(experiment)
+    density = density_of(config, architecture)
 
     def network(params: Any, x: Any, t: Any) -> Any:
-        return experiment.bind(params)(x, t)
+        return architecture.bind(params, {})(x, t)
 
     def slope_and_divergence(params: Any, x: Any, t: Any, keys: Any) -> Any:
-        denoise = experiment.bind(params)
+        denoise = architecture.bind(params, {})
         directions = density.divergence.directions(keys, shape)
         return density.divergence(lambda x: velocity_from(sde, denoise(x, t), t), x, directions)
 
     def log_density(params: Any, x: Any, keys: Any) -> Any:
         found = likelihood.log_prob(
             keys,
-            experiment.bind(params),
+            architecture.bind(params, {}),
             sde,
             x,
             divergence=density.divergence,
@@ -156,17 +157,17 @@ def works(
         return found.nats, found.evaluations
 
     evaluation = of(network, params, x, t)
-    yield "training step", lambda: train_work(experiment, state, batch, mesh)
+    yield "training step", lambda: train_work(config, architecture, batch, mesh)
     yield "network evaluation", lambda: evaluation.work("network evaluation", params, x, t)
     tangent = "likelihood, one velocity and divergence"
     yield tangent, lambda: of(slope_and_divergence, params, x, t, keys).work(tangent, params, x, t, keys)
-    solver = sampler_of(experiment).solver
+    solver = sampler_of(config, architecture).solver
     assert isinstance(solver, StepSolver)
-    times = np.linspace(sde.t_max, experiment.config.sampling.t_end, SOLVER_STEPS + 1)
+    times = np.linspace(sde.t_max, config.sampling.t_end, SOLVER_STEPS + 1)
     plan = jax.device_put(solver.plan(sde, times), replicate)
 
     def draw(params: Any, plan: Plan, keys: Any, solver: Solver = solver) -> Any:
-        return sample(keys, experiment.bind(params), sde, solver.program, plan, shape=shape)
+        return sample(keys, architecture.bind(params, {}), sde, solver.program, plan, shape=shape)
 
     few, flops = f"sampling, {SOLVER_STEPS} steps", SOLVER_STEPS * evaluation.flops
     yield few, lambda: of(draw, params, plan, keys, whole=2).work(few, params, plan, keys, flops=flops)
@@ -186,26 +187,25 @@ def works(
     )
 
 
-def train_work(experiment: Experiment, state: Any, batch: int, mesh: Mesh) -> Work:
+def train_work(config: Config, architecture: Architecture, batch: int, mesh: Mesh) -> Work:
     """The whole training step: data preparation, loss, gradient, optimizer and average."""
-    levels = experiment.spec.grey_levels or 2
-    raw = np.random.default_rng(0).integers(0, levels, (batch, *experiment.spec.shape))
-    examples = jax.device_put(
-        {"x": raw.astype(experiment.spec.dtype), "label": np.zeros(batch, np.int32)}, batch_sharding(mesh)
-    )
+    spec = architecture.spec
+    raw = np.random.default_rng(0).integers(0, spec.grey_levels or 2, (batch, *spec.shape))
+    conditions = {name: one.nulls(batch) for name, one in spec.conditions}
+    examples = jax.device_put({"x": raw.astype(spec.dtype), **conditions}, batch_sharding(mesh))
+    task, optimizer = task_of(config, architecture, pixels()), optimizer_of(config)
+    frozen = jax.device_put(task.frozen(), replicated(mesh))
+    # The step donates its state: it goes on from its last result.
+    latest = [jax.jit(init_state(task, optimizer, config.seed), out_shardings=replicated(mesh))(frozen)]
     step = compile_step(
-        make_step(
-            objective_of(experiment), optimizer_of(experiment.config), average_of(experiment.config), seed=0
-        ),
+        make_step(task, optimizer, average_of(config), config.seed),
         mesh,
-        jax.eval_shape(lambda: state),
+        *jax.eval_shape(lambda: (latest[0], frozen)),
     )
-    # The step donates its state: it keeps its own copy and goes on from its last result.
-    latest = [jax.device_put(jax.tree.map(jnp.copy, state), replicated(mesh))]
-    program = Program.of(step, latest[0], examples, devices=mesh.size, counted=mesh.size)
+    program = Program.of(step, latest[0], frozen, examples, devices=mesh.size, counted=mesh.size)
 
     def call() -> None:
-        latest[0], metrics = program.run(latest[0], examples)
+        latest[0], metrics = program.run(latest[0], frozen, examples)
         jax.block_until_ready((latest[0], metrics))
 
     return Work("training step", call, program.flops, program.moved, program.memory)
@@ -242,25 +242,25 @@ def report(name: str, options: argparse.Namespace) -> None:
     if options.dtype is not None:
         changes["model.dtype"] = options.dtype
     config = changed(typed(load_file(name)), changes)
-    experiment = assemble(config, example_spec(config))
-    state = jax.jit(init_state(experiment.init, optimizer_of(config), seed=0))()
+    architecture = architecture_of(config, example_spec(config))
+    shape, parts = architecture.spec.shape, jax.eval_shape(architecture.init, jax.random.key(0))
     mesh, others = make_mesh(), dict[str, peers.Calls]()
     for given in options.peer or []:
         peer, _, path = given.partition("=")
         try:
-            others[peer] = peers.calls(peer, path, complete(as_tree(config)), experiment.spec.shape, batch)
+            others[peer] = peers.calls(peer, path, complete(as_tree(config)), shape, batch)
         except (ImportError, OSError, ValueError) as error:
             print(f"{name}: no comparison with {peers.PEERS.get(peer, peer)}: {error}\n")
     print(
-        f"**{name}**, {parameter_count(state.params) / 1e6:.3f} M parameters, examples of shape "
-        f"{experiment.spec.shape}, batch {batch}, {config.model.options['dtype']}, devices: {mesh.size}\n"
+        f"**{name}**, {parameter_count(parts) / 1e6:.3f} M parameters, examples of shape "
+        f"{shape}, batch {batch}, {config.model.options['dtype']}, devices: {mesh.size}\n"
     )
     head = ["", "median, ms", "least to most", "GFLOP", "GFLOP/s", "GB moved", "MB reserved", "examples/s"]
     head += ["share of peak"] if options.peak is not None else []
     for peer in others:
         head += [f"{peer}, ms", f"{peer} / ours", "least to most"]
     print(f"| {' | '.join(head)} |\n|---|" + "---:|" * (len(head) - 1))
-    for what, make in works(experiment, state, batch, mesh):
+    for what, make in works(config, architecture, batch, mesh):
         if options.only and options.only not in what:
             continue
         work, theirs = make(), {peer: calls[what] for peer, calls in others.items() if what in calls}

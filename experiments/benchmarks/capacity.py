@@ -11,23 +11,21 @@ also compiles the training step for batch B on the device at hand and prints wha
 """
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from score_sde.conditions import labelled
 from score_sde.data import Spec
-from score_sde.experiment.assemble import (
-    Experiment,
-    average_of,
-    objective_of,
-    optimizer_of,
-)
+from score_sde.evaluate.named_extractors import pixels
+from score_sde.experiment.assemble import architecture_of, average_of, optimizer_of, task_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import changed, typed
+from score_sde.experiment.schema import Config, changed, typed
 from score_sde.nets import parameter_count
 from score_sde.nets.remat import POLICIES
+from score_sde.tasks.base import Batch, Metrics, Parts, Task
 from score_sde.train import init_state, make_step
 
 CONFIGS = ("configs/vp_cifar.py", "configs/ve_faces.py", "configs/ve_faces.py:ffhq_1024")
@@ -38,56 +36,79 @@ TRAFFIC = 36  # bytes a parameter a step: all of these read, and all but the gra
 SHARE = 0.9  # of the memory that a program may fill
 
 
-def build(name: str, dtype: str, remat: str) -> Experiment:
-    """The experiment of a config at its published size."""
+class Recipe(NamedTuple):
+    """A config at its published size, and what it trains."""
+
+    config: Config
+    spec: Spec
+    task: Task[Any]
+
+    @property
+    def params(self) -> Parts:
+        """The parts that are trained, as shapes."""
+        return jax.eval_shape(lambda key: self.task.init({}, key), jax.random.key(0))
+
+
+def build(name: str, dtype: str, remat: str) -> Recipe:
+    """The recipe of a config, whose task has no frozen parts."""
     config = changed(typed(load_file(name)), {"model.dtype": dtype, "model.remat": remat})
     size = config.data.source.options.get("size") or 32
-    return architecture_of(config, Spec((size, size, 3), 256, labelled(10)))
+    spec = Spec((size, size, 3), 256, labelled(10))
+    return Recipe(config, spec, task_of(config, architecture_of(config, spec), pixels()))
 
 
-def abstract_batch(experiment: Experiment, batch: int) -> Any:
+def abstract_batch(recipe: Recipe, batch: int) -> Any:
     """A raw batch as shapes."""
-    x = jax.ShapeDtypeStruct((batch, *experiment.spec.shape), jnp.uint8)
+    x = jax.ShapeDtypeStruct((batch, *recipe.spec.shape), jnp.uint8)
     return {"x": x, "label": jax.ShapeDtypeStruct((batch,), jnp.int32)}
 
 
-def kept_bytes(experiment: Experiment, batch: int) -> int:
+def mean_loss(recipe: Recipe, raw: Batch) -> Callable[[Parts], tuple[jax.Array, Metrics]]:
+    """The loss of a raw batch as a function of the parameters, and what may be logged."""
+    examples = recipe.task.draw({}, raw, jax.random.key(0))
+
+    def loss(params: Parts) -> tuple[jax.Array, Metrics]:
+        average = jax.lax.stop_gradient(params)  # which of these losses none reads
+        per_example, aux = recipe.task.loss(params, {}, average, examples, jax.random.key(1))
+        return jnp.mean(per_example), aux
+
+    return loss
+
+
+def kept_bytes(recipe: Recipe, batch: int) -> int:
     """Bytes of the arrays that the forward pass keeps for the gradient, parameters included."""
-    params = experiment.net.shapes(experiment.spec.shape)
 
-    def backward(params: Any, raw: Any) -> Any:
-        return jax.vjp(lambda p: objective_of(experiment)(p, raw, jax.random.key(0))[0], params)[1]
+    def backward(params: Parts, raw: Batch) -> Any:
+        return jax.vjp(mean_loss(recipe, raw), params, has_aux=True)[1]
 
-    kept = jax.eval_shape(backward, params, abstract_batch(experiment, batch))
+    kept = jax.eval_shape(backward, recipe.params, abstract_batch(recipe, batch))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
-def operations(experiment: Experiment, batch: int) -> float:
+def operations(recipe: Recipe, batch: int) -> float:
     """Operations of a loss and its gradient."""
-    params = experiment.net.shapes(experiment.spec.shape)
 
-    def gradient(params: Any, raw: Any) -> Any:
-        return jax.value_and_grad(objective_of(experiment), has_aux=True)(params, raw, jax.random.key(0))
+    def gradient(params: Parts, raw: Batch) -> Any:
+        return jax.value_and_grad(mean_loss(recipe, raw), has_aux=True)(params)
 
-    lowered = jax.jit(gradient).lower(params, abstract_batch(experiment, batch))
+    lowered = jax.jit(gradient).lower(recipe.params, abstract_batch(recipe, batch))
     return float((lowered.cost_analysis() or {}).get("flops", float("nan")))
 
 
-def measured(experiment: Experiment, batch: int) -> int:
+def measured(recipe: Recipe, batch: int) -> int:
     """Bytes that XLA reserves for a step beside its state, in one program as accelerators have it."""
-    shapes = jax.eval_shape(init_state(experiment.init, optimizer_of(experiment.config), 0))
-    step = make_step(
-        objective_of(experiment), optimizer_of(experiment.config), average_of(experiment.config), 0
-    )
-    program = jax.jit(step, donate_argnums=0).lower(shapes, abstract_batch(experiment, batch))
-    analysis = program.compile().memory_analysis()
+    config, task, optimizer = recipe.config, recipe.task, optimizer_of(recipe.config)
+    shapes = jax.eval_shape(init_state(task, optimizer, config.seed), {})
+    step = make_step(task, optimizer, average_of(config), config.seed)
+    program = jax.jit(step, donate_argnums=0).lower(shapes, {}, abstract_batch(recipe, batch))
+    analysis: Any = program.compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)
 
 
 def table(name: str, dtype: str, check: int | None) -> None:
     """Print what one config costs under every policy of rematerialisation."""
     plain = build(name, dtype, "none")
-    count = parameter_count(plain.net.shapes(plain.spec.shape))
+    count = parameter_count(plain.params)
     fixed = STATE * count
     print(f"**{name}**, {plain.spec.shape}, {count / 1e6:.1f} M parameters, {dtype}\n")
     print(f"State and gradient: {fixed / 1e9:.2f} GB.\n")
@@ -95,10 +116,10 @@ def table(name: str, dtype: str, check: int | None) -> None:
     print(head + (f" kept at {check}, GB | XLA reserves, GB |" if check else ""))
     print("|---|" + "---:|" * (7 if check else 5))
     for remat in POLICIES:
-        experiment = plain if remat == "none" else build(name, dtype, remat)
-        one, two = kept_bytes(experiment, 1), kept_bytes(experiment, 2)
+        recipe = plain if remat == "none" else build(name, dtype, remat)
+        one, two = kept_bytes(recipe, 1), kept_bytes(recipe, 2)
         image = two - one
-        flops = operations(experiment, 2) / 2
+        flops = operations(recipe, 2) / 2
         most = int((SHARE * MEMORY - fixed - (one - image)) // image)
         most = max(most, 0)
         seconds = max(flops * most / FLOPS, (TRAFFIC * count + 2 * image * most) / BANDWIDTH)
@@ -107,7 +128,7 @@ def table(name: str, dtype: str, check: int | None) -> None:
         cells.append(f"{rate:.0f}")
         if check:
             estimate = one + (check - 1) * image - (one - image)
-            cells += [f"{estimate / 1e9:.2f}", f"{measured(experiment, check) / 1e9:.2f}"]
+            cells += [f"{estimate / 1e9:.2f}", f"{measured(recipe, check) / 1e9:.2f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
     print()
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,19 +23,19 @@ import numpy as np
 from score_sde.conditions import labelled
 from score_sde.cpu import malloc
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import typed
+from score_sde.experiment.schema import Config, typed
 from score_sde.nets import convolution, layers
 
 Kind = tuple[int, int, int, int]  # side, stride, channels in and out
 REPEATS = 7
 
 
-def kinds(config: Any, spec: Spec, batch: int) -> collections.Counter[Kind]:
+def kinds(config: Config, spec: Spec, batch: int) -> collections.Counter[Kind]:
     """The 3x3 convolutions of one forward pass, and how often each occurs."""
-    experiment = assemble(config, spec)
-    params = jax.eval_shape(experiment.init, jax.random.key(0))
+    architecture = architecture_of(config, spec)
+    parts = jax.eval_shape(architecture.init, jax.random.key(0))
     found: collections.Counter[Kind] = collections.Counter()
 
     def noted(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -46,8 +46,8 @@ def kinds(config: Any, spec: Spec, batch: int) -> collections.Counter[Kind]:
 
     x = jax.ShapeDtypeStruct((batch, *spec.shape), jnp.float32)
     t = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    with flax.linen.intercept_methods(noted):
-        jax.eval_shape(lambda p, x, t: experiment.bind(p)(x, t), params, x, t)
+    with nn.intercept_methods(noted):
+        jax.eval_shape(lambda parts, x, t: architecture.bind(parts, {})(x, t), parts, x, t)
     return found
 
 
@@ -71,7 +71,7 @@ def ours(kind: Kind, batch: int) -> Iterator[Callable[[], Any]]:
 
 def theirs(kind: Kind, batch: int) -> Iterator[Callable[[], Any]]:
     """The same by PyTorch."""
-    import torch
+    import torch  # type: ignore[import-not-found]
 
     torch.set_num_threads(1)
     side, stride, fewer, more = kind
@@ -108,7 +108,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", 1)
     codes = {"ours": ours}
     try:
-        import torch
+        import torch  # type: ignore[import-not-found]
 
         codes["PyTorch"] = theirs
         print(f"PyTorch {torch.__version__}", end=", ")

@@ -4,11 +4,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from score_sde.modes.examples import Examples
 
-from score_sde.experiment.assemble import open_source
-from score_sde.experiment.files import load_saved
-from score_sde.experiment.schema import typed
+from score_sde.evaluate.examples import Examples
+from score_sde.runs.workdir import Workdir
 
 
 def main():
@@ -17,8 +15,7 @@ def main():
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    config, _ = load_saved(options.workdir)
-    held_out = Examples(open_source(typed(config), "test"), "held-out")
+    held_out = Examples(Workdir.open(options.workdir).source("test"), "held-out")
     rng = np.random.default_rng(options.seed)
     real = held_out.read(np.sort(rng.permutation(len(held_out))[: options.count]))
     np.savez(options.workdir / "real.npz", samples=real)

@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,35 +27,37 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from scipy.integrate import solve_ivp
 
+from score_sde.architecture import Architecture
 from score_sde.arrays import sum_dims
+from score_sde.codecs import Pixels
 from score_sde.cpu import malloc
-from score_sde.data import Spec
 from score_sde.denoiser import velocity_from
-from score_sde.experiment.assemble import Experiment, assemble, open_source
-from score_sde.experiment.files import load_saved
-from score_sde.experiment.schema import complete, typed
+from score_sde.experiment.schema import Config, complete
 from score_sde.experiment.sections import as_tree
 from score_sde.likelihood.ode_density import Adaptive, Fixed, Hutchinson, Integrator, log_prob
 from score_sde.nets.official import to_torch_names
+from score_sde.runs.model import load
 from score_sde.runtime.mesh import BATCH, batch_sharding, make_mesh, replicated
 from score_sde.sampling.draw import sample_keys
-from score_sde.train import Checkpoints
+from score_sde.tasks.base import Parts
 
 Run = Callable[[], tuple[np.ndarray, float]]  # nats, evaluations
 
 
-def host_loop(experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, tolerance: float) -> Run:
+def host_loop(
+    architecture: Architecture, params: Parts, x: jax.Array, keys: jax.Array, tolerance: float
+) -> Run:
     """The official way."""
-    sde, shape = experiment.sde, x.shape
+    sde, shape = architecture.sde, x.shape
     probe = Hutchinson().directions(keys, shape[1:])[0]
 
-    def slope(params: Any, x: jax.Array, t: jax.Array) -> jax.Array:
-        return velocity_from(sde, experiment.bind(params)(x, t), t)
+    def slope(params: Parts, x: jax.Array, t: jax.Array) -> jax.Array:
+        return velocity_from(sde, architecture.bind(params, {})(x, t), t)
 
     velocity = jax.jit(slope)
 
     @jax.jit
-    def divergence(params: Any, x: jax.Array, t: jax.Array, probe: jax.Array) -> jax.Array:
+    def divergence(params: Parts, x: jax.Array, t: jax.Array, probe: jax.Array) -> jax.Array:
         pulled = jax.grad(lambda x: jnp.sum(slope(params, x, t) * probe))(x)
         return sum_dims(pulled * probe)
 
@@ -79,27 +80,33 @@ def host_loop(experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array
 
 
 def official(
-    path: str, experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, tolerance: float
+    path: str,
+    config: Config,
+    architecture: Architecture,
+    params: Parts,
+    x: jax.Array,
+    keys: jax.Array,
+    tolerance: float,
 ) -> Run:
     """The official PyTorch code, with our weights and probes; see ``peers.official``."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-    from peers import official as peer
+    from peers import official as peer  # type: ignore[import-not-found]
 
-    shape, size = experiment.spec.shape, math.prod(experiment.spec.shape)
-    _, sde, model = peer.network(path, complete(as_tree(experiment.config)), shape)
-    import torch
+    shape, size = architecture.spec.shape, math.prod(architecture.spec.shape)
+    _, sde, model = peer.network(path, complete(as_tree(config)), shape)
+    import torch  # type: ignore[import-not-found]
     from likelihood import get_likelihood_fn  # type: ignore[import-not-found]  # theirs
 
     ours = {
         f"module.{name}": torch.from_numpy(np.array(a))
-        for name, a in to_torch_names(params, experiment.net, shape).items()
+        for name, a in to_torch_names(params["net"], architecture.net, shape).items()
     }
     model.load_state_dict(model.state_dict() | ours)  # which refuses names that it does not have
     images, probe = (
         torch.from_numpy(np.array(a).transpose(0, 3, 1, 2).copy())
         for a in (x, Hutchinson().directions(keys, shape)[0])
     )
-    measure = get_likelihood_fn(sde, lambda x: x, rtol=tolerance, atol=tolerance, eps=experiment.sde.t_min)
+    measure = get_likelihood_fn(sde, lambda x: x, rtol=tolerance, atol=tolerance, eps=architecture.sde.t_min)
 
     def run() -> tuple[np.ndarray, float]:
         draw = torch.randint_like
@@ -115,15 +122,20 @@ def official(
 
 
 def on_device(
-    experiment: Experiment, params: Any, x: jax.Array, keys: jax.Array, integrator: Integrator, nodes: int
+    architecture: Architecture,
+    params: Parts,
+    x: jax.Array,
+    keys: jax.Array,
+    integrator: Integrator,
+    nodes: int,
 ) -> Run:
     """This package's way: one compiled program, and the batch shared by all devices."""
 
-    def measure(params: Any, keys: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def measure(params: Parts, keys: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         out = log_prob(
             keys,
-            experiment.bind(params),
-            experiment.sde,
+            architecture.bind(params, {}),
+            architecture.sde,
             x,
             divergence=Hutchinson(),
             integrator=integrator,
@@ -145,16 +157,6 @@ def on_device(
     return run
 
 
-def load(workdir: Path) -> tuple[Experiment, Any]:
-    """A trained experiment and its averaged parameters."""
-    config, saved = load_saved(workdir)
-    spec = saved["spec"]
-    experiment = assemble(typed(config), Spec(**{**spec, "shape": tuple(spec["shape"])}))
-    shapes = jax.eval_shape(experiment.init, jax.random.key(0))
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        return experiment, checkpoints.restore_ema(shapes, make_mesh(1, jax.devices()[:1]))[1]
-
-
 def main() -> None:
     """Parse the command line, and print a table."""
     parser = argparse.ArgumentParser(
@@ -174,13 +176,15 @@ def main() -> None:
     if options.repeats < 1:
         parser.error(f"--repeats={options.repeats}: must be at least 1")
     jax.config.update("jax_num_cpu_devices", cores)  # as on the command line, a device a core
-    experiment, params = load(options.workdir)
-    raw = open_source(experiment.config, "test").read(np.arange(options.batch))["x"]
+    trained = load(options.workdir).density_model
+    config, architecture = trained.config, trained.architecture
+    codec, size = architecture.codec, math.prod(architecture.spec.shape)
+    if not isinstance(codec, Pixels) or codec.grey_levels is None:
+        parser.error(f"--workdir={options.workdir}: must be a run on integer data")
+    params = jax.device_put(trained.parts, jax.devices()[0])
+    raw = trained.workdir.source("test").read(np.arange(options.batch))["x"]
     keys = sample_keys(0, jnp.arange(options.batch))
-    scaling = experiment.pixels
-    noise = jax.random.uniform(jax.random.key(0), raw.shape)
-    x = scaling.low + (scaling.high - scaling.low) * (jnp.asarray(raw) + noise) / scaling.grey_levels
-    size = math.prod(experiment.spec.shape)
+    x = codec.place(raw, jax.random.uniform(jax.random.key(0), raw.shape))
     tolerance, nodes = options.tolerance, options.nodes
     each = Adaptive(rtol=tolerance, atol=tolerance)
     ours: dict[str, tuple[Integrator, int]] = {
@@ -194,12 +198,12 @@ def main() -> None:
     }
     if nodes:
         ours[f"`adaptive`, {nodes} nodes"] = (each, nodes)
-    runs = {"SciPy loop": host_loop(experiment, params, x, keys, tolerance)}
+    runs = {"SciPy loop": host_loop(architecture, params, x, keys, tolerance)}
     if options.official:
-        runs["official code"] = official(options.official, experiment, params, x, keys, tolerance)
-    runs |= {name: on_device(experiment, params, x, keys, *how) for name, how in ours.items()}
+        runs["official code"] = official(options.official, config, architecture, params, x, keys, tolerance)
+    runs |= {name: on_device(architecture, params, x, keys, *how) for name, how in ours.items()}
     fine = Adaptive(rtol=tolerance / 10, atol=tolerance / 10)
-    reference, _ = on_device(experiment, params, x, keys, fine, 0)()
+    reference, _ = on_device(architecture, params, x, keys, fine, 0)()
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -209,10 +213,10 @@ def main() -> None:
             start = time.perf_counter()
             results[name] = run()
             times[name].append(time.perf_counter() - start)
-    model = experiment.config.model
+    model = config.model
     print(
         f"{options.workdir.name}, {model.name}, nf {model.options['nf']}, "
-        f"examples of shape {experiment.spec.shape}, batch {options.batch}, rtol = atol = {tolerance:g}; "
+        f"examples of shape {architecture.spec.shape}, batch {options.batch}, rtol = atol = {tolerance:g}; "
         f"{jax.devices()[0].device_kind}, {cores} cores, jax {jax.__version__}; {options.repeats} runs\n"
     )
     base = "official code" if options.official else "SciPy loop"
@@ -222,18 +226,13 @@ def main() -> None:
     for name, taken in times.items():
         nats, evaluations = results[name]
         ratios = [b / a for a, b in zip(taken, times[base], strict=True)]
-        bits, right = (-(n / size + scaling_volume(scaling)) / math.log(2.0) for n in (nats, reference))
+        bits, right = (-(n / size + codec.log_volume()) / math.log(2.0) for n in (nats, reference))
         print(
             f"| {name} | {statistics.median(taken):.3g} | {min(taken):.3g} to {max(taken):.3g} | "
             f"{evaluations:.0f} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} | "
             f"{np.sqrt(np.mean((bits - right) ** 2)):.1e} | {np.mean(bits):.5f} |",
             flush=True,
         )
-
-
-def scaling_volume(scaling: Any) -> float:
-    """Log of the width of a level in the model's range."""
-    return math.log((scaling.high - scaling.low) / scaling.grey_levels)
 
 
 if __name__ == "__main__":

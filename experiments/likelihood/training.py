@@ -18,13 +18,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli
 from score_sde.data import Batches
-from score_sde.experiment.assemble import open_source, prepared
+from score_sde.experiment.assemble import preparation_of
 from score_sde.flags import parse
 from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss
+from score_sde.runs.model import load
 
 WEIGHTED = ["--config.loss.weight=likelihood"]
 EDM = ["--config.denoiser.prediction=edm", "--config.denoiser.time_input=quarter_log_sigma"]
@@ -83,6 +83,7 @@ def common(args: argparse.Namespace) -> list[str]:
         "--config.training.sample_count=4",
         "--config.training.sample_every_steps=0",
         "--config.training.eval_every_steps=0",
+        "--config.training.best_metric=",
         "--config.codec.dequantize=True",
         "--config.sampling.steps=10",
         "--config.sampling.batch_size=4",
@@ -111,12 +112,10 @@ def bits(workdir: Path, *words: str) -> dict[str, np.ndarray]:
 
 def deviations(workdir: Path, count: int) -> dict[str, float]:
     """Standard deviation of a batch's loss over its mean, at the same parameters, by how times are drawn."""
-    options = parse(["run.py", "--mode=train", f"--workdir={workdir}"], "usage")
-    experiment = from_workdir(options)
-    _, _, params = restore_average(options, experiment)
-    source = open_source(options.config, "train")
-    batch_size = options.config.training.batch_size
-    batches = Batches(source, batch_size=batch_size, seed=1).from_step(0)
+    model = load(workdir)
+    architecture, prepare = model.architecture, preparation_of(model.config, model.architecture)
+    batch_size = model.config.training.batch_size
+    batches = Batches(model.workdir.source("train"), batch_size=batch_size, seed=1).from_step(0)
     data = [next(batches) for _ in range(count)]
     found = {}
     for name, times in {
@@ -127,14 +126,14 @@ def deviations(workdir: Path, count: int) -> dict[str, float]:
         "importance, antithetic": TIMES["importance"]("antithetic"),
         "importance, low_discrepancy": TIMES["importance"](),
     }.items():
-        loss = DenoisingLoss(experiment.sde, WEIGHTS["likelihood"](), times)
+        loss = DenoisingLoss(architecture.sde, WEIGHTS["likelihood"](), times)
 
         @jax.jit
         def mean(params, batch, key, loss=loss):
-            x0, cond = prepared(experiment, batch, key)
-            return loss(experiment.bind(params, cond), x0, key)[0].mean()
+            x0, cond = prepare(params, batch, key)
+            return loss(architecture.bind(params, cond), x0, key)[0].mean()
 
-        values = [float(mean(params, b, jax.random.key(i))) for i, b in enumerate(data)]
+        values = [float(mean(model.parts, b, jax.random.key(i))) for i, b in enumerate(data)]
         found[name] = float(np.std(values) / np.mean(values))
     return found
 

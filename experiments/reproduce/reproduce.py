@@ -8,10 +8,12 @@ probability-flow ODE), scores them against the training images of DIR, and measu
 images, dequantised anew in every pass: of these what was published, or all for a row without figures.
 Every part leaves its result in the workdir and is not repeated: after a kill the same command goes on, in
 the middle of a set of samples too. All devices are used; of several processes start each with the same
-words and --coordinator, --num_processes and --process_id of run.py behind them.
+words and --coordinator, --num_processes and --process_id of run.py behind them.  Words --config.a.b=value may
+follow as well: each mode gets those that it reads.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import subprocess
@@ -21,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import typed
+from score_sde.experiment.schema import Config, typed
+from score_sde.flags import MODES
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("FID", "IS", "FID (ODE)", "bits/dim")
@@ -68,6 +71,13 @@ def run(*words: str) -> None:
     done = subprocess.run([sys.executable, str(ROOT / "run.py"), *words], cwd=ROOT, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
+
+
+def read_by(mode: str, words: list[str]) -> list[str]:
+    """The words without overrides of sections of the config that the mode does not read and would refuse."""
+    known, read = {field.name for field in dataclasses.fields(Config)}, MODES[mode].sections
+    refused = known - set(known if read is None else read)
+    return [word for word in words if "".join(re.findall(r"^--config\.(\w+)", word)) not in refused]
 
 
 def scores(path: Path) -> dict[str, float]:
@@ -119,7 +129,14 @@ def main() -> None:
                 continue
             path = workdir / f"{solver}.json"
             if not path.is_file():
-                run(*common, *official_solver(config, solver), f"--output={path}", *extra, *base, *data)
+                run(
+                    *common,
+                    *official_solver(config, solver),
+                    f"--output={path}",
+                    *extra,
+                    *read_by("evaluate", base),
+                    *data,
+                )
             found = scores(path)
             for column in columns:
                 key = "fid" if column.startswith("FID") else "inception_score"
@@ -135,7 +152,8 @@ def main() -> None:
                     else []
                 )
                 batch = f"--config.likelihood.batch_size={options.batch_size}"
-                run("--mode=likelihood", f"--seed={seed}", batch, *some, *continuous, *base, *data)
+                rest = [*read_by("likelihood", base), *data]
+                run("--mode=likelihood", f"--seed={seed}", batch, *some, *continuous, *rest)
                 (workdir / "likelihood.npz").rename(path)
             with np.load(path) as file:
                 passes.append(file["bits_per_dim"])

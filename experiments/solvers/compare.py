@@ -12,6 +12,7 @@ import numpy as np
 from score_sde.denoiser import Denoise, Estimate
 from score_sde.images.charts import Chart, Line
 from score_sde.names import options
+from score_sde.runs.model import Model, load
 from score_sde.sampling.draw import sample_keys
 from score_sde.sde import SDE, VP
 from score_sde.solvers import GRIDS, SOLVERS, Solver, noise_of
@@ -41,15 +42,10 @@ def mixture(sde: SDE) -> Denoise:
     return denoise
 
 
-def trained(workdir: Path) -> Any:
-    """The experiment and the averaged parameters of a workdir's newest checkpoint."""
-    from score_sde.modes.workdir import from_workdir, restore_average
-
-    from score_sde.flags import parse  # heavy imports only where they are needed
-
-    options = parse(["run.py", "--mode=sample", f"--workdir={workdir}"], __doc__ or "")
-    experiment = from_workdir(options)
-    return experiment, restore_average(options, experiment)[2]
+def problem_of(model: Model) -> tuple[Denoise, SDE, tuple[int, ...]]:
+    """The denoiser of a trained model, its process, and the shape of a sample."""
+    architecture = model.architecture
+    return architecture.bind(model.parts, {}), architecture.sde, architecture.state_shape
 
 
 def steps_for(solver: Solver, budget: int) -> int:
@@ -64,7 +60,7 @@ class Comparison:
         self,
         denoise: Denoise,
         sde: SDE,
-        shape: tuple,
+        shape: tuple[int, ...],
         grid: str,
         t_end: float,
         count: int,
@@ -132,28 +128,28 @@ def main() -> None:
 
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.workdir:
-        experiment, params = trained(arguments.workdir)
-        parts = (experiment.bind(params), experiment.sde, experiment.spec.shape)
+        model = load(arguments.workdir)
+        problem = problem_of(model)
         if arguments.scored:
-            score(arguments, experiment, params)
+            score(arguments, model)
     else:
-        parts = (mixture(VP()), VP(), (2,))
+        problem = (mixture(VP()), VP(), (2,))
     if arguments.samples:
-        comparison = Comparison(*parts, arguments.grid, arguments.t_end, arguments.samples)
+        comparison = Comparison(*problem, arguments.grid, arguments.t_end, arguments.samples)
         write(arguments.output, comparison.errors(arguments.solvers))
 
 
-def score(arguments: argparse.Namespace, experiment: Any, params: Any) -> None:
+def score(arguments: argparse.Namespace, model: Model) -> None:
     """Distances from the data."""
     import quality
 
     folder = arguments.output / "samples"
-    draws = quality.Draws(experiment, params, arguments.scored, arguments.t_end, folder)
+    draws = quality.Draws(model, arguments.scored, arguments.t_end, folder)
     name = "quality_classifier" if arguments.classifier else "quality"
     quality.report(
         draws,
-        quality.features_of(experiment, arguments.classifier),
-        quality.training_data(experiment),
+        quality.features_of(arguments.classifier),
+        quality.training_data(model),
         arguments.rows,
         arguments.output / name,
     )

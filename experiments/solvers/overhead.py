@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.denoiser import Estimate
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import typed
 from score_sde.sampling.draw import sample, sample_keys
@@ -45,8 +46,12 @@ def in_rounds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, lis
 def peer(path: Path, network: Callable, sde: Any, shape: tuple, steps: int) -> Callable:
     """A call of hackable_diffusion's DDIM sampler, from a checkout, with the same network."""
     sys.path.insert(0, str(path))
-    from hackable_diffusion.lib.corruption import gaussian, schedules
-    from hackable_diffusion.lib.sampling import gaussian_step_sampler, sampling, time_scheduling
+    from hackable_diffusion.lib.corruption import gaussian, schedules  # type: ignore[import-not-found]
+    from hackable_diffusion.lib.sampling import (  # type: ignore[import-not-found]
+        gaussian_step_sampler,
+        sampling,
+        time_scheduling,
+    )
 
     process = gaussian.GaussianProcess(schedule=schedules.CosineSchedule())
     sampler = sampling.DiffusionSampler(
@@ -79,16 +84,16 @@ def main() -> None:
     arguments = parser.parse_args()
 
     example = (arguments.side, arguments.side, arguments.channels)
-    experiment = assemble(typed(load_file(arguments.config)), Spec(example, 256, 10))
-    params = jax.jit(experiment.init)(jax.random.key(0))
-    sde, steps, traces = experiment.sde, arguments.steps, []
+    architecture = architecture_of(typed(load_file(arguments.config)), Spec(example, 256, labelled(10)))
+    params = jax.jit(architecture.init)(jax.random.key(0))
+    sde, steps, traces = architecture.sde, arguments.steps, []
     keys = sample_keys(0, jnp.arange(arguments.batch))
     times = np.linspace(sde.t_max, 1e-3, steps + 1)
     ts = jnp.asarray(times[:-1], jnp.float32)
     x = sde.prior_sigma * jax.random.normal(jax.random.key(1), (arguments.batch, *example))
 
     def network(params: Any, x: jax.Array, t: jax.Array) -> jax.Array:
-        return experiment.bind(params)(x, t).x0
+        return architecture.bind(params, {})(x, t).x0
 
     @jax.jit
     def only_network(params: Any, x: jax.Array) -> jax.Array:
@@ -100,7 +105,7 @@ def main() -> None:
     def scanned(params: Any, plan: Any) -> jax.Array:
         traces.append(1)
         program = SOLVERS["ddim"]().program
-        return sample(keys, experiment.bind(params), sde, program, plan, shape=example)
+        return sample(keys, architecture.bind(params, {}), sde, program, plan, shape=example)
 
     def plan_of(key: str, times: np.ndarray) -> Any:
         return SOLVERS[key](denoise=False).plan(sde, times)

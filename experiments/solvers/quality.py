@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_sde.evaluate.examples import Examples
 from score_sde.evaluate.extractors import ClassifierFeatures
 from score_sde.evaluate.fid import frechet_distance, weighted
 from score_sde.evaluate.moments import Gaussian
-from score_sde.evaluate.named_extractors import load_classifier
+from score_sde.evaluate.named_extractors import load_classifier, pixels
 from score_sde.evaluate.scores import bootstrap
-from score_sde.experiment.assemble import open_source
 from score_sde.images.charts import Chart, Line
 from score_sde.names import options
+from score_sde.runs.model import Model
 from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import GRIDS, SOLVERS
 
@@ -38,53 +39,51 @@ SOLVERS_USED = {
 SHOWN = ("ddim, uniform", "dpmpp_2m, log_snr", "unipc, log_snr")  # in the picture
 OLD = "ddim, uniform"  # whose 50 evaluations are compared with 10 of the others
 
-Features = Callable[[np.ndarray], np.ndarray]  # stored examples (N, *D) to (N, d)
+Features = Callable[[np.ndarray], np.ndarray]  # examples (N, *D), pictures as uint8 0 .. 255, to (N, d)
 
 
 class Draws:
     """Samples of one model, all from the same noise, kept on disk: a second run goes on where one ended."""
 
-    def __init__(self, experiment: Any, params: Any, count: int, t_end: float, folder: Path):
-        self._experiment, self._params, self._count = experiment, params, count
+    def __init__(self, model: Model, count: int, t_end: float, folder: Path):
+        self._model, self._count = model, count
         self._t_end, self._folder = t_end, folder
         folder.mkdir(parents=True, exist_ok=True)
-        program, shape = SOLVERS["ddim"]().program, experiment.spec.shape
+        architecture, program = model.architecture, SOLVERS["ddim"]().program
+        sde, shape = architecture.sde, architecture.state_shape
 
         @jax.jit
-        def run(params: Any, plan: Any, keys: Any) -> Any:
-            x = sample(keys, experiment.bind(params), experiment.sde, program, plan, shape=shape)
-            return experiment.codec.decode({}, x)
+        def run(parts: Any, plan: Any, keys: Any) -> Any:
+            return sample(keys, architecture.bind(parts, {}), sde, program, plan, shape=shape)
 
         self._run = run
 
     def of(self, name: str, budget: int) -> np.ndarray:
-        """Of ``"solver, grid"`` with so many evaluations, the last one Tweedie's: as the data are stored."""
+        """Of ``"solver, grid"`` with so many evaluations, the last one Tweedie's."""
         key, grid = name.split(", ")
-        sde, make = self._experiment.sde, GRIDS[grid]
+        architecture, parameters, make = self._model.architecture, self._model.parts, GRIDS[grid]
+        sde = architecture.sde
         times = make(**({"sde": sde} if "sde" in options(make) else {}))(sde.t_max, self._t_end, budget - 1)
         plan, parts = SOLVERS_USED[key].plan(sde, times), []
         for first in range(0, self._count, BATCH):
             path = self._folder / f"{key}_{grid}_{budget}_{first}.npy"
             if not path.is_file():
                 keys = sample_keys(0, first + jnp.arange(BATCH))
-                np.save(path, np.asarray(self._run(self._params, plan, keys)))
+                np.save(path, architecture.decode(parameters, self._run(parameters, plan, keys)))
             parts.append(np.load(path))
         return np.concatenate(parts)[: self._count]
 
 
-def features_of(experiment: Any, classifier: Path | None) -> Features:
+def features_of(classifier: Path | None) -> Features:
     """Pixels in [0, 1], or the last hidden layer of a classifier of ``--mode=classifier``."""
-    if classifier is None:
-        top = experiment.spec.grey_levels - 1
-        return lambda raw: raw.reshape(len(raw), -1).astype(np.float32) / top
-    extractor = ClassifierFeatures(*load_classifier(classifier))
-    return lambda raw: np.asarray(extractor(raw).features)
+    extractor = pixels() if classifier is None else ClassifierFeatures(*load_classifier(classifier))
+    return lambda x: np.asarray(extractor(x).features)
 
 
-def training_data(experiment: Any) -> np.ndarray:
-    """All of it, as it is stored."""
-    source = open_source(experiment.config, "train")
-    return source.read(np.arange(len(source)))["x"]
+def training_data(model: Model) -> np.ndarray:
+    """All of it."""
+    examples = Examples(model.workdir.source("train"), "training")
+    return examples.read(np.arange(len(examples)))
 
 
 def difference(one: np.ndarray, other: np.ndarray, reference: Gaussian) -> tuple[float, float]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from compare import Comparison, trained
+from compare import Comparison, problem_of
 
+from score_sde.runs.model import load
 from score_sde.sampling.draw import sample_keys
 from score_sde.solvers import SOLVERS, noise_of
 from score_sde.solvers.grids import save_times
@@ -31,8 +32,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("."), help="where times_<solver>.json go")
     arguments = parser.parse_args()
 
-    experiment, params = trained(arguments.workdir)
-    denoise, sde, shape = experiment.bind(params), experiment.sde, experiment.spec.shape
+    denoise, sde, shape = problem_of(load(arguments.workdir))
     count = arguments.samples
 
     def measure(first: int) -> tuple[Comparison, Callable[[str], Callable]]:

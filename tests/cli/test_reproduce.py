@@ -45,6 +45,7 @@ def test_every_part_is_asked_for_once_and_ends_in_the_table(reproduce, monkeypat
     monkeypatch.setattr(reproduce, "run", run)
     words = ["reproduce.py", "--official=subvp/cifar10_ddpmpp_continuous", "--checkpoint=x.pth"]
     words += [f"--data={tmp_path}", "--weights=w.npz", f"--workdir={tmp_path / 'run'}", "--passes=2"]
+    words += ["--config.model.nf=8", "--config.sampling.steps=30"]  # of which bits/dim read one
     monkeypatch.setattr("sys.argv", words)
     reproduce.main()
     first = list(asked)

@@ -10,7 +10,7 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> Any:
     if model.name not in ("ddpm", "ncsnpp"):
         raise ValueError(f"no counterpart of {model.name} is set up")
     sys.path.insert(0, path)
-    import torch
+    import torch  # type: ignore[import-not-found]
     from diffusers import UNet2DModel  # type: ignore[import-not-found]
 
     from peers import torch_step

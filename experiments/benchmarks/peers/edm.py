@@ -13,7 +13,7 @@ def calls(path: str, config: Any, shape: tuple[int, ...], batch: int, compiled: 
         raise ValueError("only DDPM++ with the VP process is set up")
     if not (Path(path) / "training" / "networks.py").is_file():
         raise ValueError("that is no checkout of edm")
-    import torch
+    import torch  # type: ignore[import-not-found]
 
     from peers import torch_step
 

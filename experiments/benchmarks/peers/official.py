@@ -30,7 +30,7 @@ def network(path: str, config: Any, shape: tuple[int, ...]) -> tuple[Any, Any, A
         raise ValueError("it computes in float32")
     if not (Path(path) / "sde_lib.py").is_file():
         raise ValueError("that is no checkout of score_sde_pytorch")
-    import torch
+    import torch  # type: ignore[import-not-found]
 
     sys.path.insert(0, str(Path(path).resolve()))
     _stub_filters(config.model.fir)
@@ -49,7 +49,7 @@ def network(path: str, config: Any, shape: tuple[int, ...]) -> tuple[Any, Any, A
 def calls(path: str, config: Any, shape: tuple[int, ...], batch: int) -> dict[str, Callable[[], Any]]:
     """Their calls by the names of ours, in float32; see ``peers.calls``."""
     theirs, sde, model = network(path, config, shape)
-    import torch
+    import torch  # type: ignore[import-not-found]
 
     losses = importlib.import_module("losses")
     models, averages = importlib.import_module("models.utils"), importlib.import_module("models.ema")
