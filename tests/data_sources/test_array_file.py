@@ -104,7 +104,11 @@ def test_npy_is_memory_mapped(tmp_path):
         (np.zeros(4, np.float32), {}, "one number per example"),
         (np.zeros((0, 4), np.float32), {}, "no examples"),
         (np.float32(3), {}, "no examples"),
-        (np.full((4, 2), 17, np.uint8), {"grey_levels": 17}, r"index \(0, 0\) is 17.*data.source.grey_levels = 17"),
+        (
+            np.full((4, 2), 17, np.uint8),
+            {"grey_levels": 17},
+            r"index \(0, 0\) is 17.*data.source.grey_levels = 17",
+        ),
         (np.zeros((4, 2), np.uint8), {"grey_levels": 1}, "data.source.grey_levels = 1"),
         (np.zeros((4, 2), np.float32), {"grey_levels": 16}, "data.source.grey_levels = 16.*float32"),
         (np.zeros((4, 2), np.uint8), {"held_out": -0.1}, "data.source.held_out = -0.1"),
@@ -140,7 +144,7 @@ def test_refuses_files(tmp_path):
         with pytest.raises(ValueError, match=f"data.source.path = .*{name}.*cannot read"):
             ArrayFile("train", tmp_path / name)
     np.savez(tmp_path / "c.npz", pictures=np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"no array 'x' inside, only \['pictures'\]; set data.key"):
+    with pytest.raises(ValueError, match=r"no array 'x' inside, only \['pictures'\]; set data.source.key"):
         ArrayFile("train", tmp_path / "c.npz")
 
 
