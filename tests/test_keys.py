@@ -109,7 +109,7 @@ def example(architecture, parts, batch):
     return architecture.bind(parts, {"label": batch["label"]}), x0
 
 
-@pytest.mark.parametrize("shares", [1, 2])
+@pytest.mark.parametrize("shares", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_first_training_step_and_the_parameters_before_it(keys, digits, shares):
     task, source, _ = digits
     batch = jax.tree.map(jnp.asarray, source.read(np.arange(4)))
