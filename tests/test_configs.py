@@ -8,17 +8,20 @@ import jax
 import numpy as np
 import pytest
 
+from score_sde.architecture import Architecture
 from score_sde.conditions import labelled
 from score_sde.data import Batches, Spec
+from score_sde.evaluate.extractors import Pixels
 from score_sde.experiment.assemble import (
-    Experiment,
-    assemble,
+    architecture_of,
     average_of,
     density_of,
+    inversion_of,
     loss_of,
-    objective_of,
     optimizer_of,
+    preparation_of,
     sampler_of,
+    task_of,
 )
 from score_sde.experiment.files import load_file, load_saved, save
 from score_sde.experiment.schema import Config, changed, complete, typed
@@ -52,28 +55,41 @@ OFFICIAL = {f"{ROOT}/configs/{name}" for name in TABLE.values()}  # built in tes
 OWN = [case for case in CASES if case.removesuffix(":") not in OFFICIAL]
 
 
+def without_network(config, spec):
+    """The architecture of a config, but for what takes seconds to build."""
+    known = dict(spec.conditions)
+    conditions = tuple((name, known[name]) for name in config.conditions.names)
+    codec = config.codec.build(grey_levels=spec.grey_levels)
+    return Architecture(spec, codec, conditions, config.sde.build(), net=None, precondition=None)
+
+
 @pytest.mark.parametrize("case", CASES, ids=[c.rsplit("/", 1)[1] for c in CASES])
 def test_every_variant_is_complete_and_all_but_its_network_builds(case):
     config = typed(load_file(case))
     assert typed(complete(load_file(case))) == config
-    spec, sde = spec_of(case), config.sde.build()
-    scaling = config.codec.build(levels=spec.levels)
-    experiment = Experiment(config, spec, sde, None, None, scaling, sde.learnt() is not None)
-    assert objective_of(experiment).loss == loss_of(experiment)
-    assert sampler_of(experiment).plan.start == sde.t_max
-    assert density_of(experiment).t_min >= sde.t_min
+    model = without_network(config, spec_of(case))
+    sde, preparation = model.sde, preparation_of(config, model)
+    task = task_of(config, model, Pixels())
+    assert (task.architecture, task.preparation, task.objective) == (
+        model,
+        preparation,
+        loss_of(config, model),
+    )
+    assert preparation.dropout == config.conditions.dropout
+    assert sampler_of(config, model).plan.start == sde.t_max
+    assert density_of(config, model).t_min >= sde.t_min
+    assert inversion_of(config, model)[1] >= sde.t_min
     assert optimizer_of(config).init({}) is not None
     assert average_of(config)(np.int32(0)) <= 1
-    assert config.model.build(num_classes=0, augment_dim=0)
+    assert config.model.build(conditions=())
 
 
 def test_sampling_does_not_ask_whether_the_likelihood_is_possible():
     config = changed(typed(load_file(f"{ROOT}/configs/vp_digits.py")), {"likelihood.t_min": 3.0})
-    scaling = config.codec.build(levels=17)
-    experiment = Experiment(config, Spec((8, 8, 1), 17, 10), config.sde.build(), None, None, scaling)
-    assert sampler_of(experiment).plan.start == 1.0
+    model = without_network(config, Spec((8, 8, 1), 17, labelled(10)))
+    assert sampler_of(config, model).plan.start == 1.0
     with pytest.raises(ConfigError, match=r"config.likelihood.t_min = 3.0: must be in \(0, 1.0\)"):
-        density_of(experiment)
+        density_of(config, model)
 
 
 # Networks of full size take seconds to build; these differ from one that is built in a field or two.
@@ -86,7 +102,7 @@ LARGE = ("edm_cifar.py:cond", "edm_cifar.py:ncsnpp_cond", "flow_cifar.py:cond", 
     ids=[c.rsplit("/", 1)[1] for c in OWN],
 )
 def test_every_config_of_our_own_builds(case):
-    assert assemble(typed(load_file(case)), spec_of(case)).spec == spec_of(case)
+    assert architecture_of(typed(load_file(case)), spec_of(case)).spec == spec_of(case)
 
 
 class Random:
@@ -117,24 +133,23 @@ def test_every_config_trains_two_shrunk_steps(path):
     config.model.update({"nf": width, "ch_mult": (1, 1), "num_res_blocks": 1, "attn_resolutions": ()})
     spec = spec_of(str(path))
     config = typed(config)
-    experiment = assemble(config, Spec((8, 8, spec.shape[-1]), spec.grey_levels, spec.conditions))
+    spec = Spec((8, 8, spec.shape[-1]), spec.grey_levels, spec.conditions)
+    task = task_of(config, architecture_of(config, spec), Pixels())
     mesh = make_mesh(devices=jax.devices()[:1])
     optimizer = optimizer_of(config)
-    make = init_state(experiment.init, optimizer, 0)
+    make = init_state(task, optimizer, 0)
     step = compile_step(
-        make_step(objective_of(experiment), optimizer, average_of(config), 0),
-        mesh,
-        jax.eval_shape(make),
+        make_step(task, optimizer, average_of(config), 0), mesh, jax.eval_shape(make, {}), frozen={}
     )
-    state = jax.jit(make)()
+    state = jax.jit(make)({})
     before = jax.device_get(state.params)
-    batches = Batches(Random(experiment.spec), batch_size=8, seed=0).from_step(0)
+    batches = Batches(Random(spec), batch_size=8, seed=0).from_step(0)
     for _ in range(2):
-        state, metrics = step(state, next(batches))
+        state, metrics = step(state, {}, next(batches))
     assert bool(metrics["finite"])
     # At the start the network predicts zero, so the error is the target's square: one for the noise, a third
     # more for a velocity, which has the data in it (times D/2 where the recipe sums).
-    scale = 0.5 * np.prod(experiment.spec.shape) if config.loss.half_sum else 1.0
+    scale = 0.5 * np.prod(spec.shape) if config.loss.half_sum else 1.0
     scale *= 4 / 3 if config.loss.weight.name == "velocity" else 1.0
     assert float(metrics["loss"]) / scale == pytest.approx(1.0, abs=0.2)
     moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before, state.params)), strict=True)]

@@ -14,19 +14,20 @@ import pytest
 from score_sde.codecs import Pixels
 from score_sde.conditions import drop
 from score_sde.data import Digits, random_flip
+from score_sde.denoiser import Estimate
 from score_sde.evaluate.batches import encoded_batches
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of, loss_of, preparation_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import typed
 from score_sde.likelihood.bounds import continuous_bound, discrete_bound
-from score_sde.likelihood.dequantise import Coupled, DequantiserLoss
 from score_sde.likelihood.ode_density import Fixed, Hutchinson, log_prob
-from score_sde.losses import loss_by_level, variational_bound
-from score_sde.nets.dequantiser import CouplingNet
+from score_sde.losses import loss_by_level
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import SOLVERS
-from score_sde.train import make_step
+from score_sde.tasks.dequantiser import Dequantisation
+from score_sde.tasks.diffusion import Diffusion
+from score_sde.train import EMAS, OPTIMIZERS, init_state, make_step
 from tests.conftest import ROOT
 
 NO_DRAW = {"fold_in", "key_data", "key_impl", "clone", "split"}
@@ -91,36 +92,44 @@ def digits():
     """All that is random: flip, dequantisation, dropout of conditions and in the network, augmentation."""
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     with config.ignore_type():
-        config.update({"model": MODEL})
+        config.model = MODEL
         config.data.update({"random_flip": True, "augment_probability": 0.5})
-        config.training.update({"conditional": True, "label_dropout": 0.5})
-    source = Digits("train")
-    experiment = assemble(complete(config), source.spec)
-    return experiment, source, jax.jit(experiment.init)(jax.random.key(7))
+        config.conditions = {"names": ("label",), "dropout": 0.5}
+    source, config = Digits("train"), typed(config)
+    architecture = architecture_of(config, source.spec)
+    task = Diffusion(
+        architecture, preparation_of(config, architecture), loss_of(config, architecture), monitor=None
+    )
+    return task, source, jax.jit(architecture.init)(jax.random.key(7))
 
 
-def example(experiment, params, batch):
+def example(architecture, parts, batch):
     """A denoiser and clean examples, for what is measured after training."""
-    x0 = experiment.codec.middle({}, batch["x"])
-    return experiment.bind(params, {"label": batch["label"]}), x0
+    x0 = architecture.codec.middle({}, batch["x"])
+    return architecture.bind(parts, {"label": batch["label"]}), x0
 
 
-def test_one_training_step(keys, digits):
-    experiment, source, params = digits
+@pytest.mark.parametrize("shares", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_first_training_step_and_the_parameters_before_it(keys, digits, shares):
+    task, source, _ = digits
     batch = jax.tree.map(jnp.asarray, source.read(np.arange(4)))
-    step = make_step(experiment.objective, experiment.optimizer, experiment.ema, 0)
-    keys.run(step.gradient, params, jnp.int32(3), batch)
-    keys.check(draws=1 + 1 + 1 + 4 * 7 + 2 + 2)  # flip, noise, dropout, augmentation, loss, blocks
+    optimizer = OPTIMIZERS["adam"]()
+    step, init = make_step(task, optimizer, EMAS["constant"](), 0, shares), init_state(task, optimizer, 0)
+    state, _ = keys.run(lambda batch: step(init({}), {}, batch), batch)
+    assert int(state.step) == 1
+    # Parameters, flip, noise, conditions, augmentation, loss, and dropout of five blocks for each share.
+    keys.check(draws=2 + 1 + 1 + 1 + 4 * 7 + 2 + 5 * shares)
 
 
 def test_one_key_for_two_draws_is_seen(keys, digits):
     """What ``prepare`` did before: noise and dropout met the same key."""
-    experiment, source, _ = digits
+    task, source, _ = digits
+    architecture = task.architecture
 
     def prepare(batch, key):
         key_flip, key_noise = jax.random.split(key)
-        x0 = experiment.codec.encode({}, random_flip(batch["x"], key_flip), key_noise)
-        return x0, drop(experiment.conditions, batch, {"label": 0.5}, jax.random.fold_in(key, 1))
+        x0 = architecture.codec.encode({}, random_flip(batch["x"], key_flip), key_noise)
+        return x0, drop(architecture.conditions, batch, {"label": 0.5}, jax.random.fold_in(key, 1))
 
     keys.run(prepare, source.read(np.arange(4)), jax.random.key(0))
     with pytest.raises(AssertionError):
@@ -131,54 +140,50 @@ def test_one_key_for_two_draws_is_seen(keys, digits):
 
 
 def test_likelihood_and_bounds(keys, digits):
-    experiment, source, params = digits
-    batch = source.read(np.arange(2))
+    task, source, parts = digits
+    batch, sde = source.read(np.arange(2)), task.architecture.sde
 
-    def measure(params, own, batch):
-        denoise, x0 = example(experiment, params, batch)
+    def measure(parts, own, batch):
+        denoise, x0 = example(task.architecture, parts, batch)
         own = [jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(own) for i in range(3)]
-        exact = log_prob(
-            own[0], denoise, experiment.sde, x0, divergence=Hutchinson(probes=2), integrator=Fixed(steps=2)
-        )
+        exact = log_prob(own[0], denoise, sde, x0, divergence=Hutchinson(probes=2), integrator=Fixed(steps=2))
         times = np.linspace(0.01, 1.0, 4)
         return (
             exact.nats,
-            continuous_bound(own[1], denoise, experiment.sde, x0, draws=2).nats,
-            discrete_bound(own[2], denoise, experiment.sde, x0, times=times, draws=2).nats,
+            continuous_bound(own[1], denoise, sde, x0, draws=2).nats,
+            discrete_bound(own[2], denoise, sde, x0, times=times, draws=2).nats,
         )
 
-    keys.run(measure, params, sample_keys(0, jnp.arange(2)), batch)
+    keys.run(measure, parts, sample_keys(0, jnp.arange(2)), batch)
     keys.check(draws=2 * (2 + 5 + 5))
 
 
 @pytest.mark.parametrize("name", ["pc", "adaptive_sde"])
 def test_one_sample(keys, digits, name):
-    experiment, _, params = digits
+    task, _, parts = digits
+    sde = task.architecture.sde
     options = (
         {"predictor": "ancestral", "corrector": "langevin", "corrector_steps": 2} if name == "pc" else {}
     )
     solver = SOLVERS[name](**options, **({} if options else {"max_steps": 5}))
-    plan = solver.plan(experiment.sde, np.linspace(1.0, 0.1, 4))
+    plan = solver.plan(sde, np.linspace(1.0, 0.1, 4))
 
-    def draw(params, own):
-        denoise = experiment.bind_sampler(params, {"label": jnp.array([1, 2])})
-        return sample(own, denoise, experiment.sde, solver, plan, shape=(8, 8, 1))
+    def draw(parts, own):
+        denoise = task.architecture.bind(parts, {"label": jnp.array([1, 2])})
+        return sample(own, denoise, sde, solver, plan, shape=(8, 8, 1))
 
-    keys.run(draw, params, sample_keys(0, jnp.arange(2)))
+    keys.run(draw, parts, sample_keys(0, jnp.arange(2)))
     keys.check(draws=2 * (1 + 3))
 
 
-def test_the_loss_of_a_dequantiser(keys, digits):
-    experiment, source, params = digits
-    batch = source.read(np.arange(2))
-    flow = Coupled(experiment.pixels, CouplingNet(width=4, couplings=1))
-
-    def bound(x0, key, cond):
-        return variational_bound(experiment.bind(params, cond), experiment.sde, x0, key)
-
-    model = (flow.init(jax.random.key(1), (8, 8, 1)), {"label": jnp.asarray(batch["label"])})
-    keys.run(DequantiserLoss(flow, experiment.pixels, bound), model, batch["x"], jax.random.key(0))
-    keys.check(draws=3)
+def test_one_training_step_of_a_dequantiser(keys, digits):
+    model, source, parts = digits
+    batch = jax.tree.map(jnp.asarray, source.read(np.arange(2)))
+    task = Dequantisation(model.architecture, parts, width=4, couplings=1, random_flip=True)
+    optimizer = OPTIMIZERS["adam"]()
+    state = init_state(task, optimizer, 1)(task.frozen())
+    keys.run(make_step(task, optimizer, EMAS["constant"](), 0), state, task.frozen(), batch)
+    keys.check(draws=1 + 1 + 2)  # flip, noise, bound
 
 
 class Two:
@@ -196,9 +201,11 @@ class Two:
 
 def test_examples_of_a_set(keys, digits):
     """Draws of the dequantisation noise, and of what is measured of each after it."""
-    experiment, source, _ = digits
+    task, source, _ = digits
     mesh, encoder = make_mesh(devices=jax.devices()[:1]), Pixels(grey_levels=17, dequantize=True)
     for batch in encoded_batches(Two(source), encoder, mesh, batch_size=2, seed=0, draws=2):
-        loss_by_level(lambda x, t: x, experiment.sde, batch.x, batch.keys, jnp.array([0.3, 0.5]))
+        loss_by_level(
+            lambda x, t: Estimate(x, x), task.architecture.sde, batch.x, batch.keys, jnp.array([0.3, 0.5])
+        )
     jax.effects_barrier()
     keys.check(draws=2 * 2 * (1 + 2))

@@ -8,7 +8,7 @@ import pytest
 
 from score_sde import nets
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import typed
 from tests.conftest import DATA, ROOT
@@ -125,8 +125,8 @@ FAMILIES = (
 )
 def test_networks_have_the_official_size(name):
     size = OFFICIAL[name]["config"]["data"]["image_size"]
-    experiment = assemble(load(name), Spec((size, size, 3), 256))
-    count = nets.parameter_count(experiment.net.shapes(experiment.spec.shape))
+    architecture = architecture_of(load(name), Spec((size, size, 3), 256))
+    count = nets.parameter_count(architecture.net.shapes(architecture.state_shape))
     assert count == COUNTS[name]
     if OFFICIAL[name]["params"] is not None:
         assert count == OFFICIAL[name]["params"]

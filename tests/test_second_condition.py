@@ -7,18 +7,19 @@ import pytest
 
 from score_sde.conditions import Chosen, Condition, labelled
 from score_sde.data import ArrayFile, Batches
-from score_sde.experiment.assemble import assemble
-from score_sde.experiment.schema import complete
+from score_sde.experiment.assemble import architecture_of, loss_of, preparation_of, sampler_of
+from score_sde.experiment.schema import typed
 from score_sde.names import ConfigError
 from score_sde.runtime.mesh import make_mesh
-from score_sde.sampling.draw import compile_sample, generate
-from score_sde.train import init_state, make_step
+from score_sde.sampling.draw import generate
+from score_sde.tasks.diffusion import Diffusion
+from score_sde.train import EMAS, OPTIMIZERS, init_state, make_step
 
 CONFIG = {
-    "data": {"source": "array", "dequantize": True, "vector_key": "v"},
+    "data": {"source": {"name": "array", "vector_key": "v"}},
+    "codec": {"name": "pixels", "dequantize": True},
     "model": {"name": "ddpm", "nf": 4, "ch_mult": (1,), "num_res_blocks": 1, "norm_num_groups": 2},
-    "training": {"conditional": True, "label_dropout": 0.1},
-    "optimizer": {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 0},
+    "conditions": {"names": ("label", "vector"), "dropout": 0.1},
     "sampling": {"solver": "ddim", "steps": 2},
 }
 
@@ -41,24 +42,31 @@ def test_a_source_yields_exactly_the_fields_of_its_spec(source):
 
 
 def test_two_conditions_train_and_sample(source):
-    experiment = assemble(complete(CONFIG), source.spec)
-    assert experiment.net.conditions == source.spec.conditions
+    config = typed(CONFIG)
+    architecture = architecture_of(config, source.spec)
+    assert architecture.conditions == architecture.net.conditions == source.spec.conditions
     mesh = make_mesh(devices=jax.devices()[:1])
-    step = jax.jit(make_step(experiment.objective, experiment.optimizer, experiment.ema, 0))
-    first = jax.jit(init_state(experiment.init, experiment.optimizer, 0))()
+    task = Diffusion(
+        architecture, preparation_of(config, architecture), loss_of(config, architecture), monitor=None
+    )
+    optimizer = OPTIMIZERS["adam"](learning_rate=1e-2, warmup_steps=0)
+    step = jax.jit(make_step(task, optimizer, EMAS["constant"](), 0))
+    first = jax.jit(init_state(task, optimizer, 0))({})
     state = first
     for batch in [next(Batches(source, batch_size=8, seed=0).from_step(i)) for i in range(3)]:
-        state, metrics = step(state, batch)
+        state, metrics = step(state, {}, batch)
     assert bool(metrics["finite"])
     for name, _ in source.spec.conditions:  # both have a say in the loss
-        assert jnp.abs(state.params[name]["kernel"] - first.params[name]["kernel"]).max() > 1e-4
+        kernels = [parts["net"][name]["kernel"] for parts in (state.params, first.params)]
+        assert jnp.abs(kernels[0] - kernels[1]).max() > 1e-4
 
-    draw = compile_sample(experiment.bind_sampler, experiment.path, experiment.solver, mesh, shape=(8, 8, 1))
+    sampler = sampler_of(config, architecture)
+    draw = sampler.compile(mesh)
 
     def drawn(**values):
-        chosen = Chosen.fixed(experiment.conditions, values)
+        chosen = Chosen.fixed(architecture.conditions, values)
         options = {"seed": 0, "num_samples": 4, "batch_size": 4, "chosen": chosen}
-        return next(generate(draw, state.params, experiment.plan, mesh, **options))
+        return next(generate(draw, state.params, sampler.plan, mesh, **options))
 
     one, other, vector = drawn(label=1), drawn(label=2), drawn(label=1, vector=[3.0, -3.0])
     turns = drawn()
@@ -69,15 +77,19 @@ def test_two_conditions_train_and_sample(source):
 
 def test_networks_and_data_without_conditions_are_refused(source):
     config = CONFIG | {"model": {"name": "ncsnv2_64", "nf": 4}}
-    with pytest.raises(ConfigError, match="'ncsnv2_64': takes no conditions"):
-        assemble(complete(config), source.spec)
-    with pytest.raises(ConfigError, match="the data have no conditions"):
-        assemble(complete(CONFIG), type(source.spec)((8, 8, 1), 17))
+    with pytest.raises(ConfigError, match="'ncsnv2_64': takes no condition 'label'"):
+        architecture_of(typed(config), source.spec)
+    with pytest.raises(ConfigError, match="the data have no condition 'label'; they have none"):
+        architecture_of(typed(CONFIG), type(source.spec)((8, 8, 1), 17))
 
 
 def test_a_field_of_vectors_must_be_there(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 2), np.uint8), v=np.zeros(4))
-    with pytest.raises(ValueError, match=r"no array 'w' inside, only \['x', 'v'\]; set data.vector_key"):
+    with pytest.raises(
+        ValueError, match=r"no array 'w' inside, only \['x', 'v'\]; set data.source.vector_key"
+    ):
         ArrayFile("train", tmp_path / "a.npz", vector_key="w")
-    with pytest.raises(ValueError, match=r"vectors \(data.vector_key = 'v'\) have shape \(4,\), expected"):
+    with pytest.raises(
+        ValueError, match=r"vectors \(data.source.vector_key = 'v'\) have shape \(4,\), expected"
+    ):
         ArrayFile("train", tmp_path / "a.npz", vector_key="v")

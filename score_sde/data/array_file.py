@@ -100,7 +100,7 @@ def _conditions(splits: list[dict[str, np.ndarray]]) -> Conditions:
     labels = [split["label"] for split in splits if "label" in split]
     lengths = sorted({split["vector"].shape[1] for split in splits if "vector" in split})
     if len(lengths) > 1:
-        raise ValueError(f"data.vector_key: vectors have {lengths[0]} and {lengths[1]} numbers")
+        raise ValueError(f"data.source.vector_key: vectors have {lengths[0]} and {lengths[1]} numbers")
     vectors = tuple(("vector", Condition("vector", (length,))) for length in lengths)
     return labelled(max((int(label.max()) + 1 for label in labels), default=0)) + vectors
 
@@ -122,11 +122,13 @@ def _open(
             with np.load(file, allow_pickle=False) as archive:
                 names = list(archive)
                 if key not in names:
-                    raise ValueError(f"no array {key!r} inside, only {names}; set data.key")
+                    raise ValueError(f"no array {key!r} inside, only {names}; set data.source.key")
                 x = archive[key]
                 label = archive[label_key] if label_key in names else None
                 if vector_key is not None and vector_key not in names:
-                    raise ValueError(f"no array {vector_key!r} inside, only {names}; set data.vector_key")
+                    raise ValueError(
+                        f"no array {vector_key!r} inside, only {names}; set data.source.vector_key"
+                    )
                 vector = None if vector_key is None else archive[vector_key]
     except Exception as error:  # zip, pickle, header and memory-map errors all mean the same here
         hint = (
@@ -144,7 +146,7 @@ def _open(
 
 
 def _check_vector(where: str, vector: np.ndarray, vector_key: str | None, count: int) -> np.ndarray:
-    name = f"{where}: vectors (data.vector_key = {vector_key!r})"
+    name = f"{where}: vectors (data.source.vector_key = {vector_key!r})"
     if vector.ndim != 2 or len(vector) != count or not vector.shape[1]:
         raise ValueError(f"{name} have shape {vector.shape}, expected ({count}, k)")
     return Condition("vector", vector.shape[1:]).check(name, vector)

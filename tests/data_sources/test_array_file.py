@@ -144,7 +144,7 @@ def test_refuses_files(tmp_path):
         with pytest.raises(ValueError, match=f"data.source.path = .*{name}.*cannot read"):
             ArrayFile("train", tmp_path / name)
     np.savez(tmp_path / "c.npz", pictures=np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"no array 'x' inside, only \['pictures'\]; set data.key"):
+    with pytest.raises(ValueError, match=r"no array 'x' inside, only \['pictures'\]; set data.source.key"):
         ArrayFile("train", tmp_path / "c.npz")
 
 

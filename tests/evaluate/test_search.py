@@ -10,6 +10,7 @@ import pytest
 
 from score_sde import nets
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
+from score_sde.evaluate.cache import Cache
 from score_sde.evaluate.index import Index, leave_one_out, precision
 from score_sde.evaluate.noisy_features import choose_layer, layer_shapes, noisy_features, pooled
 from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compressed_bits
@@ -196,7 +197,7 @@ def test_a_killed_map_goes_on_and_notices_other_examples(tmp_path):
 
     def run(examples):
         calls.clear()
-        return map_examples(counted, 2.0, examples, mesh, batch_size=8, directory=tmp_path)
+        return map_examples(counted, 2.0, examples, mesh, batch_size=8, cache=Cache(tmp_path))
 
     whole = run(Numbers(20))
     assert calls == [0, 8, 16]

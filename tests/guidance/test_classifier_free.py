@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from score_sde.arrays import expand
+from score_sde.conditions import Chosen, labelled
 from score_sde.denoiser import Estimate, score_from
 from score_sde.guidance import GUIDANCE_SCALE, ClassifierFree
 from score_sde.runtime.mesh import make_mesh
@@ -104,8 +105,8 @@ def test_samples_have_a_scale_of_their_own_and_another_compiles_nothing():
     )
     solver = SOLVERS["dpmpp_2m"]()
     plan = solver.plan(sde, np.linspace(1.0, 1e-3, 9))
-    labels = np.arange(8) % 2
-    options = {"seed": 0, "num_samples": 8, "batch_size": 8, "labels": labels}
+    labels, turns = np.arange(8) % 2, Chosen.every_class(labelled(2))
+    options = {"seed": 0, "num_samples": 8, "batch_size": 8, "chosen": turns}
     plain = compile_sample(bind(sde, []), sde, solver, mesh, shape=(2,))
     want = np.concatenate(list(generate(plain, {}, plan, mesh, **options)))
     draw = compile_sample(guidance(bind(sde, batches)), sde, solver, mesh, shape=(2,))

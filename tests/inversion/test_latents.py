@@ -1,4 +1,4 @@
-"""Codes against closed forms: the flow of a Gaussian shifts and scales, great circles keep their radius."""
+"""Latents against closed forms: the flow of a Gaussian shifts and scales, great circles keep their radius."""
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +24,14 @@ DATA = Gaussian(np.array([0.3, -0.5, 0.1]), np.array([0.2, 0.5, 0.9]))
 
 
 @pytest.mark.parametrize("name", SDES)
-def test_the_code_of_gaussian_data_is_the_closed_form_affine_map(name):
+def test_the_latent_of_gaussian_data_is_the_closed_form_affine_map(name):
     sde = SDES[name]
     x = DATA.sample(jax.random.key(0), 16)
     out = jax.jit(lambda x: encode(DATA.denoise(sde), sde, x, Adaptive()))(x)
     want = DATA.flow(sde, x, sde.t_min, sde.t_max) / sde.prior_sigma
     np.testing.assert_allclose(out.x, want, atol=2e-4)
     assert np.all(out.evaluations > 6)
-    # codes of the model's own samples have unit variance, whatever the process and the data
+    # latents of the model's own samples have unit variance, whatever the process and the data
     many = DATA.sample(jax.random.key(1), 4000)
     whole = DATA.flow(sde, many, sde.t_min, sde.t_max) / sde.prior_sigma
     np.testing.assert_allclose(np.std(whole, axis=0), 1.0, atol=0.05)
@@ -44,7 +44,7 @@ def test_decoding_returns_what_was_encoded(name):
     trip = jax.jit(lambda x: round_trip(data.denoise(sde), sde, x, Adaptive()))(x)
     assert float(trip.rms.max()) < float(trip.largest.max()) < 1e-3
     np.testing.assert_allclose(trip.rms, np.sqrt(np.mean((trip.back - x) ** 2, axis=1)), rtol=1e-5)
-    assert float(np.abs(trip.code - x).max()) > 0.1  # it went somewhere
+    assert float(np.abs(trip.latent - x).max()) > 0.1  # it went somewhere
 
 
 def error(transport):
@@ -101,7 +101,7 @@ def test_slerp_turns_at_constant_speed_and_keeps_the_length(angle):
         np.testing.assert_allclose(np.linalg.norm(got), 2.0, rtol=1e-6)
 
 
-def test_slerp_of_unequal_lengths_and_of_opposite_codes():
+def test_slerp_of_unequal_lengths_and_of_opposite_latents():
     a, b = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 3.0]])
     got = np.asarray(slerp(a, b, 0.5))
     np.testing.assert_allclose(got, 2.0 * np.sqrt(0.5) * np.ones((1, 2)), rtol=1e-6)
@@ -123,11 +123,11 @@ def test_interpolation_has_its_ends_and_a_straight_line_would_leave_the_sphere()
         interpolate(a, b, 1)
 
 
-def test_temperature_scales_codes_and_the_spread_of_what_they_decode_to():
+def test_temperature_scales_latents_and_the_spread_of_what_they_decode_to():
     sde = VP()
-    code = jax.random.normal(jax.random.key(0), (64, 3))
-    np.testing.assert_allclose(temper(code, 0.5), 0.5 * code)
-    np.testing.assert_allclose(temper(code[:2], jnp.array([0.0, 2.0]))[1], 2 * code[1])
-    # decoding Gaussian data is affine: cooled codes give exactly the spread of the data, cooled
-    both = [decode(DATA.denoise(sde), sde, temper(code, t), Adaptive()).x for t in (1.0, 0.5)]
+    latent = jax.random.normal(jax.random.key(0), (64, 3))
+    np.testing.assert_allclose(temper(latent, 0.5), 0.5 * latent)
+    np.testing.assert_allclose(temper(latent[:2], jnp.array([0.0, 2.0]))[1], 2 * latent[1])
+    # decoding Gaussian data is affine: cooled latents give exactly the spread of the data, cooled
+    both = [decode(DATA.denoise(sde), sde, temper(latent, t), Adaptive()).x for t in (1.0, 0.5)]
     np.testing.assert_allclose(np.std(both[1], axis=0), 0.5 * np.std(both[0], axis=0), rtol=1e-3)

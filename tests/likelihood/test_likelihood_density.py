@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from score_sde.evaluate.pieces import Pieces
-from score_sde.modes.estimates import cells_of
 
 from score_sde.codecs import Pixels
 from score_sde.data.base import Spec
 from score_sde.evaluate import Measured, measure_density
+from score_sde.evaluate.cache import Cache
 from score_sde.evaluate.density import split_errors
 from score_sde.likelihood.ode_density import Exact, log_prob
+from score_sde.runs.estimates import cells_of
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sde import VP
 from tests.oracles import Mixture
@@ -177,10 +177,10 @@ def test_finished_batches_are_not_measured_again(tmp_path):
         nats = jnp.full((len(x), 1), params)
         return Measured(nats, jnp.ones(len(x)), jnp.zeros_like(nats))
 
-    pieces = Pieces(tmp_path / "pieces")
-    assert np.all(of(source, constant, scaling, params=1.0, pieces=pieces).evaluations == 1)
-    (tmp_path / "pieces" / "00000001.npz").unlink()
-    again = of(source, constant, scaling, params=2.0, pieces=pieces).nats - 2 * scaling.log_volume()
+    cache = Cache(tmp_path / "done")
+    assert np.all(of(source, constant, scaling, params=1.0, cache=cache).evaluations == 1)
+    (tmp_path / "done" / "00000001.npz").unlink()
+    again = of(source, constant, scaling, params=2.0, cache=cache).nats - 2 * scaling.log_volume()
     np.testing.assert_allclose(again, [1] * 4 + [2] * 4 + [1] * 3, rtol=1e-6)
 
 
@@ -223,13 +223,13 @@ def test_a_killed_measurement_goes_on_and_ends_the_same(tmp_path):
 
     process = measure(workdir)
     deadline = time.monotonic() + 400
-    while len(list(workdir.glob("evaluation/likelihood-*/0*[0-9].npz"))) < 2:
+    while len(list(workdir.glob("results/*/0*[0-9].npz"))) < 2:
         assert process.poll() is None, "finished before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = {path: os.stat(path).st_mtime_ns for path in workdir.glob("evaluation/*/0*[0-9].npz")}
+    done = {path: os.stat(path).st_mtime_ns for path in workdir.glob("results/*/0*[0-9].npz")}
     assert 2 <= len(done) < 12
     assert not (workdir / "likelihood.json").exists()
     for place in (workdir, clean):

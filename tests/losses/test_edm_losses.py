@@ -10,7 +10,7 @@ import pytest
 
 from score_sde.data import Spec
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
-from score_sde.experiment.assemble import assemble, loss_of
+from score_sde.experiment.assemble import architecture_of, loss_of
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import typed
 from score_sde.losses import WEIGHTS, square_error
@@ -59,7 +59,7 @@ def test_sums_of_the_weighted_square_error(name, fixture):
 def test_the_recipe_has_this_loss():
     """configs/edm_cifar.py draws exp(-1.2 + 1.2 z) and weighs as recorded."""
     config = typed(load_file(str(ROOT / "configs" / "edm_cifar.py")))
-    loss = loss_of(assemble(config, Spec((32, 32, 3), 256)))
+    loss = loss_of(config, architecture_of(config, Spec((32, 32, 3), 256)))
     t = jnp.asarray([0.02, 0.5, 30.0])
     np.testing.assert_allclose(loss.weight(loss.sde, t), LOSSES["EDMLoss"][2](EDM(), t), rtol=1e-6)
     draws = np.log(np.asarray(loss.times(loss.sde, jax.random.key(0), 4096)))

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
-from score_sde.losses import Trained, VariationalLoss, variational_bound
+from score_sde.losses import VariationalLoss, variational_bound
 from score_sde.sde import SDES, VP, Learned
 from score_sde.sde.learned import ByLevel, fall
 from tests.oracles import Gaussian
@@ -25,8 +25,8 @@ def shrink(params, x, c_noise, cond, *, key=None):
     return params * (0.2 + gain * (x / alpha - 0.2))
 
 
-def model(schedule, spoil=1.0):
-    return Trained(Denoiser(jnp.float32(spoil), ByLevel(), shrink, ROW), schedule)
+def model(spoil=1.0):
+    return Denoiser(jnp.float32(spoil), ByLevel(), shrink, ROW)
 
 
 def schedule_of(logits, high=13.3, low=-5.0):
@@ -52,15 +52,15 @@ def test_equal_shares_fall_linearly_and_any_shares_fall_from_0_to_1():
     np.testing.assert_allclose(fall(jnp.array([0.3, 0.7]), t), 0.6 * t * (1 - t) + t**2, atol=1e-14)
 
 
-def test_settled_process_has_the_schedule_of_the_parameters():
+def test_a_frozen_process_has_the_schedule_of_the_parameters():
     schedule = schedule_of(BENT, 11.0, -4.0)
-    sde = Learned().settled(schedule)
+    sde = Learned().freeze({"schedule": schedule})
     t = jnp.linspace(0, 1, 9)
     want = 11.0 - 15.0 * fall(jax.nn.softmax(schedule["logits"]), t)
     np.testing.assert_allclose(sde.log_snr(t), want, rtol=1e-5, atol=1e-5)
-    assert hash(sde) == hash(Learned().settled(schedule))
-    assert sde.learnt() is None
-    back = Learned(log_snr_max=11.0, log_snr_min=-4.0, shares=sde.shares).learnt()
+    assert hash(sde) == hash(Learned().freeze({"schedule": schedule}))
+    assert sde.parts() == {} and sde.freeze({}) == sde
+    back = Learned(log_snr_max=11.0, log_snr_min=-4.0, shares=sde.shares).parts()["schedule"]
     np.testing.assert_allclose(jax.nn.softmax(back["logits"]), sde.shares, rtol=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_the_mean_does_not_depend_on_the_interior_but_the_variance_does(spoil):
 def test_the_loss_of_every_schedule_has_that_mean(logits):
     count = 2**13
     x0 = DATA.sample(jax.random.key(0), count)
-    loss, aux = VariationalLoss()(model(schedule_of(logits), 0.9), x0, jax.random.key(2))
+    loss, aux = VariationalLoss()(model(0.9), schedule_of(logits), x0, jax.random.key(2))
     constant = 0.5 * (np.log(2 * np.pi * np.e) - 13.3)
     alpha2 = 1 / (1 + np.exp(5.0))
     prior = 0.5 * (1 - alpha2 + alpha2 * np.mean(x0**2) - 1 - np.log(1 - alpha2))
@@ -136,7 +136,7 @@ def test_gradients_are_of_the_bound_for_ends_and_of_the_square_for_the_interior(
         x0 = DATA.sample(key_data, 2**12)
 
         def loss(spoil, schedule):
-            return jnp.mean(VariationalLoss()(model(schedule, spoil), x0, key_loss)[0])
+            return jnp.mean(VariationalLoss()(model(spoil), schedule, x0, key_loss)[0])
 
         return jax.grad(loss, (0, 1))(jnp.float32(spoil), schedule_of(BENT, low=low))
 
@@ -178,7 +178,7 @@ def test_training_finds_the_schedule_of_least_variance():
     @jax.jit
     def step(schedule, state, key):
         def loss(logits):
-            return jnp.mean(VariationalLoss()(model({**schedule, "logits": logits}), x0, key)[0])
+            return jnp.mean(VariationalLoss()(model(), {**schedule, "logits": logits}, x0, key)[0])
 
         slope = {**jax.tree.map(jnp.zeros_like, schedule), "logits": jax.grad(loss)(schedule["logits"])}
         change, state = optimizer.update(slope, state)

@@ -12,7 +12,7 @@ import pytest
 
 from score_sde.conditions import labelled
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble, sampler_of
+from score_sde.experiment.assemble import architecture_of, sampler_of
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import typed
 from score_sde.names import ConfigError, options
@@ -445,12 +445,16 @@ def test_a_solver_of_the_config_has_the_solvers_own_defaults():
         assert typed({"sampling": {"solver": key}}).sampling.solver.build() == make(), key
 
 
+def sampled(config):
+    config = typed(config)
+    return sampler_of(config, architecture_of(config, Spec((8, 8, 1), 17, labelled(10))))
+
+
 def test_options_of_a_solver_come_from_the_config():
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     config.sampling = {"solver": {"name": "unipc", "order": 3, "form": "exact"}, "steps": 4, "t_end": 0.01}
     config.sampling.grid = {"name": "list", "times": (1.0, 0.5, 0.2, 0.1, 0.01)}
-    solver = sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, labelled(10)))).solver
-    assert solver == SOLVERS["unipc"](order=3, form="exact")
+    assert sampled(config).solver == SOLVERS["unipc"](order=3, form="exact")
     config.sampling.solver.form = "bh3"
     with pytest.raises(ConfigError, match="config.sampling.solver.form = 'bh3' is not one of"):
-        sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, labelled(10))))
+        sampled(config)

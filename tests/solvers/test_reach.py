@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.arrays import expand
 from score_sde.conditions import labelled
 from score_sde.data import Spec
 from score_sde.denoiser import Estimate
-from score_sde.experiment.assemble import assemble, sampler_of
+from score_sde.experiment.assemble import architecture_of, sampler_of
 from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import typed
 from score_sde.integrate import ode
@@ -32,7 +33,12 @@ def sampler(**sampling):
     config = load_file(str(ROOT / "configs" / "vp_digits.py"))
     config.sampling = {"solver": "dpmpp_2m", "steps": 10, "grid": "log_snr", **sampling}
     config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
-    return sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, labelled(10))))
+    return sampled(config)
+
+
+def sampled(config):
+    config = typed(config)
+    return sampler_of(config, architecture_of(config, Spec((8, 8, 1), 17, labelled(10))))
 
 
 def test_a_config_samples_on_the_path_of_another_process():
@@ -63,7 +69,7 @@ def test_a_config_guides_a_model_of_classes():
     config.model = {"name": "ncsnpp", "nf": 8, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
     config.conditions = {"names": ("label",)}
     config.sampling = {"guidance": {"name": "classifier_free", "scale": 3.0}, "threshold": "static"}
-    found = sampler_of(assemble(typed(config), Spec((8, 8, 1), 17, 10)))
+    found = sampled(config)
 
     # A network of noise that is told nothing but adds its label: any other combination has another sum.
     def bind(params, cond):
@@ -82,7 +88,7 @@ def test_a_config_guides_a_model_of_classes():
 
 
 def from_noise(sde, noise, x, t):
-    return Estimate((x - sde.sigma(t) * noise) / sde.alpha(t), noise)
+    return Estimate((x - expand(sde.sigma(t), x) * noise) / expand(sde.alpha(t), x), noise)
 
 
 def test_an_early_end_is_that_of_a_shorter_grid():

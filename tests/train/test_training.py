@@ -113,7 +113,7 @@ class Run:
             steps=steps,
             batch_size=16,
             checkpoint_every_steps=4,
-            log_every_steps=2,
+            log_every_steps=max(2, self.dispatch),
             steps_per_dispatch=self.dispatch,
         )
         with Log(self.path, int(state.step)) as log:

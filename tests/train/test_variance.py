@@ -7,17 +7,17 @@ import pytest
 
 from score_sde.train import EMAS, make_step
 from score_sde.train.loop import _Pending
-from tests.train.test_training import OBJECTIVE, Run, adam
+from tests.train.test_training import Noise, Run, adam
 
 
 def test_loss_variance_is_that_over_the_examples(tmp_path):
-    run = Run(tmp_path)
+    run, task = Run(tmp_path), Noise()
     state, batch = run.fresh(), next(run.data.from_step(0))
     key = jax.random.fold_in(jax.random.key(3), 0)
-    key_data, key_loss = jax.random.split(key)
-    x0, cond = OBJECTIVE.prepare(batch, key_data)
-    each = np.asarray(OBJECTIVE.loss(OBJECTIVE.bind(state.params, cond), x0, key_loss)[0], np.float64)
-    _, metrics = jax.jit(make_step(OBJECTIVE, adam(), EMAS["warmup"](), 3))(state, batch)
+    key_draw, key_loss = jax.random.split(key)
+    examples = task.draw({}, batch, key_draw)
+    each = np.asarray(task.loss(state.params, {}, state.ema, examples, key_loss)[0], np.float64)
+    _, metrics = jax.jit(make_step(task, adam(), EMAS["warmup"](), 3))(state, {}, batch)
     assert float(metrics["loss"]) == pytest.approx(each.mean(), rel=1e-5)
     assert float(metrics["loss_variance"]) == pytest.approx(each.var(), rel=1e-4)
 
