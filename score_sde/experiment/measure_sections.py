@@ -100,7 +100,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latent codes of examples."""
+    """Latents of examples."""
 
     transport: Choice[Transport] = choice(
         TRANSPORTS, "ode", "the way between examples and latents", given=("sde",)
@@ -130,7 +130,7 @@ class Search:
 
     features: tuple[str, ...] = one_of(
         ("network", "pixels"),
-        ("network", "codes", "pixels", "classifier", "inception", "file"),
+        ("network", "latents", "pixels", "classifier", "inception", "file"),
         "of several, the first searches and the others are compared with it",
     )
     log_snr: tuple[float, ...] = finite(

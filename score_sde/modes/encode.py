@@ -48,8 +48,8 @@ def encode(options: Options) -> int:
             _strip(model, given, result).save(output.with_suffix(".png"))
     say(
         f"{len(inputs)} latents in {output}: round-trip error {report['round_trip_rms_mean']:.3g} rms, at "
-        f"most {report['round_trip_rms_max']:.3g} ({report['round_trip_largest']:.3g} for one value), in units "
-        f"of the model's range; {report['evaluations_mean']:.0f} evaluations an example both ways"
+        f"most {report['round_trip_rms_max']:.3g} ({report['round_trip_largest']:.3g} for one value), in "
+        f"units of the model's range; {report['evaluations_mean']:.0f} evaluations an example both ways"
     )
     return 0
 
