@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # both import jax, which a mistyped flag does not wait for
 
 # The config of a model: what every mode reads that has one.
 _MODEL = ("seed", "data", "codec", "sde", "model", "denoiser", "conditions", "mesh", "ema")
-_CODES = (*_MODEL, "inversion")
+_LATENTS = (*_MODEL, "inversion")
 
 
 class Mode(NamedTuple):
@@ -41,10 +41,10 @@ MODES: Mapping[str, Mode] = {
     "classifier": Mode("classifier.classifier", ("seed", "data", "classifier", "mesh")),
     "dequantiser": Mode("dequantiser.dequantiser", (*_MODEL, "dequantiser", "likelihood", "training")),
     "report": Mode("report.report", (*_MODEL, "sampling", "training", "loss")),
-    "encode": Mode("encode.encode", _CODES),
-    "decode": Mode("decode.decode", _CODES),
-    "interpolate": Mode("interpolate.interpolate", _CODES),
-    "search": Mode("search.search", (*_CODES, "search", "evaluate")),
+    "encode": Mode("encode.encode", _LATENTS),
+    "decode": Mode("decode.decode", _LATENTS),
+    "interpolate": Mode("interpolate.interpolate", _LATENTS),
+    "search": Mode("search.search", (*_LATENTS, "search", "evaluate")),
     "outliers": Mode("outliers.outliers", (*_MODEL, "likelihood", "outliers")),
     "import": Mode("exchange.import_checkpoint", None),
     "export": Mode("exchange.export_checkpoint", (*_MODEL, "sampling")),
@@ -109,8 +109,7 @@ FLAGS: Mapping[str, Flag] = {
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
         "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
         "workdir.  encode: the .npz of latents.  decode, interpolate: as sample.  search, outliers: the "
-        ".png.  "
-        "export: a .safetensors file, or a directory for diffusers.",
+        ".png.  export: a .safetensors file, or a directory for diffusers.",
     ),
     "checkpoint": Flag(
         str,
@@ -270,7 +269,9 @@ def _conditions(words: Sequence[str], raw: Mapping[str, Any], mode: str) -> list
     for word in words:
         name = word.lstrip("-").partition("=")[0]
         if name not in known:
-            fail(f"{word}: there is no such flag{nearest(name, [*FLAGS, 'mode', *known])}; see --help")
+            takes = ", ".join(known) or "no condition"
+            near = nearest(name, [*FLAGS, "mode", *known])
+            fail(f"{word}: there is no such flag, and the model takes {takes}{near}; see --help")
         if mode not in FLAGS["condition"].modes:
             readers = ", ".join(FLAGS["condition"].modes)
             fail(f"{word}: --mode={mode} does not read it; it is for {readers}")

@@ -9,7 +9,7 @@ from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.modes.run import conditions_of, model_of
 from score_sde.names import ConfigError
-from score_sde.runs.inputs import Conditioned, open_inputs, to_user
+from score_sde.runs.inputs import Conditioned, everything, open_inputs, to_user
 from score_sde.runs.inverter import map_with
 from score_sde.runs.model import Model
 from score_sde.runs.vectors import transport_of
@@ -41,7 +41,10 @@ def encode(options: Options) -> int:
     report: dict[str, Json] = {"step": model.step, "source": inputs.name, **_summary(result), **about(model)}
     if is_chief():
         output.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {**{name: result[name] for name in _KEPT}, **given.conditions()}
+        arrays = {name: result[name] for name in _KEPT}
+        if options.samples is None:  # also what the model does not take: latents have a class
+            arrays |= {name: values for name, values in everything(inputs).items() if name != "x"}
+        arrays |= given.conditions()
         np.savez(output, **arrays)  # type: ignore[arg-type]
         write_json(output.with_suffix(".json"), report)
         if model.architecture.is_picture:

@@ -195,7 +195,7 @@ def test_evaluate_reports_the_loss_by_level(trained, capsys):
 def test_training_goes_on_from_the_workdir_alone(tmp_path, capsys):
     train(tmp_path)
     assert run("--mode=train", f"--workdir={tmp_path}", "--config.training.steps=6") == 0
-    assert "going on from step 4" in capsys.readouterr().out
+    assert "resuming from step 4" in capsys.readouterr().out
     assert (tmp_path / "checkpoints" / "6").is_dir()
 
 
@@ -283,7 +283,7 @@ def test_mistakes_of_the_command_itself_are_named(capsys, tmp_path, trained):
     assert "name a config" in message(capsys, "--mode=train")
     sample = ("--mode=sample", f"--workdir={trained}")
     assert ".jpg" in message(capsys, *sample, "--output=x.jpg")
-    assert "without conditions" in message(capsys, *sample, "--condition=3")
+    assert "the model takes no condition" in message(capsys, *sample, "--condition=3")
     assert "num_samples" in message(capsys, *sample, "--num_samples=0")
     assert "there are [" in message(capsys, *sample, "--step=3")
     assert "variant 'big'" in message(capsys, f"--config={ROOT}/configs/vp_cifar.py:big", "--mode=train")
@@ -382,7 +382,7 @@ def test_kill_and_resume_end_in_the_same_bits(tmp_path):
     last = start(tmp_path / "killed", steps)
     out = last.communicate()[0]
     assert last.returncode == 0, out
-    assert "going on from step" in out
+    assert "resuming from step" in out
     a, b = (arrays(tmp_path / name, steps) for name in ("whole", "killed"))
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -417,7 +417,7 @@ def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, c
     kept, gone = tmp_path / "000003.png", tmp_path / "000009.png"
     kept.write_bytes(b"mark")  # would be written anew if it were made again
     assert run(*words, "--num_samples=16", "--config.sampling.batch_size=8") == 0
-    assert "going on: 8 of 16" in capsys.readouterr().out
+    assert "resuming: 8 of 16" in capsys.readouterr().out
     before = gone.read_bytes()
     gone.unlink()
     assert run(*words, "--num_samples=16", "--config.sampling.batch_size=8") == 0

@@ -25,7 +25,11 @@ def message(capsys, *words):
         (("--mode=likelihood", "--num_samples=3"), "--num_samples=3: --mode=likelihood does not read it"),
         (("--mode=likelihood", "--num_samples=3"), "it is for sample, evaluate"),
         (("--mode=train", "--best"), "--best=True: --mode=train does not read it"),
-        (("--mode=search", "--label=3"), "it is for sample, encode, decode, interpolate"),
+        (("--mode=search", "--condition=label=3"), "it is for sample, encode, decode, interpolate"),
+        (
+            ("--mode=sample", "--label=3"),
+            "no such flag, and the model takes no condition",
+        ),
         (
             ("--mode=sample", "--config.likelihood.nodes=8"),
             "does not read config.likelihood; it is for train, likelihood, dequantiser, outliers",
@@ -49,6 +53,14 @@ def message(capsys, *words):
 )
 def test_what_nothing_reads_is_refused_with_what_would(words, said, capsys):
     assert said in message(capsys, DIGITS, *words)
+
+
+def test_a_condition_of_the_model_is_a_flag_for_the_modes_that_read_it(capsys):
+    conditional = f"--config={ROOT / 'configs' / 'flow_cifar.py'}:cond"
+    assert parse(["run.py", conditional, "--mode=sample", "--label=3"], "").condition == ("label=3",)
+    assert "it is for sample, encode, decode" in message(capsys, conditional, "--mode=search", "--label=3")
+    said = message(capsys, conditional, "--mode=sample", "--lable=3")
+    assert "the model takes label; did you mean 'label'?" in said
 
 
 def test_the_short_form_resets_what_the_file_says():

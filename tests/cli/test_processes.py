@@ -102,8 +102,8 @@ def test_devices_and_processes_change_nothing_and_each_goes_on_from_the_other(tm
             for a, b in zip(jax.tree.leaves(left[name]), jax.tree.leaves(right[name]), strict=True):
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
     # Elastic: what two processes wrote in pieces one goes on from, and the other way round.
-    assert "going on from step 8" in finish(start(sharded, 12, 1, 2, *WIDE))[0]
-    assert "going on from step 8" in finish(start(one, 12, 2, 2, *WIDE, "--config.mesh.fsdp=2"))[0]
+    assert "resuming from step 8" in finish(start(sharded, 12, 1, 2, *WIDE))[0]
+    assert "resuming from step 8" in finish(start(one, 12, 2, 2, *WIDE, "--config.mesh.fsdp=2"))[0]
     assert_same_losses(sharded, one, rel=1e-4)
 
 
@@ -115,7 +115,7 @@ def test_a_job_that_loses_a_process_goes_on_where_it_was_saved(tmp_path):
     kill(job)
     assert saved < steps
     out = finish(start(tmp_path / "killed", steps, 2, 2, *words))
-    assert "going on from step" in out[0]
+    assert "resuming from step" in out[0]
     assert_same_losses(tmp_path / "whole", tmp_path / "killed", rel=1e-4)
 
 
@@ -187,7 +187,7 @@ def test_killed_sampling_goes_on_and_ends_in_the_same_bits(tmp_path, processes):
             process.communicate()
         there = len(list((tmp_path / parts).glob(f"*{suffix}")))
         assert 0 < there < (count if suffix == ".png" else count // 8)
-        assert "going on: " in finish(sample(output, processes, devices))[0]
+        assert "resuming: " in finish(sample(output, processes, devices))[0]
     names = sorted(path.name for path in (tmp_path / "whole").glob("*.png"))
     assert names == sorted(path.name for path in (tmp_path / "killed").glob("*.png"))
     for name in names:

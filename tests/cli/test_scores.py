@@ -17,17 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from score_sde.modes.examples import Examples
-from score_sde.modes.score import title
-from score_sde.modes.workdir import restore_average
 
+from score_sde.evaluate.cache import Cache
 from score_sde.evaluate.chunks import Chunks
+from score_sde.evaluate.examples import Examples
 from score_sde.evaluate.fid import frechet_distance
 from score_sde.evaluate.moments import Gaussian, Moments
 from score_sde.evaluate.neighbours import nearest_examples
-from score_sde.evaluate.scores import Sampled
+from score_sde.evaluate.scores import Sampled, title
 from score_sde.experiment.schema import typed
-from score_sde.flags import Options
+from score_sde.runs.workdir import Choice, Workdir
 from score_sde.train import Checkpoints, TrainState, combine
 from tests.cli.test_cli import DIGITS, message, run, train
 from tests.conftest import ROOT
@@ -77,7 +76,7 @@ def test_a_killed_evaluation_goes_on_and_gives_the_same_number(trained):
     words += ("--config.sampling.batch_size=16",)
     assert run(*words) == 0
     whole = scores(trained / "scores_pixels.json")
-    (folder,) = (p for p in (trained / "evaluation").iterdir() if p.is_dir())
+    (folder,) = (p for p in (trained / "results").iterdir() if p.is_dir())
     chunks = sorted(folder.iterdir())
     assert [p.name for p in chunks] == ["00000000.npz", "00000016.npz", "00000032.npz"]
     written = chunks[0].stat().st_mtime_ns
@@ -112,7 +111,7 @@ def test_an_evaluation_killed_at_any_moment_gives_the_number_of_one_that_was_not
         )
 
     def chunks(workdir):
-        return sorted(p for p in workdir.glob("evaluation/*/*.npz") if ".tmp" not in p.name)
+        return sorted(p for p in workdir.glob("results/*/*.npz") if ".tmp" not in p.name)
 
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
     whole = start(tmp_path / "whole")
@@ -299,9 +298,9 @@ def test_chunks_extend_to_more_samples_without_making_the_first_again(tmp_path):
         made.append(start)
         return np.arange(start, start + 4, dtype=np.float32)[:, None]
 
-    chunks = Chunks(tmp_path / "c", 4, shown=5)
+    chunks = Chunks(Cache(tmp_path / "c"), 4, shown=5)
     for count in (6, 6, 10):
-        sampled, first = chunks.collect(count, make, lambda x: Sampled(2 * x))
+        sampled, first = chunks.collect(count, make, lambda x: Sampled(2 * x), room=tmp_path)
         np.testing.assert_array_equal(sampled.features[:, 0], 2 * np.arange(count))
         np.testing.assert_array_equal(first[:, 0], np.arange(5))
     assert made == [0, 4, 4, 8]  # the second chunk was cut at 6
@@ -368,18 +367,20 @@ def test_the_length_of_a_power_average_is_chosen_after_training(tmp_path):
             state = TrainState(jnp.asarray(step), trees(0.0), trees(value), {"m": jnp.zeros(1)})
             checkpoints.save(step, state)
         checkpoints.wait()
-    config = typed({"ema": {"name": "power", "sigma_rel": 0.1}})
-    options = Options("sample", tmp_path, config, {}, sigma_rel=0.2)
-    experiment = SimpleNamespace(init=lambda key: trees(0.0), network=lambda params: params)
+
+    class Run(Workdir):
+        architecture = SimpleNamespace(init=lambda key: trees(0.0))
+
+    run = Run(tmp_path, typed({"ema": {"name": "power", "sigma_rel": 0.1}}), None)
     for step, values in ((None, [1, 3, 4]), (20, [1, 3])):
         used = [10, 20, 30][: len(values)]
-        last, _, params = restore_average(dataclasses.replace(options, step=step), experiment)
+        last, _, params = run.restore(Choice(step, sigma_rel=0.2))
         expected = combine(used, 0.1, used[-1], 0.2).weights @ values
         assert last == used[-1]
         np.testing.assert_allclose(params["a"], expected, rtol=1e-5)
         np.testing.assert_allclose(params["b"]["c"], -expected, rtol=1e-5)
-    same = restore_average(dataclasses.replace(options, sigma_rel=0.1), experiment)[2]
+    same = run.restore(Choice(sigma_rel=0.1))[2]
     np.testing.assert_allclose(same["a"], 4.0, rtol=1e-5)
-    options = dataclasses.replace(options, config=typed({"ema": "constant"}))
+    run = dataclasses.replace(run, config=typed({"ema": "constant"}))
     with pytest.raises(ValueError, match="needs a run with config.ema.name = 'power', this one has 'cons"):
-        restore_average(options, experiment)
+        run.restore(Choice(sigma_rel=0.2))

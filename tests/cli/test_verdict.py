@@ -9,10 +9,10 @@ import tempfile
 import numpy as np
 import pytest
 from PIL import Image
-from score_sde.modes.page import Page
-from score_sde.modes.verdict import judge
 
 from score_sde.images.charts import Chart, Line
+from score_sde.report.page import Page
+from score_sde.report.verdict import judge
 from score_sde.train import Record
 
 

@@ -13,7 +13,7 @@ from score_sde.conditions import labelled
 from score_sde.convert import CheckpointError, diffusers, safetensors
 from score_sde.convert.export import export
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.schema import typed
 from score_sde.names import ConfigError
 from tests.convert.torch_writer import Tensor, save_zip
@@ -89,23 +89,24 @@ def model(tensors, tmp_path_factory):
 
 def test_the_recorded_network(model):
     """Rounding the weights moves the output by 2.5 %; the smallest wrong option moves it by 9 %."""
-    e = model.experiment
+    e = model.architecture
     assert e.spec.shape == (32, 32, 3)
     assert np.allclose(e.sde.betas, np.linspace(1e-4, 0.02, 1000), rtol=1e-12)
     steps = jnp.asarray(RECORDED["t"], jnp.float32)
     row = e.precondition(e.sde, steps / 999)
     np.testing.assert_allclose(row.c_noise, steps, rtol=1e-6)
     x = jnp.moveaxis(jnp.asarray(RECORDED["x"]), 1, -1)
-    run = jax.jit(e.net).lower(model.state.ema, x, row.c_noise)
-    got = run.compile({"xla_backend_optimization_level": 0})(model.state.ema, x, row.c_noise)
+    params = model.state.ema["net"]
+    run = jax.jit(e.net).lower(params, x, row.c_noise)
+    got = run.compile({"xla_backend_optimization_level": 0})(params, x, row.c_noise)
     for one, want in zip(np.moveaxis(np.asarray(got), -1, 1), RECORDED["out"], strict=True):
         assert np.sqrt(np.mean((one - want) ** 2) / np.mean(want**2)) < 0.04
 
 
 def test_the_sampler_visits_the_levels(model):
     """At most one level apart, from the last to level 0: the network never sees a label between two."""
-    e = model.experiment
-    grid = np.linspace(1.0, e.config.sampling.t_end, e.config.sampling.steps + 1)
+    e, sampling = model.architecture, model.config.sampling
+    grid = np.linspace(1.0, sampling.t_end, sampling.steps + 1)
     labels = np.asarray(e.precondition.time_input(e.sde, grid))
     np.testing.assert_allclose(labels, np.arange(999, -1, -1), atol=1e-9)
 
@@ -116,31 +117,32 @@ def test_classes_there_and_back(tmp_path):
     names["model"] |= {"attn_resolutions": (4,), "up_attention": "block", "norm_num_groups": 8}
     config = {**names, "conditions": {"names": ("label",)}, "sde": {"name": "ddpm"}}
     config |= {"denoiser": {"prediction": "noise", "time_input": "index"}, "loss": {"times": "levels"}}
-    experiment = assemble(typed(config), Spec((8, 8, 3), 256, labelled(5)))
-    shapes = experiment.net.shapes((8, 8, 3))
+    config = typed(config)
+    architecture = architecture_of(config, Spec((8, 8, 3), 256, labelled(5)))
+    shapes = architecture.net.shapes((8, 8, 3))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
-    export(tmp_path / "out", experiment, params, 0)
+    export(tmp_path / "out", config, architecture, {"net": params}, 0)
     written = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())
     assert (written["num_class_embeds"], written["resnet_time_scale_shift"]) == (5, "scale_shift")
     tensors, _ = safetensors.read(tmp_path / "out" / "unet" / "diffusion_pytorch_model.safetensors")
     assert tensors["class_embedding.weight"].shape == (5, 64)
     again = convert.load(tmp_path / "out")
-    assert again.experiment.net == experiment.net
-    assert again.experiment.spec.conditions == labelled(5)
-    assert again.experiment.config.conditions.names == ("label",)
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again.state.ema, params)))
+    assert again.architecture.net == architecture.net
+    assert again.architecture.spec.conditions == labelled(5)
+    assert again.config.conditions.names == ("label",)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again.state.ema["net"], params)))
 
 
 def test_a_bare_folder_with_weights_of_torch(tensors, model, tmp_path):
     path = folder(tmp_path / "bare", None, scheduler=None, pipeline=False)
     save_zip(path / "diffusion_pytorch_model.bin", {name: Tensor.of(a) for name, a in tensors.items()})
     other = convert.load(path)
-    assert other.experiment.sde == model.experiment.sde
+    assert other.architecture.sde == model.architecture.sde
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, other.state.ema, model.state.ema)))
 
 
 def test_an_export_is_what_diffusers_wrote(tensors, model, tmp_path):
-    export(tmp_path / "out", model.experiment, model.state.ema, 0)
+    export(tmp_path / "out", model.config, model.architecture, model.state.ema, 0)
     written = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())
     assert written == {key: value for key, value in CONFIG.items() if key != "_diffusers_version"}
     scheduler = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
@@ -152,7 +154,7 @@ def test_an_export_is_what_diffusers_wrote(tensors, model, tmp_path):
     assert back.keys() == tensors.keys()
     assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
     with pytest.raises(FileExistsError, match="exists already"):
-        export(tmp_path / "out", model.experiment, model.state.ema, 0)
+        export(tmp_path / "out", model.config, model.architecture, model.state.ema, 0)
 
 
 def test_ncsnpp_there_and_back(tmp_path):
@@ -168,10 +170,10 @@ def test_ncsnpp_there_and_back(tmp_path):
     assert config.sampling.solver.options["snr"] == 0.075
     assert (config.codec.options["low"], config.codec.options["high"]) == (0.0, 1.0)
     assert config.denoiser.time_input.name == "log_sigma"
-    experiment = assemble(config, Spec((64, 64, 3), 256))
-    shapes = experiment.net.shapes((64, 64, 3))
+    architecture = architecture_of(config, Spec((64, 64, 3), 256))
+    shapes = architecture.net.shapes((64, 64, 3))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
-    export(tmp_path / "out", experiment, zeros, 0)
+    export(tmp_path / "out", config, architecture, {"net": zeros}, 0)
     written = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())
     small = {"block_out_channels": [n // 4 for n in NCSNPP["block_out_channels"]], "sample_size": 64}
     # Attention at 16 pixels: in this smaller image two levels further up.
@@ -184,7 +186,7 @@ def test_ncsnpp_there_and_back(tmp_path):
     assert VE.items() <= scheduler.items()
     again = typed(convert.read(tmp_path / "out").config)
     for section in ("model", "sde", "denoiser", "loss"):
-        assert getattr(again, section) == getattr(experiment.config, section)
+        assert getattr(again, section) == getattr(config, section)
 
 
 @pytest.mark.parametrize(
@@ -236,14 +238,15 @@ def test_incomplete_folders(tmp_path):
 def test_models_that_diffusers_does_not_have(tmp_path):
     spec = Spec((8, 8, 1), 256)
     config = typed({"model": {"name": "ncsnpp", "nf": 4, "ch_mult": (1,), "attn_resolutions": ()}})
-    experiment = assemble(config, spec)
+    architecture = architecture_of(config, spec)
     with pytest.raises(ConfigError, match="diffusers has no such network: config.model"):
-        export(tmp_path / "out", experiment, {}, 0)
+        export(tmp_path / "out", config, architecture, {"net": {}}, 0)
     model = {"name": "ddpm", "nf": 4, "ch_mult": (1,), "norm_num_groups": 2, "up_attention": "block"}
-    experiment = assemble(typed({"model": model, "sde": {"name": "subvp"}}), spec)
-    params = experiment.init(jax.random.key(0))
+    config = typed({"model": model, "sde": {"name": "subvp"}})
+    architecture = architecture_of(config, spec)
+    parts = architecture.init(jax.random.key(0))
     with pytest.raises(ConfigError, match=r"config.sde.name = 'subvp'.*diffusers has 'ddpm'"):
-        export(tmp_path / "out", experiment, params, 0)
+        export(tmp_path / "out", config, architecture, parts, 0)
     with pytest.raises(ConfigError, match="must end in .safetensors"):
-        export(tmp_path / "out.onnx", experiment, params, 0)
+        export(tmp_path / "out.onnx", config, architecture, parts, 0)
     assert list(tmp_path.iterdir()) == []

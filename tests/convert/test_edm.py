@@ -11,7 +11,8 @@ import pytest
 from score_sde import convert
 from score_sde.conditions import labelled
 from score_sde.convert import CheckpointError, edm
-from score_sde.experiment.assemble import assemble
+from score_sde.denoiser import Denoiser
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.schema import typed
 from score_sde.nets.edm_names import to_edm_names
 from tests.convert.torch_writer import STUBS, Tensor, plain_bytes, stub
@@ -120,13 +121,13 @@ MODELS = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
+def test_a_snapshot_becomes_a_model(kind, tmp_path):
     made, fields = MODELS[kind]
     labels, augmented = made.get("label_dim", 0), "augment_dim" in made
     spec = edm.Spec((8, 8, 1), 256, labelled(labels))
     config = {"model": fields, "conditions": {"names": ("label",) if labels else ()}}
-    wanted = assemble(typed({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
-    params = jax.tree.map(np.asarray, wanted.init(jax.random.key(0)))
+    wanted = architecture_of(typed({**config, "data": {"augment_probability": 0.12 * augmented}}), spec)
+    params = jax.tree.map(np.asarray, wanted.init(jax.random.key(0))["net"])
     theirs = to_edm_names(params, wanted.net, spec.shape)
     theirs = {name.removeprefix("model."): array for name, array in theirs.items()}  # of the network within
     (tmp_path / "network-snapshot-000100.pkl").write_bytes(
@@ -134,10 +135,10 @@ def test_a_snapshot_becomes_an_experiment(kind, tmp_path):
     )
     model = convert.load(tmp_path / "network-snapshot-000100.pkl")
     assert model.what == f"an EDM snapshot (EDMPrecond of {kind})"
-    assert model.experiment.spec == spec
-    assert model.experiment.net == wanted.net
-    assert (model.experiment.sde.t_min, model.experiment.sde.t_max) == (0.002, 80.0)
-    for tree in (model.state.ema, model.state.params):
+    assert model.architecture.spec == spec
+    assert model.architecture.net == wanted.net
+    assert (model.architecture.sde.t_min, model.architecture.sde.t_max) == (0.002, 80.0)
+    for tree in (model.state.ema["net"], model.state.params["net"]):
         assert jax.tree.structure(tree) == jax.tree.structure(params)
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, tree, params)))
 
@@ -151,7 +152,7 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
     )
     sections = {name: edm.PROCESSES[scaling].get(name, {}) for name in ("sde", "denoiser", "codec", "model")}
     config = typed({**sections, "model": {"nf": 4, "ch_mult": (1,), **sections["model"]}})
-    e = assemble(config, edm.Spec((8, 8, 1), 256))
+    e = architecture_of(config, edm.Spec((8, 8, 1), 256))
     low, high = e.codec.low, e.codec.high
     scale = (high - low) / 2  # of our data over theirs, which are in [-1, 1]
     # The time of their level, which is relative to the scale of the signal.
@@ -167,7 +168,7 @@ def test_scalings_are_the_recorded_ones(scaling, fixture):
         seen["x"], seen["c_noise"] = x, c_noise
         return jnp.asarray(raw)
 
-    denoise = type(e.bind(None))({}, e.sde, net, e.precondition)
+    denoise = Denoiser({}, e.sde, net, e.precondition)
     got = np.asarray(denoise(jnp.asarray(ours, jnp.float32), jnp.asarray(t, jnp.float32)).x0)
     want = low + (denoised + 1) * scale if scale != 1 else denoised
     for i in range(len(sigma)):  # per example: at large noise the values are large

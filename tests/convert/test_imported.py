@@ -7,23 +7,26 @@ imported into a workdir, and restored from there as every mode does.
 import functools
 import gzip
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli
 from score_sde.denoiser import score_from
-from score_sde.experiment.assemble import average_of, objective_of, optimizer_of, sampler_of
+from score_sde.evaluate.extractors import Pixels
+from score_sde.experiment.assemble import average_of, optimizer_of, task_of
 from score_sde.flags import parse
 from score_sde.likelihood.ode_density import Adaptive, Hutchinson, bits_per_dim, log_prob
-from score_sde.losses import square_error
+from score_sde.losses import Drawn
+from score_sde.modes.run import model_of, workdir_of
 from score_sde.nets.official import from_torch_names
 from score_sde.runtime.mesh import make_mesh
-from score_sde.train import Checkpoints, Objective, TrainState, make_step
+from score_sde.tasks.diffusion import Diffusion, Noisy
+from score_sde.train import Checkpoints
+from score_sde.train.step import init_state, make_step
 from tests.conftest import DATA, ROOT
 from tests.convert.test_score_sde import checkpoint
 from tests.convert.torch_writer import save_zip
@@ -106,10 +109,10 @@ def recorded():
 
 
 def restored(tag, base, *more):
-    """What a mode has in hand: the experiment and the averaged parameters."""
-    options = parse(["run.py", "--mode=sample", f"--workdir={workdir(tag, base)}", *words(more)], "usage")
-    experiment = from_workdir(options)
-    return experiment, restore_average(options, experiment)[2]
+    """What a mode has in hand."""
+    return model_of(
+        parse(["run.py", "--mode=sample", f"--workdir={workdir(tag, base)}", *words(more)], "usage")
+    )
 
 
 def run(function, *args):
@@ -121,17 +124,18 @@ def close(got, want, tolerance):
         assert np.abs(one - other).max() < tolerance * np.abs(other).max()
 
 
-def outside(experiment, x):
+def outside(model, x):
     """In [0, 1], as the official samplers return them."""
-    scaling = experiment.scaling
-    return (x - scaling.low) / (scaling.high - scaling.low)
+    codec = model.architecture.codec
+    return (x - codec.low) / (codec.high - codec.low)
 
 
 @pytest.mark.parametrize("tag", slow(CASES))
 def test_score(tag, base, recorded):
-    e, params = restored(tag, base)
+    model = restored(tag, base)
+    e = model.architecture
     x, t = (jnp.asarray(recorded[f"{tag}/{name}"]) for name in ("x", "t"))
-    got = run(lambda p, x: score_from(e.sde, e.bind(p)(x, t), t), params, x)
+    got = run(lambda p, x: score_from(e.sde, e.bind(p, {})(x, t), t), model.parts, x)
     want = recorded[f"{tag}/score"]
     if tag == "ddpm":  # the network at the time itself, its noise over the table's sigma at the index below
         index = (recorded["ddpm/t"] * 49).astype(int)
@@ -150,7 +154,7 @@ def test_score(tag, base, recorded):
 )
 def test_samples(tag, denoise, base, recorded):
     """The official predictor-corrector sampler with the official noise."""
-    e, params = restored(tag, base, f"sampling.solver.denoise={denoise}")
+    model = restored(tag, base, f"sampling.solver.denoise={denoise}")
     generator = np.random.Generator(np.random.PCG64(777))
     draws = jnp.stack(
         [
@@ -159,14 +163,14 @@ def test_samples(tag, denoise, base, recorded):
         ]
     )
 
-    s = sampler_of(e)
+    s, sde = model.sampler, model.architecture.sde
 
-    def sampler(params, plan):
-        denoise = e.bind(params)
-        x = s.solver.run(denoise, e.sde, e.sde.prior_sigma * draws[0], plan, lambda i: draws[i])
+    def sampler(parts, plan):
+        denoise = s.bind(parts, {})
+        x = s.solver.run(denoise, sde, sde.prior_sigma * draws[0], plan, lambda i: draws[i])
         return s.solver.finish(denoise, x, plan)
 
-    got = outside(e, run(sampler, params, s.plan))
+    got = outside(model, run(sampler, model.parts, s.plan))
     close(got, recorded[f"{tag}/pc_denoise{denoise:d}"], 2e-4)
 
 
@@ -178,18 +182,17 @@ def test_ode_samples(tag, base, recorded):
     """
     options = ["sampling.solver=legacy_ode", "sampling.solver.rtol=1e-6", "sampling.solver.atol=1e-6"]
     options += CONTINUOUS.get(tag, [])
-    experiments = [
+    models = [
         restored(tag, base, f"sampling.solver.denoise={denoise}", *options) for denoise in (True, False)
     ]
     z = jnp.moveaxis(jnp.asarray(normals(900 + list(CASES).index(tag), (2, 3, 8, 8))), 1, -1)
-    e, params = experiments[0]
-    start = z * e.sde.prior_sigma
-    s = sampler_of(e)
-    x = run(lambda p, plan: s.solver.run(e.bind(p), e.sde, start, plan, None), params, s.plan)
-    for denoise, (e, _) in zip((1, 0), experiments, strict=True):
-        s = sampler_of(e)
-        got = run(lambda p, plan, e=e, s=s: s.solver.finish(e.bind(p), x, plan), params, s.plan)
-        close(outside(e, got), recorded[f"{tag}/ode_denoise{denoise}"], 1e-3)
+    s, sde, parts = models[0].sampler, models[0].architecture.sde, models[0].parts
+    start = z * sde.prior_sigma
+    x = run(lambda p, plan: s.solver.run(s.bind(p, {}), sde, start, plan, None), parts, s.plan)
+    for denoise, model in zip((1, 0), models, strict=True):
+        s = model.sampler
+        got = run(lambda p, plan, s=s: s.solver.finish(s.bind(p, {}), x, plan), parts, s.plan)
+        close(outside(model, got), recorded[f"{tag}/ode_denoise{denoise}"], 1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,23 +210,39 @@ class Recorded(Hutchinson):
 @pytest.mark.parametrize("tag", LIKELIHOODS)
 def test_bits_per_dim(tag, base, recorded):
     start, tolerance, bits_error, latent_error = LIKELIHOODS[tag]
-    e, params = restored(tag, base, *CONTINUOUS.get(tag, []))
-    number = list(CASES).index(tag)
-    low, high = e.scaling.low, e.scaling.high
+    model = restored(tag, base, *CONTINUOUS.get(tag, []))
+    e, number = model.architecture, list(CASES).index(tag)
+    low, high = e.codec.low, e.codec.high
     x = jnp.moveaxis(jnp.asarray(low + (high - low) * uniforms(950 + number, (2, 3, 8, 8))), 1, -1)
     keys = jax.random.split(jax.random.key(0), 2)
 
-    def measure(params, x):
+    def measure(parts, x):
         follow = Adaptive(rtol=tolerance, atol=tolerance)
         probe = Recorded(tag=number)
-        out = log_prob(keys, e.bind(params), e.sde, x, divergence=probe, integrator=follow, t_min=start)
+        out = log_prob(keys, e.bind(parts, {}), e.sde, x, divergence=probe, integrator=follow, t_min=start)
         # The official offset: 8 for data in [0, 1], 7 for data in [-1, 1].
         width = np.log((high - low) / 256)
         return bits_per_dim(out.nats, 192, width), out.latent
 
-    bits, latent = jax.jit(measure)(params, x)
+    bits, latent = jax.jit(measure)(model.parts, x)
     np.testing.assert_allclose(bits, recorded[f"{tag}/bpd"], atol=bits_error)
     close(np.asarray(latent), recorded[f"{tag}/latent"], latent_error)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A task of diffusion whose batches are what it would draw."""
+
+    task: Diffusion
+
+    def init(self, frozen, key):
+        return self.task.init(frozen, key)
+
+    def draw(self, frozen, batch, key):
+        return batch
+
+    def loss(self, trained, frozen, ema, examples, key):
+        return self.task.loss(trained, frozen, ema, examples, None)  # without dropout
 
 
 @pytest.mark.slow
@@ -250,31 +269,23 @@ def test_training_goes_on_as_there(tag, tmp_path):
     arguments += words([*options, *rates])
     assert cli.run(parse(["run.py", "--mode=import", *arguments], "usage")) == 0
 
-    opened = parse(["run.py", "--mode=train", f"--workdir={tmp_path / 'run'}"], "usage")
-    e = from_workdir(opened)
-    like = jax.eval_shape(lambda: _fresh(e))
+    opened = workdir_of(parse(["run.py", "--mode=train", f"--workdir={tmp_path / 'run'}"], "usage"))
+    config, e = opened.config, opened.architecture
+    task, optimizer = Given(task_of(config, e, Pixels())), optimizer_of(config)
+    like = jax.eval_shape(init_state(task, optimizer, 0), {})
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         state = checkpoints.restore(like, make_mesh())
     start = state
-
-    def loss(denoiser, batch, key):
-        x0, u, noise = batch
-        t = jnp.floor(u * 12) / 11 if tag == "smld" else u * (1 - 1e-5) + 1e-5
-        if tag == "smld":  # labels count from the largest level
-            t = 1 - t
-        value = square_error(denoiser, e.sde, x0, t, noise, weight=e.loss.weight)
-        return value * (0.5 * 192 if e.loss.half_sum else 1.0), {}
-
-    objective = replace(e.objective, prepare=lambda batch, key: (batch["x"], {}), loss=loss)
-    assert isinstance(objective, Objective)
-    step = jax.jit(make_step(objective, optimizer_of(e.config), average_of(e.config), 0))
+    step = jax.jit(make_step(task, optimizer, average_of(config), 0))
     losses, norms = [], []
     for i in range(3):
-        low, high = e.scaling.low, e.scaling.high
+        low, high = e.codec.low, e.codec.high
         x0 = jnp.moveaxis(jnp.asarray(low + (high - low) * uniforms(900 + i, (4, 3, 8, 8))), 1, -1)
         noise = jnp.moveaxis(jnp.asarray(normals(800 + i, (4, 3, 8, 8))), 1, -1)
-        batch = {"x": (x0, jnp.asarray(uniforms(700 + i, (4,))), noise), "label": jnp.zeros(4, jnp.int32)}
-        state, metrics = step(state, batch)
+        u = jnp.asarray(uniforms(700 + i, (4,)))
+        # Labels of SMLD count from the largest level.
+        t = 1 - jnp.floor(u * 12) / 11 if tag == "smld" else u * (1 - 1e-5) + 1e-5
+        state, metrics = step(state, {}, Noisy(x0, {}, Drawn(t, noise)))
         losses.append(float(metrics["loss"]))
         norms.append(float(metrics["grad_norm"]))
     np.testing.assert_allclose(losses, wanted["losses"], rtol=5e-5)
@@ -287,8 +298,8 @@ def test_training_goes_on_as_there(tag, tmp_path):
     codes = {name: np.full(shapes[name], i, np.float32) for i, name in enumerate(names)}
     order = _flat(from_torch_names(codes, e.net, (8, 8, 3)))
     for got, before, key, of in (
-        (state.params, start.params, "moved", names),
-        (state.ema, start.ema, "ema_moved", trained),
+        (state.params["net"], start.params["net"], "moved", names),
+        (state.ema["net"], start.ema["net"], "ema_moved", trained),
     ):
         distances = dict(zip(of, wanted[key], strict=True))
         now, then = _flat(got), _flat(before)
@@ -297,11 +308,6 @@ def test_training_goes_on_as_there(tag, tmp_path):
             moved = np.linalg.norm(np.asarray(now[path], np.float64) - np.asarray(then[path], np.float64))
             if name in distances:
                 assert moved == pytest.approx(distances[name], rel=5e-3, abs=1e-6), path
-
-
-def _fresh(e):
-    params = e.init(jax.random.key(0))
-    return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer_of(e.config).init(params))
 
 
 def _flat(tree):

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from score_sde.modes.workdir import from_workdir, restore_average
 
 from score_sde import cli, convert
 from score_sde.conditions import labelled
-from score_sde.experiment.assemble import sampler_of
 from score_sde.flags import parse
+from score_sde.modes.run import model_of
 from tests.conftest import DATA
 from tests.convert.test_diffusers import folder
 from tests.convert.test_edm import CLASSES, snapshot
@@ -37,24 +36,23 @@ def tensors(tag):
 
 
 def opened(path, tmp_path, *options):
-    """Experiment and averaged parameters of a workdir into which a file was imported."""
+    """The model of a workdir into which a file was imported."""
     words = ["run.py", "--mode=import", f"--checkpoint={path}", f"--workdir={tmp_path / 'run'}"]
     assert cli.run(parse(words, "usage")) == 0
     words = ["run.py", "--mode=sample", f"--workdir={tmp_path / 'run'}", *(f"--config.{o}" for o in options)]
-    experiment = from_workdir(parse(words, "usage"))
-    return experiment, restore_average(parse(words, "usage"), experiment)[2]
+    return model_of(parse(words, "usage"))
 
 
-def sampled(e, params, cond, noise):
-    s = sampler_of(e)
+def sampled(model, cond, noise):
+    s, sde = model.sampler, model.architecture.sde
 
-    def run(params, plan):
-        denoise = e.bind(params, cond)
-        x = s.solver.run(denoise, e.sde, e.sde.prior_sigma * noise(0), plan, noise)
+    def run(parts, plan):
+        denoise = s.bind(parts, cond)
+        x = s.solver.run(denoise, sde, sde.prior_sigma * noise(0), plan, noise)
         return s.solver.finish(denoise, x, plan)
 
-    compiled = jax.jit(run).lower(params, s.plan).compile({"xla_backend_optimization_level": 0})
-    return np.moveaxis(np.asarray(compiled(params, s.plan)), -1, 1)
+    compiled = jax.jit(run).lower(model.parts, s.plan).compile({"xla_backend_optimization_level": 0})
+    return np.moveaxis(np.asarray(compiled(model.parts, s.plan)), -1, 1)
 
 
 def images(generator):
@@ -71,7 +69,7 @@ def test_snapshots_of_edm(tag, tmp_path, fixture):
         value["ema"].meta["state"]["_buffers"]["u"] = Tensor.of(iddpm_levels().astype(np.float32))
     path = tmp_path / "snapshot.pkl"
     path.write_bytes(plain_bytes(value, STUBS | CLASSES))
-    e, params = opened(path, tmp_path, *EDM[tag])
+    model = opened(path, tmp_path, *EDM[tag])
     latents = jnp.moveaxis(
         jnp.asarray(
             np.random.Generator(np.random.PCG64(7100 + [*EDM].index(tag))).standard_normal((2, 3, 8, 8)),
@@ -81,7 +79,7 @@ def test_snapshots_of_edm(tag, tmp_path, fixture):
         -1,
     )
     cond = {"label": jnp.array([0, 2])} if "label_dim" in made else {}
-    got = sampled(e, params, cond, lambda i: jnp.where(i == 0, latents, 0.0))
+    got = sampled(model, cond, lambda i: jnp.where(i == 0, latents, 0.0))
     want = fixture("imported_others")[f"{tag}/samples"]
     assert np.abs(got - want).max() < 5e-4 * np.abs(want).max()
 
@@ -102,10 +100,10 @@ def test_folders_of_diffusers(variance, tmp_path, fixture):
     recipe = RECIPES["diffusers"]
     scheduler = {**recipe["scheduler"], "variance_type": variance}
     path = folder(tmp_path / "in", tensors("diffusers"), recipe["config"], scheduler)
-    e, params = opened(path, tmp_path)
+    model = opened(path, tmp_path)
     generator = np.random.Generator(np.random.PCG64(777))
     draws = [images(generator) for _ in range(41)]
-    got = sampled(e, params, {"label": jnp.array([0, 2])}, lambda i: jnp.stack(draws)[i])
+    got = sampled(model, {"label": jnp.array([0, 2])}, lambda i: jnp.stack(draws)[i])
     want = fixture("imported_others")[f"diffusers/{variance}"]
     assert np.abs(got - want).max() < 2e-4 * np.abs(want).max()
 
@@ -113,5 +111,5 @@ def test_folders_of_diffusers(variance, tmp_path, fixture):
 def test_the_file_says_what_the_network_is(tmp_path):
     recipe = RECIPES["diffusers"]
     model = convert.load(folder(tmp_path / "in", tensors("diffusers"), recipe["config"], recipe["scheduler"]))
-    assert model.experiment.spec.conditions == labelled(3)
-    assert model.experiment.config.conditions.names == ("label",)
+    assert model.architecture.spec.conditions == labelled(3)
+    assert model.config.conditions.names == ("label",)

@@ -5,8 +5,8 @@ import importlib.util
 from score_sde.experiment.fields import entries_of, summary
 from score_sde.experiment.measure_sections import Likelihood, Search
 from score_sde.experiment.schema import Config
-from score_sde.modes.estimates import ESTIMATES
-from score_sde.modes.vectors import VECTORS
+from score_sde.runs.estimates import ESTIMATES
+from score_sde.runs.vectors import VECTORS
 from tests.conftest import ROOT
 
 

@@ -1,4 +1,4 @@
-"""Codes, search and outliers as a user meets them."""
+"""Latents, search and outliers as a user meets them."""
 
 import dataclasses
 import json
@@ -68,28 +68,28 @@ def test_search_of_a_folder_finds_the_picture_itself_and_measures_accuracy(train
     assert "share of the nearest of the same class" in capsys.readouterr().out
 
 
-def test_codes_decode_to_the_very_levels(trained, tmp_path):
-    output = tmp_path / "codes.npz"
+def test_latents_decode_to_the_very_levels(trained, tmp_path):
+    output = tmp_path / "latents.npz"
     words = (f"--workdir={trained}", *LOOSE)
     assert run("--mode=encode", *words, f"--output={output}", "--config.inversion.num_examples=18") == 0
-    summary = report(tmp_path / "codes.json")
+    summary = report(tmp_path / "latents.json")
     with np.load(output) as file:
-        code, label, rms = file["code"], file["label"], file["rms"]
+        latent, label, rms = file["latent"], file["label"], file["rms"]
     held_out = Digits("test").read(np.arange(18))
     np.testing.assert_array_equal(label, held_out["label"])
-    assert code.shape == (18, 8, 8, 1)
+    assert latent.shape == (18, 8, 8, 1)
     assert summary["round_trip_rms_max"] == pytest.approx(rms.max())
     assert rms.max() < 0.03
-    assert Image.open(tmp_path / "codes.png").size[0] > 12 * 8
+    assert Image.open(tmp_path / "latents.png").size[0] > 12 * 8
 
-    # a level is 2 / 17 wide, so that codes at this tolerance decode to the very levels
+    # a level is 2 / 17 wide, so that latents at this tolerance decode to the very levels
     want = np.rint(held_out["x"] * (255 / 16)).astype(np.uint8)
     several = ("--config.inversion.temperature=(0.0,1.0)", f"--output={tmp_path / 'cool.npz'}")
     assert run("--mode=decode", *words, f"--samples={output}", *several) == 0
     with np.load(tmp_path / "cool.npz") as file:
         x, temperature = file["samples"], file["temperature"]
     assert x.shape == (36, 8, 8, 1)
-    assert np.all(x[temperature == 0] == x[0])  # one code, one picture
+    assert np.all(x[temperature == 0] == x[0])  # one latent, one picture
     assert np.mean(x[temperature == 1] == want) > 0.99
 
 
@@ -145,7 +145,7 @@ def test_outliers_of_a_folder(trained, folder):
         (("--mode=search", "--images=300"), "holds the examples 0 to 299"),
         (("--mode=search", "--images=none.png"), "neither a file nor a number"),
         (("--mode=search", "--output=x.npz"), "is a .png"),
-        (("--mode=encode", "--output=x.png"), "codes are a .npz"),
+        (("--mode=encode", "--output=x.png"), "latents are a .npz"),
         (
             (
                 "--mode=encode",
@@ -159,7 +159,7 @@ def test_outliers_of_a_folder(trained, folder):
             "inversion.t_min = 2.0: must be in (0, 1.0)",
         ),
         (("--mode=encode", "--config.inversion.transport.method=euler"), "dopri5, tsit5"),
-        (("--mode=decode",), "name codes"),
+        (("--mode=decode",), "name latents"),
         (("--mode=decode", "--samples=none.npz"), "no such file"),
         (("--mode=interpolate", "--images=3"), "name at least two"),
         (("--mode=interpolate", "--config.inversion.frames=1"), "config.inversion.frames = 1"),
@@ -175,9 +175,9 @@ def test_files_that_do_not_fit_are_named(trained, tmp_path, capsys):
     np.savez(tmp_path / "float.npz", x=np.zeros((3, 8, 8, 1), np.float32))
     words = ("--mode=encode", f"--workdir={trained}", f"--samples={tmp_path / 'float.npz'}")
     assert "holds float32 examples of shape (8, 8, 1), the model takes uint8" in message(capsys, *words)
-    np.savez(tmp_path / "codes.npz", code=np.zeros((3, 4, 4, 1), np.float32))
-    words = ("--mode=decode", f"--workdir={trained}", f"--samples={tmp_path / 'codes.npz'}")
-    assert "codes of this model are floats (N, 8, 8, 1)" in message(capsys, *words)
+    np.savez(tmp_path / "latents.npz", latent=np.zeros((3, 4, 4, 1), np.float32))
+    words = ("--mode=decode", f"--workdir={trained}", f"--samples={tmp_path / 'latents.npz'}")
+    assert "latents of this model are floats (N, 8, 8, 1)" in message(capsys, *words)
 
 
 @pytest.mark.slow
