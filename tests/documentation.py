@@ -87,7 +87,9 @@ def shrunk(file: str, variant: str, measured: bool = True) -> ConfigDict:
         if _has(raw if path.startswith(MODEL) else tree, path):
             changes[path] = value
     if config.sampling.solver.options.get("predictor", "none") != "none":
-        changes["sampling.solver.corrector"] = "none"  # its step divides by a score that is zero in a new network
+        changes["sampling.solver.corrector"] = (
+            "none"  # its step divides by a score that is zero in a new network
+        )
     if config.model.name.startswith("ddpm"):
         changes["model.nf"] = 32  # it normalises in 32 groups
     if config.data.source.name == "tfds":
