@@ -15,7 +15,8 @@ import shutil
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from PIL import Image
 
 from score_sde import cli
 from score_sde.data import Spec
-from score_sde.experiment.assemble import assemble
+from score_sde.experiment.assemble import architecture_of
 from score_sde.experiment.files import load_file
-from score_sde.experiment.schema import complete
+from score_sde.experiment.schema import changed, complete, typed
+from score_sde.experiment.sections import as_tree
 from score_sde.flags import parse
 from tests.conftest import ROOT
 
@@ -53,16 +55,16 @@ SHRUNK = {
     "training.sample_count": 4,
     "sampling.steps": 3,
     "sampling.batch_size": 64,
-    "likelihood.rtol": 0.1,
-    "likelihood.atol": 0.1,
+    "likelihood.integrator.rtol": 0.1,
+    "likelihood.integrator.atol": 0.1,
     "likelihood.num_examples": 16,
-    "likelihood.chain_draws": 2,
-    "evaluate.levels": 4,
-    "evaluate.bootstrap": 2,
-    "evaluate.kid_subsets": 2,
-    "codes.rtol": 0.1,
-    "codes.atol": 0.1,
-    "codes.num_examples": 16,
+    "likelihood.vlb.draws": 2,
+    "evaluate.noise_levels": 4,
+    "evaluate.frechet.bootstrap": 2,
+    "evaluate.kid.subsets": 2,
+    "inversion.transport.rtol": 0.1,
+    "inversion.transport.atol": 0.1,
+    "inversion.num_examples": 16,
     "search.num_examples": 32,
     "outliers.num_examples": 16,
     "classifier.steps": 4,
@@ -70,37 +72,43 @@ SHRUNK = {
     "dequantiser.steps": 4,
     "dequantiser.batch_size": 16,
 }
+UNMEASURED = {"training.eval_every_steps": 0, "training.sample_every_steps": 0, "training.best_metric": ""}
 MODEL = "model."  # of these fields only those that the config sets itself: networks differ in them
 MOST_SAMPLES = 64  # that one command draws
 MOST_SIDE = 16  # pixels of the pictures that a config asks for
 
 
-def shrunk(file: str, variant: str) -> ConfigDict:
-    """A config of the repository, small."""
-    config = load_file(f"{file}:{variant}")
-    with config.ignore_type(), config.unlocked():
-        for path, value in SHRUNK.items():
-            section, _, field = path.partition(".")
-            if section not in config:
-                config[section] = ConfigDict()
-            if not path.startswith(MODEL) or field in config[section]:
-                config[section][field] = value
-        if config.sampling.get("predictor", "none") != "none":
-            config.sampling.corrector = "none"  # its step divides by a score that is zero in a new network
-        if config.model.name.startswith("ddpm"):
-            config.model.nf = 32  # it normalises in 32 groups
-        if config.data.get("source") == "tfds":
-            config.data = ConfigDict({"source": "folder", "path": "DIR", "size": 8})
-        if config.data.get("size"):
-            config.data.size = min(config.data.size, MOST_SIDE)
-    return config
+def shrunk(file: str, variant: str, measured: bool = True) -> ConfigDict:
+    """A config of the repository, small; without what is measured during training, if not ``measured``."""
+    raw = load_file(f"{file}:{variant}")
+    config = typed(raw)
+    tree, changes = as_tree(config), {}
+    for path, value in SHRUNK.items():
+        if _has(raw if path.startswith(MODEL) else tree, path):
+            changes[path] = value
+    if config.sampling.solver.options.get("predictor", "none") != "none":
+        changes["sampling.solver.corrector"] = (
+            "none"  # its step divides by a score that is zero in a new network
+        )
+    if config.model.name.startswith("ddpm"):
+        changes["model.nf"] = 32  # it normalises in 32 groups
+    if config.data.source.name == "tfds":
+        changes |= {"data.source": "folder", "data.source.path": "DIR", "data.source.size": 8}
+    elif config.data.source.options.get("size"):
+        changes["data.source.size"] = min(config.data.source.options["size"], MOST_SIDE)
+    return complete(as_tree(changed(config, changes | ({} if measured else UNMEASURED))))
+
+
+def _has(tree: Mapping, path: str) -> bool:
+    first, _, rest = path.partition(".")
+    return first in tree and (not rest or _has(tree[first], rest))
 
 
 _CONFIG = """from tests.documentation import shrunk
 
 
 def get_config(variant=""):
-    return shrunk({file!r}, variant)
+    return shrunk({file!r}, variant, {measured})
 """
 
 # --- what is not run -------------------------------------------------------------------------------
@@ -115,14 +123,14 @@ SKIPPED = {
     r"^gcloud ": "needs a TPU pod",
     r"--coordinator=": "needs a second process that runs meanwhile; tests/cli/test_processes.py has two",
     r"--config\.data\.source=tfds": "needs a prepared data set; tests/data_sources/test_tfds.py has one",
-    r"--config\.evaluate\.weights=FILE": "needs Inception's weights",
+    r"--config\.evaluate\.features\.weights=FILE": "needs Inception's weights",
     r"run\.py \.\.\.$": "stands for any command",
 }
 
 # Options that a page shows without a command: the command that they belong to.
 COMMANDS = {
     "docs/data.md": "python run.py --config=configs/vp_digits.py --mode=train --workdir=runs/line_{line} "
-    "--config.data.dequantize=False",
+    "--config.codec.dequantize=False",
     "docs/import.md": "python run.py --mode=train --workdir=runs/line_{line}",
     "docs/evaluation.md": "python run.py --mode=evaluate --workdir=runs/digits --num_samples=1500",
     "docs/likelihood.md": "python run.py --mode=likelihood --workdir=runs/digits",
@@ -132,13 +140,19 @@ COMMANDS = {
 def released(folder: Path) -> None:
     """A checkpoint as the official code writes it, of the clone's ``vp_cifar.py``."""
     from tests.convert.official_names import state_dict
-    from tests.convert.test_score_sde import checkpoint
-    from tests.convert.torch_writer import save_zip
+    from tests.convert.torch_writer import Tensor, save_zip
 
-    config = complete(load_file(str(folder / "configs" / "vp_cifar.py")))
-    experiment = assemble(config, Spec((32, 32, 3), 256, 0))
-    arrays = state_dict(experiment.net, (32, 32, 3), experiment.init(jax.random.key(0)))
-    save_zip(folder / "checkpoint_8.pth", checkpoint(arrays, arrays))
+    config = typed(load_file(str(folder / "configs" / "vp_cifar.py")))
+    architecture = architecture_of(config, Spec((32, 32, 3), 256))
+    net = architecture.init(jax.random.key(0))["net"]
+    arrays = state_dict(architecture.net, (32, 32, 3), net)
+    tensors = OrderedDict((f"module.{name}", Tensor.of(array)) for name, array in arrays.items())
+    tensors["module.sigmas"] = Tensor.of(np.geomspace(50, 0.01, 1000))
+    average = {"decay": 0.9999, "num_updates": 3, "shadow_params": list(map(Tensor.of, arrays.values()))}
+    group = {"lr": np.float64(2e-4), "betas": (0.9, 0.999), "eps": 1e-8, "params": list(range(len(arrays)))}
+    optimizer = {"state": {}, "param_groups": [group]}
+    value = {"optimizer": optimizer, "model": tensors, "ema": average, "step": 3}
+    save_zip(folder / "checkpoint_8.pth", value)
 
 
 # What a reader of a page has from elsewhere: commands, or a function that makes it.
@@ -243,15 +257,15 @@ def read(page: str) -> list[Block]:
 _OWN = {".git", ".venv", "configs", "docs", "runs"}  # not shared with the repository, or made small
 
 
-def make_clone(folder: Path) -> Path:
-    """A folder in which the pages' commands run, and which they may fill."""
+def make_clone(folder: Path, measured: bool = True) -> Path:
+    """A folder in which the pages' commands run, and which they may fill; for ``measured`` see ``shrunk``."""
     for path in ROOT.iterdir():
         if path.name not in _OWN and not path.name.endswith(".egg-info"):
             (folder / path.name).symlink_to(path)
     shutil.copytree(ROOT / "docs", folder / "docs")
     (folder / "configs").mkdir()
     for path in (ROOT / "configs").glob("*.py"):
-        (folder / "configs" / path.name).write_text(_CONFIG.format(file=str(path)))
+        (folder / "configs" / path.name).write_text(_CONFIG.format(file=str(path), measured=measured))
     _fill(folder)
     return folder
 

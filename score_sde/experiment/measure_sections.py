@@ -54,8 +54,8 @@ class ChainSection:
 class Likelihood:
     """Log densities of held-out data."""
 
-    estimates: tuple[str, ...] = one_of(
-        ("ode",), ("ode", "bound", "vlb"), "what is measured; see [Likelihood](likelihood.md)"
+    estimates: tuple[str, ...] = value(
+        ("ode",), "what is measured: `ode`, `bound`, `vlb`; see [Likelihood](likelihood.md)"
     )
     divergence: Choice[Divergence] = choice(DIVERGENCES, "hutchinson", "of the velocity along the ODE")
     integrator: Choice[Integrator] = choice(INTEGRATORS, "adaptive", "of the ODE")
@@ -128,10 +128,10 @@ class Inversion:
 class Search:
     """Retrieval of similar examples."""
 
-    features: tuple[str, ...] = one_of(
+    features: tuple[str, ...] = value(
         ("network", "pixels"),
-        ("network", "latents", "pixels", "classifier", "inception", "file"),
-        "of several, the first searches and the others are compared with it",
+        "`network`, `latents`, `pixels`, `classifier`, `inception` or `file`; of several, the first searches "
+        "and the others are compared with it",
     )
     log_snr: tuple[float, ...] = finite(
         (0.0,),

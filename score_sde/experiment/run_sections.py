@@ -127,7 +127,7 @@ class Sampling:
         0, "on another process: the model is asked at times i / (levels - 1) only; 0: at any"
     )
     guidance: Choice[Guidance] = choice(
-        GUIDANCES, "none", "what the prediction is changed by", given=("null",)
+        GUIDANCES, "none", "what the prediction is changed by", given=("null", "sde")
     )
     threshold: Choice[Guidance] = choice(
         THRESHOLDS,

@@ -48,7 +48,7 @@ def _guidance(sampling: Sampling, architecture: Architecture, process: SDE) -> G
     def null(cond: Cond) -> Cond:
         return null_of(architecture.conditions, cond)
 
-    parts: list[Guidance] = [guidance.build(null=null)]
+    parts: list[Guidance] = [guidance.build(null=null, sde=sde)]
     if process is not sde:
         parts.append(ChangeProcess(trained=sde, sampled=process, levels=levels))
     return compose(*parts, _threshold(sampling, architecture, process))

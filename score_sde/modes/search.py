@@ -8,6 +8,7 @@ import numpy as np
 from score_sde.evaluate.index import Index, leave_one_out
 from score_sde.evaluate.neighbours import Neighbours
 from score_sde.evaluate.scores import Score
+from score_sde.experiment.fields import member
 from score_sde.experiment.measure_sections import Search
 from score_sde.flags import Options
 from score_sde.images import pictures
@@ -72,6 +73,8 @@ def _names(options: Options) -> tuple[str, ...]:
     names = options.config.search.features
     if not names:
         raise ConfigError(f"config.search.features = (): name one or more of {', '.join(VECTORS)}")
+    for name in names:
+        member(VECTORS, name, "search.features")
     if not options.config.search.log_snr:
         raise ConfigError("config.search.log_snr = (): name one noise level, or several to choose from")
     return names

@@ -17,7 +17,7 @@ from score_sde.evaluate import Density, Measured, measure_density
 from score_sde.evaluate.batches import Dequantise, Encoder
 from score_sde.evaluate.cache import NO_CACHE, Cache
 from score_sde.experiment.assemble import density_of
-from score_sde.experiment.fields import Choice
+from score_sde.experiment.fields import Choice, member
 from score_sde.experiment.measure_sections import Likelihood
 from score_sde.experiment.schema import Config
 from score_sde.likelihood.bounds import Bound, Cells, Decoder, continuous_bound, discrete_bound
@@ -234,10 +234,10 @@ def make_estimate(model: "Model", name: str) -> Estimate:
     """The estimate of that name for a model, with the dequantisation noise that its config names.
 
     Raises:
-      ConfigError: an estimate that these data do not have.
+      ConfigError: no such estimate, or one that these data do not have.
       FileNotFoundError: a learned dequantiser that has not been trained.
     """
-    estimate = ESTIMATES[name](model.config, model.architecture)
+    estimate = member(ESTIMATES, name, "likelihood.estimates")(model.config, model.architecture)
     asked = model.config.likelihood.dequantiser == "learned"
     learned = asked and estimate.encoder is model.architecture.codec
     return with_dequantiser(estimate, model) if learned else estimate
