@@ -1,7 +1,7 @@
 """Per-example scalars against a batch, and what a tree of parameters is.  Nothing else lives here."""
 
 from collections.abc import Mapping
-from typing import Union
+from typing import Any, Union
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax import Array
 Params = Mapping[str, Union["Params", Array]]
 # Parameters by part: ``net``, and where there is one ``sde``, ``codec``, ``teacher``, ...
 Parts = Mapping[str, Params]
+Tree = Any  # a pytree of arrays, whose structure only its owner knows
 
 
 def expand(t: Array | float, x: Array) -> Array:
