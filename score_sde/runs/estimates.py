@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
 from score_sde.codecs import Codec, Pixels
-from score_sde.conditions import Cond
+from score_sde.conditions import Cond, Json
 from score_sde.data import Source
+from score_sde.denoiser import Denoise
 from score_sde.evaluate import Density, Measured, measure_density
 from score_sde.evaluate.batches import Dequantise, Encoder
 from score_sde.evaluate.cache import NO_CACHE, Cache
-from score_sde.architecture import Architecture
 from score_sde.experiment.assemble import density_of
 from score_sde.experiment.fields import Choice
 from score_sde.experiment.measure_sections import Likelihood
@@ -37,7 +38,8 @@ def _pixels(architecture: Architecture) -> Pixels:
     """
     if not isinstance(architecture.codec, Pixels):
         raise ConfigError(
-            f"config.codec: {type(architecture.codec).__name__} has no density of the data; this needs 'pixels'"
+            f"config.codec: {type(architecture.codec).__name__} has no density of the data; this needs "
+            "'pixels'"
         )
     return architecture.codec
 
@@ -65,11 +67,11 @@ class Estimate:
       dequantise: a learned density of the noise; None for uniform noise, or none.
     """
 
-    measure: Callable[[Any, Array, Array, Cond], Measured]
+    measure: Callable[[Parts, Array, Array, Cond], Measured]
     encoder: Encoder
     log_volume: float
     draws: int
-    conventions: dict[str, Any]
+    conventions: dict[str, Json]
     dequantise: Dequantise | None = None
 
 
@@ -91,7 +93,7 @@ def of_ode(config: Config, architecture: Architecture) -> Estimate:
         )
         return Measured(out.by_probe, out.evaluations, out.quadrature_error)
 
-    conventions = {
+    conventions: dict[str, Json] = {
         "value": "log density at t_min, exact but for integration and divergence",
         "divergence": _described(density.divergence),
         "integrator": _described(density.integrator),
@@ -105,7 +107,7 @@ def of_ode(config: Config, architecture: Architecture) -> Estimate:
         pixels,
         pixels.log_volume(),
         section.draws,
-        _common(architecture, section) | _dequantised(pixels)  | conventions,
+        _common(architecture, section) | _dequantised(pixels) | conventions,
     )
 
 
@@ -113,12 +115,18 @@ def of_bound(config: Config, architecture: Architecture) -> Estimate:
     """The bound in continuous time."""
     section = config.likelihood
 
-    def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
+    def bound(keys: Array, denoise: Denoise, x: Array, decoder: Decoder) -> Bound:
         return continuous_bound(
-            keys, denoise, architecture.sde, x, decoder=decoder, draws=section.bound.times, t_min=section.t_min
+            keys,
+            denoise,
+            architecture.sde,
+            x,
+            decoder=decoder,
+            draws=section.bound.times,
+            t_min=section.t_min,
         )
 
-    conventions = {
+    conventions: dict[str, Json] = {
         "value": "lower bound on the log density, continuous time (arXiv:2101.09258)",
         "times": f"{section.bound.times} an example, uniform in log-SNR, stratified",
     }
@@ -130,7 +138,7 @@ def of_vlb(config: Config, architecture: Architecture) -> Estimate:
     section = config.likelihood
     times = chain_times(architecture, section)
 
-    def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
+    def bound(keys: Array, denoise: Denoise, x: Array, decoder: Decoder) -> Bound:
         return discrete_bound(
             keys,
             denoise,
@@ -142,7 +150,7 @@ def of_vlb(config: Config, architecture: Architecture) -> Estimate:
             draws=section.vlb.draws,
         )
 
-    conventions = {
+    conventions: dict[str, Json] = {
         "value": "lower bound on the log density, discrete time (arXiv:2006.11239, eq. 5)",
         "levels": f"{len(times)}, "
         + ("of the process" if hasattr(architecture.sde, "steps") else "equal in log-SNR"),
@@ -174,8 +182,8 @@ def _bounded(
     architecture: Architecture,
     section: Likelihood,
     choice: Choice[Decoder],
-    bound: Callable[[Array, Any, Array, Decoder], Bound],
-    conventions: dict[str, Any],
+    bound: Callable[[Array, Denoise, Array, Decoder], Bound],
+    conventions: dict[str, Json],
 ) -> Estimate:
     pixels, of_levels = _pixels(architecture), choice.takes("cells")
     if of_levels and pixels.grey_levels is None:
@@ -192,7 +200,7 @@ def _bounded(
         data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
     else:
         encoder, volume, data = pixels, pixels.log_volume(), _dequantised(pixels)
-    what = _common(architecture, section) | data | {"decoder at t_min": choice.name}  | conventions
+    what = _common(architecture, section) | data | {"decoder at t_min": choice.name} | conventions
     return Estimate(measure, encoder, volume, section.draws, what)
 
 
@@ -206,7 +214,7 @@ def cells_of(pixels: Pixels) -> Cells:
     return Cells(pixels.low, width / (pixels.grey_levels - 1), pixels.grey_levels)
 
 
-def _common(architecture: Architecture, section: Likelihood) -> dict[str, Any]:
+def _common(architecture: Architecture, section: Likelihood) -> dict[str, Json]:
     sde = architecture.sde
     return {
         "process": repr(sde),
@@ -216,7 +224,7 @@ def _common(architecture: Architecture, section: Likelihood) -> dict[str, Any]:
     }
 
 
-def _dequantised(pixels: Pixels) -> dict[str, Any]:
+def _dequantised(pixels: Pixels) -> dict[str, Json]:
     if pixels.grey_levels is None:
         how = "none: continuous data"
     elif pixels.dequantize:
@@ -226,7 +234,7 @@ def _dequantised(pixels: Pixels) -> dict[str, Any]:
     return {"dequantization": how, "log_volume_nats": pixels.log_volume()}
 
 
-def _described(value: Any) -> dict[str, Any]:
+def _described(value: Any) -> dict[str, Json]:
     return {"name": type(value).__name__.lower(), **asdict(value)}
 
 
@@ -238,7 +246,9 @@ def make_estimate(model: "Model", name: str) -> Estimate:
       FileNotFoundError: a learned dequantiser that has not been trained.
     """
     estimate = ESTIMATES[name](model.config, model.architecture)
-    learned = model.config.likelihood.dequantiser == "learned" and estimate.encoder is model.architecture.codec
+    learned = (
+        model.config.likelihood.dequantiser == "learned" and estimate.encoder is model.architecture.codec
+    )
     return with_dequantiser(estimate, model) if learned else estimate
 
 
