@@ -1,16 +1,19 @@
 """Per-example scalars against a batch, and what a tree of parameters is.  Nothing else lives here."""
 
 from collections.abc import Mapping
-from typing import Union
+from typing import Any, Union
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 # Arrays by name, nested.
 Params = Mapping[str, Union["Params", Array]]
 # Parameters by part: ``net``, and where there is one ``sde``, ``codec``, ``teacher``, ...
 Parts = Mapping[str, Params]
+HostParams = Mapping[str, Union["HostParams", np.ndarray]]  # the same on the host
+Tree = Any  # a pytree of arrays, whose structure only its owner knows
 
 
 def expand(t: Array | float, x: Array) -> Array:

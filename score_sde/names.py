@@ -16,7 +16,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def options(make: Callable[..., object], *, given: Iterable[str] = ()) -> dict[str, object]:
+def options(make: Callable[..., object], *, given: Iterable[str] = ()) -> dict[str, Any]:
     """Keywords that ``make`` accepts, except ``given``, with their defaults (``inspect._empty`` if none)."""
     parameters = inspect.signature(make).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in {*given, "parent", "name"}}

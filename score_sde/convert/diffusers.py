@@ -7,14 +7,12 @@ which is told ``log sigma`` and predicts the score times sigma.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from score_sde.conditions import labelled
+from score_sde.conditions import Json, labelled
 from score_sde.convert import safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
-from score_sde.convert.release import Release
+from score_sde.convert.release import Release, Section
 from score_sde.data import Spec
 from score_sde.nets.diffusers_names import from_diffusers_names
 
@@ -34,7 +32,7 @@ SCALE_SHIFT = {"default": False, "scale_shift": True}
 VARIANCES = {"fixed_small": "ancestral", "fixed_large": "ancestral_large"}
 PREDICTIONS = {"epsilon": "noise", "v_prediction": "v", "sample": "x0"}
 # Fields of theirs that ours have no counterpart for, with the one value that can be read.
-FIXED: dict[str, Any] = {
+FIXED: dict[str, Json] = {
     "class_embed_type": None,
     "time_embedding_dim": None,
     "mid_block_type": "UNetMidBlock2D",
@@ -83,7 +81,7 @@ def read(folder: Path) -> Release:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Section:
     if not path.is_file():
         raise CheckpointError(f"no {path.name} in {path.parent.name}/: not a folder of diffusers")
     try:
@@ -95,7 +93,7 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
+def model_of(about: Section) -> Section:
     """Section ``model`` of the config, without ``attn_resolutions``, of a ``config.json``.
 
     Raises:
@@ -157,7 +155,7 @@ def _mirrored(down: list[str], downs: tuple[str, ...], ups: tuple[str, ...]) -> 
     return [ups[downs.index(block)] for block in reversed(down)] if set(down) <= set(downs) else None
 
 
-def process_of(scheduler: Mapping[str, Any], model: str) -> dict[str, Any]:
+def process_of(scheduler: Section, model: str) -> dict[str, Section]:
     """The sections of the config that a ``scheduler_config.json`` determines.
 
     Without one, the levels are those of the kind's first publication.

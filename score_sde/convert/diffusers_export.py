@@ -4,14 +4,16 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from score_sde.architecture import Architecture
 from score_sde.arrays import Params
-from score_sde.conditions import first_class
+from score_sde.conditions import Json, first_class
 from score_sde.convert import safetensors
 from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
+from score_sde.convert.release import Section
 from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
 from score_sde.nets.diffusers_names import to_diffusers_names
@@ -55,11 +57,11 @@ def write(folder: Path, config: Config, architecture: Architecture, params: Para
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def _write_json(path: Path, value: Mapping[str, object]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _model(config: Config, architecture: Architecture) -> dict[str, Any]:
+def _model(config: Config, architecture: Architecture) -> dict[str, Json]:
     """The ``config.json`` of a network whose names have been found."""
     module: Any = architecture.net.module
     found = first_class(architecture.conditions)
@@ -105,7 +107,7 @@ def _integer(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _scheduler(config: Config) -> dict[str, Any]:
+def _scheduler(config: Config) -> Section:
     names = {ours: theirs for theirs, ours in VARIANCES.items()}
     predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     asked = (

@@ -6,22 +6,21 @@ how the network is scaled (table 1 of the paper), which here is a process, a pre
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from score_sde.conditions import labelled
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.inert import Record
-from score_sde.convert.release import Arrays, Release
+from score_sde.convert.release import Release, Rename, Section
 from score_sde.data import AUGMENTED, Spec
 from score_sde.names import frozen
-from score_sde.nets import Net
 from score_sde.nets.edm_names import from_edm_names
 from score_sde.solvers.grids import Power
 
 # The scalings by section of the config: table 1 of the paper in our terms.
-PROCESSES: dict[str, dict[str, Any]] = {
+PROCESSES: dict[str, dict[str, Section]] = {
     "EDMPrecond": {
         "sde": {"name": "edm"},
         "denoiser": {"prediction": "edm", "time_input": "quarter_log_sigma"},
@@ -59,6 +58,9 @@ PROCESSES: dict[str, dict[str, Any]] = {
 }
 
 
+Translate = Callable[[Any], Section]  # a value in a file to our fields
+
+
 class Model(NamedTuple):
     """A network of theirs that is here.
 
@@ -70,15 +72,15 @@ class Model(NamedTuple):
     """
 
     name: str
-    fields: Mapping[str, tuple[Any, Callable[[Any], dict[str, Any]]]]
-    rename: Callable[[Arrays, Net, tuple[int, ...]], dict[str, Any]]
+    fields: Mapping[str, tuple[object, Translate]]
+    rename: Rename
 
 
-def _as(ours: str) -> Callable[[Any], dict[str, Any]]:
+def _as(ours: str) -> Translate:
     return lambda value: {ours: frozen(value)}
 
 
-def _filter(value: Any) -> dict[str, Any]:
+def _filter(value: Any) -> Section:
     """Two taps of a box, or another symmetric filter of even length; they turn no filter around."""
     taps = frozen(value)
     if len(taps) % 2 or taps != taps[::-1]:
@@ -86,7 +88,7 @@ def _filter(value: Any) -> dict[str, Any]:
     return {"fir": False} if taps == (1, 1) else {"fir": True, "fir_kernel": taps}
 
 
-def _only(*allowed: Any) -> Callable[[Any], dict[str, Any]]:
+def _only(*allowed: object) -> Translate:
     """An argument that is the same here at these values, and has no field."""
     return lambda value: {known: {} for known in allowed}[value]
 
@@ -148,18 +150,18 @@ _ELSEWHERE = {
 _AUGMENT = 0.12  # how often the published recipe augments; a snapshot says only that it was augmented
 
 
-def is_snapshot(saved: Any) -> bool:
+def is_snapshot(saved: object) -> TypeGuard[dict[str, Record]]:
     """Whether the value of a pickle is a snapshot."""
     return isinstance(saved, dict) and isinstance(saved.get("ema"), Record)
 
 
-def read(saved: Mapping[str, Any]) -> Release:
+def read(saved: Mapping[str, Record]) -> Release:
     """Of the value of a pickle.
 
     Raises:
       CheckpointError: a network or a scaling that is not here, naming it; does not name the file.
     """
-    network: Record = saved["ema"]
+    network = saved["ema"]
     if network.name not in PROCESSES:
         raise CheckpointError(f"a snapshot of a {network.name}; known are {', '.join(PROCESSES)}")
     made = _arguments(network)
@@ -188,11 +190,11 @@ def read(saved: Mapping[str, Any]) -> Release:
     )
 
 
-def _fields(made: Mapping[str, Any], model: Model) -> dict[str, Any]:
+def _fields(made: Section, model: Model) -> Section:
     unknown = [name for name in made if name not in model.fields and name not in _ELSEWHERE]
     if unknown:
         raise CheckpointError(f"its network was made with {unknown[0]} = {made[unknown[0]]!r}: not ours")
-    fields: dict[str, Any] = {}
+    fields: Section = {}
     for name, (default, translate) in model.fields.items():
         try:
             fields |= translate(made.get(name, default))
@@ -201,7 +203,7 @@ def _fields(made: Mapping[str, Any], model: Model) -> dict[str, Any]:
     return fields
 
 
-def _augmentation(made: Mapping[str, Any]) -> dict[str, Any]:
+def _augmentation(made: Section) -> Section:
     """A network that is told of augmentations goes on with them; nine numbers describe them."""
     width, known = made.get("augment_dim", 0), AUGMENTED[0][1].shape[0]
     if width not in (0, known):
@@ -209,19 +211,19 @@ def _augmentation(made: Mapping[str, Any]) -> dict[str, Any]:
     return {"augment_probability": _AUGMENT} if width else {"random_flip": True}
 
 
-def _label_dropout(made: Mapping[str, Any]) -> float:
+def _label_dropout(made: Section) -> float:
     """How often training drops the class, which here is up to the training."""
     return float(made.get("label_dropout", 0)) if made.get("label_dim", 0) else 0.0
 
 
-def _sigma_data(network: Record) -> dict[str, Any]:
+def _sigma_data(network: Record) -> Section:
     """What EDM's prediction takes the standard deviation of the data to be."""
     if network.name != "EDMPrecond":
         return {}
     return {"prediction": {"name": "edm", "sigma_data": float(network.state.get("sigma_data", 0.5))}}
 
 
-def _range(network: Record, made: Mapping[str, Any]) -> dict[str, float]:
+def _range(network: Record, made: Section) -> dict[str, float]:
     """The levels of VP; times that the network itself restricts; by default its scaling restricts none."""
     if network.name == "VPPrecond":
         start = float(made.get("beta_min", 0.1))
@@ -238,7 +240,7 @@ def _range(network: Record, made: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _levels(network: Record) -> dict[str, Any]:
+def _levels(network: Record) -> Section:
     """EDM's grid of 18 levels, each rounded to one of those that a discrete network knows."""
     if network.name != "iDDPMPrecond":
         return {}
@@ -252,14 +254,14 @@ def _levels(network: Record) -> dict[str, Any]:
     return {"grid": grid, "steps": 17, "t_end": times[-1].item()}
 
 
-def _arguments(network: Record) -> dict[str, Any]:
+def _arguments(network: Record) -> Section:
     made = network.state.get("_init_kwargs") if isinstance(network.state, dict) else None
     if not isinstance(made, dict) or not {"img_resolution", "img_channels"} <= set(made):
         raise CheckpointError(f"a {network.name} that does not say how it was made")
     return made
 
 
-def _tensors(module: Any, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(module: object, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
     """Parameters and buffers of a module and those in it, under the names of a state dict."""
     state = module.state if isinstance(module, Record) else None
     if not isinstance(state, dict):

@@ -6,12 +6,12 @@ number.  A large array is a dictionary of its pieces.  No Flax is needed to read
 
 import math
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import msgpack
 import numpy as np
 
+from score_sde.arrays import Tree
 from score_sde.convert.errors import CheckpointError
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
@@ -22,7 +22,7 @@ _DTYPES = {
 }
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> Tree:
     """The tree of a file: dictionaries with string keys, arrays and numbers.
 
     Raises:
@@ -45,7 +45,7 @@ def read(path: Path) -> Any:
     return _joined(tree)
 
 
-def _extension(code: int, data: bytes) -> Any:
+def _extension(code: int, data: bytes) -> np.ndarray | np.generic | complex:
     if code == _COMPLEX:
         return complex(*msgpack.unpackb(data))
     if code not in (_ARRAY, _SCALAR):
@@ -57,7 +57,7 @@ def _extension(code: int, data: bytes) -> Any:
     return array if code == _ARRAY else array[()]
 
 
-def _joined(tree: Any) -> Any:
+def _joined(tree: Tree) -> Tree:
     """The tree with every array in one piece."""
     if not isinstance(tree, dict):
         return [_joined(item) for item in tree] if isinstance(tree, list) else tree

@@ -4,7 +4,7 @@ A global is only a ``Name``, and objects of the network libraries are ``Record``
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal, NamedTuple, cast
@@ -60,7 +60,7 @@ class Storage(NamedTuple):
     values: np.ndarray
 
 
-STORAGES: dict[str, Any] = {
+STORAGES: dict[str, type[np.generic]] = {
     "torch.FloatStorage": np.float32,
     "torch.DoubleStorage": np.float64,
     "torch.HalfStorage": np.float16,
@@ -76,7 +76,7 @@ STORAGES: dict[str, Any] = {
     "torch.storage.UntypedStorage": np.uint8,
     "torch.UntypedStorage": np.uint8,
 }
-DTYPES: dict[str, Any] = {
+DTYPES: dict[str, type[np.generic]] = {
     "torch.float32": np.float32,
     "torch.float64": np.float64,
     "torch.float16": np.float16,
@@ -97,7 +97,7 @@ RECORDS = ("torch.nn.", "torch_utils.persistence.")
 # --- the functions that a pickle may name: data in, data out ---------------------------------------
 
 
-def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple, *_: Any) -> np.ndarray:
+def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple, *_: object) -> np.ndarray:
     """A view of a storage, checked against its bounds."""
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
     if len(size) != len(stride) or min((*size, *stride, offset), default=0) < 0:
@@ -111,14 +111,14 @@ def _tensor(storage: Storage, offset: int, size: tuple, stride: tuple, *_: Any) 
     return np.lib.stride_tricks.as_strided(values, size, steps, writeable=False)
 
 
-def _tensor_of_dtype(storage: Storage, offset: int, size: tuple, stride: tuple, *rest: Any) -> np.ndarray:
+def _tensor_of_dtype(storage: Storage, offset: int, size: tuple, stride: tuple, *rest: object) -> np.ndarray:
     dtype = rest[2]
     if str(dtype) not in DTYPES:
         raise ValueError(f"a tensor of {dtype}")
     return _tensor(Storage(storage.values.view(DTYPES[str(dtype)])), offset, size, stride)
 
 
-def _numpy_scalar(dtype: Dtype, data: bytes) -> Any:
+def _numpy_scalar(dtype: Dtype, data: bytes) -> np.generic:
     return np.frombuffer(data, dtype.numpy(), count=1)[0]
 
 
@@ -149,7 +149,7 @@ def as_dict(*arguments: Any) -> dict:
     return dict(pairs)
 
 
-def as_set(items: Any = ()) -> set:
+def as_set(items: Iterable[Hashable] = ()) -> set:
     """A set.
 
     Raises:
@@ -159,14 +159,14 @@ def as_set(items: Any = ()) -> set:
     return set(items)
 
 
-def _check_keys(keys: Any) -> None:
+def _check_keys(keys: Iterable[object]) -> None:
     """Nothing nested: the hash of a deep tuple overflows the stack of the interpreter."""
     for key in keys:
         if type(key) not in (str, int, bool, float, bytes, NoneType):
             raise ValueError(f"a key of type {type(key).__name__}")
 
 
-CALLS: dict[str, Callable[..., Any]] = {
+CALLS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": as_dict,
     "collections.defaultdict": as_dict,
     "collections.Counter": as_dict,

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from score_sde.architecture import Architecture
+from score_sde.arrays import HostParams
 from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.recipes import channels, describe, fitting, only
@@ -145,13 +145,13 @@ def load(path: str | Path, config: Config | Given | str | Path | None = None) ->
     return Imported(release.what, config, architecture, state, release.moments is not None)
 
 
-def _fit(path: str | Path, release: Release, config: Config) -> tuple[Architecture, Any]:
+def _fit(path: str | Path, release: Release, config: Config) -> tuple[Architecture, HostParams]:
     """The architecture whose network the parameters are of, and the averaged parameters under our names.
 
     Raises:
       CheckpointError: they are of none, or of several that differ in the size of the images.
     """
-    found: list[tuple[Architecture, Any]] = []
+    found: list[tuple[Architecture, HostParams]] = []
     errors: list[ValueError] = []
     for specs in _specs(release, config):
         for spec in specs:

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from score_sde.architecture import Architecture
-from score_sde.arrays import Params
+from score_sde.arrays import HostParams, Params
 from score_sde.convert import safetensors
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Arrays, Release
@@ -17,6 +16,7 @@ from score_sde.data import Spec
 from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
 from score_sde.nets import Net, check_spec
+from score_sde.nets.official.rows import unflatten
 
 _KEY = "score_sde"
 
@@ -52,13 +52,7 @@ def read(tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> Release
     )
 
 
-def _nested(arrays: Arrays, net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
-    params: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *parents, leaf = name.split("/")
-        node = params
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = np.asarray(array, np.float32)
+def _nested(arrays: Arrays, net: Net, shape: tuple[int, ...]) -> HostParams:
+    params = unflatten({name: np.asarray(array, np.float32) for name, array in arrays.items()}, "/")
     check_spec(params, jax.eval_shape(lambda: net.init(jax.random.key(0), shape)))
     return params

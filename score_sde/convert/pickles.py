@@ -51,11 +51,11 @@ class Machine:
     def __init__(
         self,
         storage: Callable[[tuple], Storage] | None = None,
-        from_bytes: Callable[[bytes], Any] | None = None,
+        from_bytes: Callable[[bytes], object] | None = None,
     ):
         self._storage, self._from_bytes = storage, from_bytes
         self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: dict[int, object] = {}
 
     def run(self, file: BinaryIO) -> Any:
         """The value of the pickle at the file's position, which moves to behind it.
@@ -79,7 +79,7 @@ class Machine:
             raise CheckpointError(f"cut off or damaged at byte {position}: {error}") from error
         raise CheckpointError("cut off before its end")
 
-    def call(self, function: Any, arguments: Any) -> Any:
+    def call(self, function: object, arguments: Any) -> object:
         """What a pickle gets for a call: the result of our function of that name.
 
         Raises:
@@ -98,13 +98,13 @@ class Machine:
             raise UnsafePickle(f"refused: it wants to call {function}, which no checkpoint needs")
         return CALLS[name](*arguments)
 
-    def _object(self, name: Any, arguments: tuple = ()) -> Any:
+    def _object(self, name: object, arguments: tuple = ()) -> object:
         """A new object of a class; of a library's class, an empty record."""
         if isinstance(name, Name) and str(name).startswith(RECORDS) and canonical(name) not in CALLS:
             return Record(str(name))
         return self.call(name, arguments)
 
-    def _do(self, name: str, argument: Any) -> None:
+    def _do(self, name: str, argument: object) -> None:
         stack = self._stack
         if name in _LITERAL:
             stack.append(argument)
@@ -129,61 +129,61 @@ class Machine:
 
     # Containers.
 
-    def _op_proto(self, _: Any) -> None: ...
+    def _op_proto(self, _: object) -> None: ...
 
-    def _op_frame(self, _: Any) -> None: ...
+    def _op_frame(self, _: object) -> None: ...
 
-    def _op_mark(self, _: Any) -> None:
+    def _op_mark(self, _: object) -> None:
         self._stack.append(_MARK)
 
-    def _op_pop(self, _: Any) -> None:
+    def _op_pop(self, _: object) -> None:
         self._stack.pop()
 
-    def _op_pop_mark(self, _: Any) -> None:
+    def _op_pop_mark(self, _: object) -> None:
         self._since_mark()
 
-    def _op_dup(self, _: Any) -> None:
+    def _op_dup(self, _: object) -> None:
         self._stack.append(self._stack[-1])
 
-    def _op_empty_dict(self, _: Any) -> None:
+    def _op_empty_dict(self, _: object) -> None:
         self._stack.append({})
 
-    def _op_empty_list(self, _: Any) -> None:
+    def _op_empty_list(self, _: object) -> None:
         self._stack.append([])
 
-    def _op_empty_set(self, _: Any) -> None:
+    def _op_empty_set(self, _: object) -> None:
         self._stack.append(set())
 
-    def _op_tuple(self, _: Any) -> None:
+    def _op_tuple(self, _: object) -> None:
         self._stack.append(tuple(self._since_mark()))
 
-    def _op_list(self, _: Any) -> None:
+    def _op_list(self, _: object) -> None:
         self._stack.append(self._since_mark())
 
-    def _op_dict(self, _: Any) -> None:
+    def _op_dict(self, _: object) -> None:
         items = self._since_mark()
         self._stack.append(as_dict(list(zip(items[::2], items[1::2], strict=True))))
 
-    def _op_frozenset(self, _: Any) -> None:
+    def _op_frozenset(self, _: object) -> None:
         self._stack.append(frozenset(as_set(self._since_mark())))
 
-    def _op_append(self, _: Any) -> None:
+    def _op_append(self, _: object) -> None:
         item = self._stack.pop()
         self._target(list).append(item)
 
-    def _op_appends(self, _: Any) -> None:
+    def _op_appends(self, _: object) -> None:
         items = self._since_mark()
         self._target(list).extend(items)
 
-    def _op_additems(self, _: Any) -> None:
+    def _op_additems(self, _: object) -> None:
         items = self._since_mark()
         self._target(set).update(as_set(items))
 
-    def _op_setitem(self, _: Any) -> None:
+    def _op_setitem(self, _: object) -> None:
         value, key = self._stack.pop(), self._stack.pop()
         self._target(dict).update(as_dict([(key, value)]))
 
-    def _op_setitems(self, _: Any) -> None:
+    def _op_setitems(self, _: object) -> None:
         items = self._since_mark()
         self._target(dict).update(as_dict(list(zip(items[::2], items[1::2], strict=True))))
 
@@ -197,7 +197,7 @@ class Machine:
 
     # Names for what comes again.
 
-    def _op_memoize(self, _: Any) -> None:
+    def _op_memoize(self, _: object) -> None:
         self._memo[len(self._memo)] = self._stack[-1]
 
     def _op_put(self, index: int) -> None:
@@ -216,25 +216,25 @@ class Machine:
         module, _, attribute = argument.partition(" ")
         self._stack.append(Name(module, attribute))
 
-    def _op_stack_global(self, _: Any) -> None:
+    def _op_stack_global(self, _: object) -> None:
         attribute, module = self._stack.pop(), self._stack.pop()
         if type(module) is not str or type(attribute) is not str:
             raise UnsafePickle("refused: it names a global by something that is no text")
         self._stack.append(Name(module, attribute))
 
-    def _op_reduce(self, _: Any) -> None:
+    def _op_reduce(self, _: object) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         self._stack.append(self.call(function, arguments))
 
-    def _op_newobj(self, _: Any) -> None:
+    def _op_newobj(self, _: object) -> None:
         arguments, name = self._stack.pop(), self._stack.pop()
         self._stack.append(self._object(name, arguments))
 
-    def _op_newobj_ex(self, _: Any) -> None:
+    def _op_newobj_ex(self, _: object) -> None:
         _, arguments, name = self._stack.pop(), self._stack.pop(), self._stack.pop()
         self._stack.append(self._object(name, arguments))
 
-    def _op_build(self, _: Any) -> None:
+    def _op_build(self, _: object) -> None:
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, Record):
             target.state = state
@@ -251,12 +251,12 @@ class Machine:
         elif type(target) is not dict:  # of a dictionary, the attributes are not data
             raise UnsafePickle(f"refused: it wants to set attributes of {_describe(target)}")
 
-    def _op_binpersid(self, _: Any) -> None:
+    def _op_binpersid(self, _: object) -> None:
         identity = self._stack.pop()
         if self._storage is None:
             raise UnsafePickle("refused: it refers to something outside of itself")
         self._stack.append(self._storage(identity))
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     return str(value) if isinstance(value, Name) else f"a {type(value).__name__}"

@@ -6,7 +6,7 @@ trained for often remains open (DDPM++ has the same parameters for VP and sub-VP
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Recipe(NamedTuple):
@@ -135,7 +135,7 @@ def only(shapes: Iterable[Sequence[int]]) -> str | None:
     return recipes[0].words.removeprefix("--config=") or None
 
 
-def describe(shapes: Iterable[Any], recipes: Sequence[Recipe]) -> str:
+def describe(shapes: Iterable[Sequence[int]], recipes: Sequence[Recipe]) -> str:
     """What a file may be and how to say so, for a message."""
     if not recipes:
         return "its parameters fit no official recipe; name a config with --config=FILE.py"

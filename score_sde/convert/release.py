@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.arrays import HostParams, Tree
 from score_sde.convert.errors import CheckpointError
 from score_sde.data import Spec
 from score_sde.nets import Net
 
-Arrays = Mapping[str, Any]
+Arrays = Mapping[str, Tree]
+Section = dict[str, Any]  # of a config, as a file tells it: values are looked at where it becomes typed
+Rename = Callable[[Arrays, Net, tuple[int, ...]], HostParams]
 _SIDE = 2**14  # pixels
 _STEPS = 10**6
 
@@ -30,12 +33,12 @@ class Release:
     """
 
     what: str
-    rename: Callable[[Arrays, Net, tuple[int, ...]], dict[str, Any]]
+    rename: Rename
     average: Arrays
     raw: Arrays | None = None
     step: int = 0
     moments: tuple[Arrays, Arrays] | None = None
-    config: dict[str, Any] | None = None
+    config: dict[str, Section] | None = None
     spec: Spec | None = None
 
     @property
@@ -74,7 +77,7 @@ def check_claims(release: Release) -> None:
             raise CheckpointError(f"it claims {name} = {value}: must be {allowed}, and at least {low}")
 
 
-def leaves(tree: Any) -> Iterator[np.ndarray]:
+def leaves(tree: Tree) -> Iterator[np.ndarray]:
     """The arrays of nested dictionaries."""
     if isinstance(tree, Mapping):
         for value in tree.values():

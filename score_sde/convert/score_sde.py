@@ -9,10 +9,11 @@ rng}``; consistency models (``consistency_models_cifar10``) have ``params`` in p
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
+from score_sde.arrays import Tree
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Arrays, Release
 from score_sde.nets import official
@@ -22,17 +23,16 @@ _UNTRAINED = re.compile(r"all_modules\.\d+\.W")
 _BUFFERS = ("sigmas",)
 
 
-def from_torch(saved: Any) -> Release:
+def from_torch(saved: object) -> Release:
     """Of the value of a torch file.
 
     Raises:
       CheckpointError: it does not look like one; does not name the file.
     """
     if _is_state_dict(saved):
-        model: Any = saved
-        saved = {}
+        model, rest = saved, {}
     elif isinstance(saved, dict) and _is_state_dict(saved.get("model")):
-        model = saved["model"]
+        model, rest = saved["model"], saved
     else:
         keys = ", ".join(map(str, list(saved)[:6])) if isinstance(saved, dict) else type(saved).__name__
         raise CheckpointError(f"a torch file without a 'model' of named tensors; it holds: {keys}")
@@ -45,13 +45,13 @@ def from_torch(saved: Any) -> Release:
         what="a PyTorch checkpoint of score_sde",
         rename=official.from_torch_names,
         raw=params,
-        average=_average(params, saved["ema"]) if isinstance(saved.get("ema"), dict) else params,
-        step=int(saved.get("step", 0)),
-        moments=_torch_moments(params, saved.get("optimizer")),
+        average=_average(params, rest["ema"]) if isinstance(rest.get("ema"), dict) else params,
+        step=int(rest.get("step", 0)),
+        moments=_torch_moments(params, rest.get("optimizer")),
     )
 
 
-def _is_state_dict(value: Any) -> bool:
+def _is_state_dict(value: object) -> TypeGuard[dict[str, np.ndarray]]:
     return (
         isinstance(value, dict)
         and bool(value)
@@ -59,7 +59,7 @@ def _is_state_dict(value: Any) -> bool:
     )
 
 
-def _average(params: Arrays, ema: Mapping[str, Any]) -> Arrays:
+def _average(params: Arrays, ema: Mapping[str, object]) -> Arrays:
     """The positional list of averages by name; what is not trained is its own average."""
     shadow = ema.get("shadow_params")
     if not isinstance(shadow, list):
@@ -79,7 +79,7 @@ def _average(params: Arrays, ema: Mapping[str, Any]) -> Arrays:
     return {**params, **dict(zip(names, shadow, strict=True))}
 
 
-def _torch_moments(params: Arrays, optimizer: Any) -> tuple[Arrays, Arrays] | None:
+def _torch_moments(params: Arrays, optimizer: object) -> tuple[Arrays, Arrays] | None:
     """Adam's moments by name; zero where Adam has seen no gradient.  None where they do not fit."""
     states = optimizer.get("state") if isinstance(optimizer, dict) else None
     names = list(params)
@@ -94,7 +94,7 @@ def _torch_moments(params: Arrays, optimizer: Any) -> tuple[Arrays, Arrays] | No
     return moments[0], moments[1]
 
 
-def from_flax(saved: Any) -> Release:
+def from_flax(saved: object) -> Release:
     """Of the tree of a msgpack file.
 
     Raises:
@@ -122,7 +122,7 @@ def _bare(tree: Arrays) -> Arrays:
     return tree["params"] if set(tree) == {"params"} else tree
 
 
-def _flax_moments(optimizer: Any) -> tuple[Arrays, Arrays] | None:
+def _flax_moments(optimizer: object) -> tuple[Arrays, Arrays] | None:
     state = optimizer.get("state") if isinstance(optimizer, dict) else None
     states = state.get("param_states") if isinstance(state, dict) else None
     if not isinstance(states, dict):
@@ -134,7 +134,7 @@ def _flax_moments(optimizer: Any) -> tuple[Arrays, Arrays] | None:
     return _bare(first), _bare(second)
 
 
-def _pick(tree: Any, key: str) -> Any:
+def _pick(tree: Arrays, key: str) -> Tree:
     """The tree of one of the two arrays that Adam keeps for every parameter."""
     if key in tree:
         return tree[key]

@@ -8,7 +8,7 @@ memory.
 import io
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _VERSION = 1001
 _MOST_NESTED = 3
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> object:
     """The value of a file of either format, or of a plain pickle.
 
     Raises:
@@ -34,7 +34,7 @@ def read(path: Path) -> Any:
         return read_pickle(file)
 
 
-def read_zip(path: Path) -> Any:
+def read_zip(path: Path) -> object:
     """The value saved in a zip archive.
 
     Raises:
@@ -47,7 +47,7 @@ def read_zip(path: Path) -> Any:
         raise CheckpointError(f"a damaged or cut-off zip archive ({error}); download it again") from error
 
 
-def _read_archive(archive: zipfile.ZipFile) -> Any:
+def _read_archive(archive: zipfile.ZipFile) -> object:
     names = {name.partition("/")[2]: name for name in archive.namelist()}
     if "data.pkl" not in names:
         inside = ", ".join(sorted(archive.namelist())[:3])
@@ -75,7 +75,7 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
         return Machine(storage).run(io.BytesIO(file.read()))
 
 
-def read_pickle(file: BinaryIO, depth: int = 0) -> Any:
+def read_pickle(file: BinaryIO, depth: int = 0) -> object:
     """The value of a plain pickle or of a file of the older format.
 
     Raises:
@@ -112,13 +112,13 @@ def read_pickle(file: BinaryIO, depth: int = 0) -> Any:
     return value
 
 
-def _nested(data: bytes, depth: int) -> Any:
+def _nested(data: bytes, depth: int) -> object:
     if depth >= _MOST_NESTED:
         raise CheckpointError("refused: files within files within files")
     return read_pickle(io.BytesIO(data), depth + 1)
 
 
-def _dtype(kind: Any, big: bool) -> np.dtype:
+def _dtype(kind: object, big: bool) -> np.dtype:
     if str(kind) not in STORAGES:
         raise CheckpointError(f"a storage of type {kind}, which is unknown")
     dtype = np.dtype(STORAGES[str(kind)])

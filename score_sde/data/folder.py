@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from score_sde.data.base import Spec, check_fraction, check_split
 from score_sde.data.listing import list_images
 from score_sde.data.progress import progress
 
+T = TypeVar("T")
 _GROUP = 64  # files handed to a thread at a time
 _BIG_FILE_BYTES = 32 * 1024  # on smaller files threads cost more than they give (measured)
 
@@ -173,7 +174,7 @@ class Folder:
         first = [os.path.getsize(os.path.join(self._root, name)) for name in self.files[:16]]
         return (os.cpu_count() or 1) if np.mean(first) > _BIG_FILE_BYTES else 1
 
-    def _each(self, action: Callable[[Any], None], items: Any, what: str) -> None:
+    def _each(self, action: Callable[[T], None], items: Sequence[T], what: str) -> None:
         """Run ``action`` on all items; of several failures the first in order is raised."""
 
         def run(start: int) -> int:

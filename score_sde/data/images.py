@@ -96,7 +96,7 @@ def _convert(image: "Image", channels: int) -> "Image":
     return image
 
 
-def check_center_crop(side: Any) -> None:
+def check_center_crop(side: object) -> None:
     """Refuse a ``data.source.center_crop`` that is not a positive integer or None."""
     if side is not None and not (isinstance(side, int) and side > 0):
         raise ValueError(f"data.source.center_crop = {side!r}: must be a positive integer or None")

@@ -1,7 +1,7 @@
 """A data set as encoded batches whose examples carry their own keys."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from score_sde.arrays import Params, fold_in_each
+from score_sde.arrays import Params, Tree, fold_in_each
 from score_sde.codecs import NO_PARAMS
 from score_sde.data import Source, eval_batches
 from score_sde.runtime.mesh import batch_sharding, replicated, round_up
@@ -86,7 +86,7 @@ def encoded_batches(
             yield Encoded(x, fold_in_each(own, 1), {name: batch[name] for name in names}, mask, log_q)
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: Tree) -> Tree:
     """Arrays of a whole batch on every host, as numpy."""
     if jax.process_count() > 1:
         return multihost_utils.process_allgather(tree, tiled=True)

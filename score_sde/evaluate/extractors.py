@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from score_sde.arrays import HostParams, Params, Tree
 from score_sde.evaluate.protocol import Protocol
 from score_sde.evaluate.resize import RESIZES
 from score_sde.evaluate.scores import Sampled
@@ -69,13 +70,13 @@ class Pixels:
         return Sampled(flat / 255 if x.dtype == np.uint8 else flat)
 
 
-Apply = Callable[[Any, Array], tuple[Array, Array | None]]
+Apply = Callable[[Tree, Array], tuple[Array, Array | None]]
 
 
 class Compiled:
     """A network on batches of one size, split over all devices."""
 
-    def __init__(self, apply: Apply, params: Any, batch_size: int):
+    def __init__(self, apply: Apply, params: Tree, batch_size: int):
         mesh: Mesh = make_mesh()
         self._params = jax.device_put(params, replicated(mesh))
         self._size = round_up(batch_size, mesh)
@@ -107,7 +108,7 @@ class ClassifierFeatures:
 
     name = "classifier"
 
-    def __init__(self, params: Mapping[str, Any], meta: Mapping[str, Any], batch_size: int = 128):
+    def __init__(self, params: Params | HostParams, meta: Mapping[str, Any], batch_size: int = 128):
         net = Classifier(tuple(meta["widths"]), int(meta["num_classes"]))
         self._shape, self._values = tuple(meta["shape"]), str(meta["values"])
         dtype = np.dtype(np.uint8 if self._values.startswith("uint8") else np.float32)
@@ -158,7 +159,7 @@ class InceptionFeatures:
         self._resize, self._digest = resize, digest(params)
         self._host, device = RESIZES[resize]
 
-        def apply(params: Any, x: Array) -> tuple[Array, Array]:
+        def apply(params: Tree, x: Array) -> tuple[Array, Array]:
             taps = net(params, device(x))
             return taps.spatial if spatial else taps.pool_3, taps.logits
 
@@ -191,7 +192,7 @@ class NetworkFeatures:
       batch_size: examples computed together, over all devices.
     """
 
-    def __init__(self, apply: Apply, params: Any, *, name: str, batch_size: int = 64):
+    def __init__(self, apply: Apply, params: Tree, *, name: str, batch_size: int = 64):
         if name.startswith("inception") or not name.isidentifier():
             raise ValueError(f"name = {name!r}: must be an identifier that does not begin with 'inception'")
         self.name, self._digest = name, digest(params)

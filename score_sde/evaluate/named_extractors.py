@@ -2,13 +2,14 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from score_sde.arrays import HostParams
 from score_sde.evaluate.extractors import (
     INCEPTION_FILE,
     ClassifierFeatures,
@@ -17,6 +18,7 @@ from score_sde.evaluate.extractors import (
     Pixels,
 )
 from score_sde.names import ConfigError
+from score_sde.nets.official.rows import unflatten
 
 # Tensors of a weight file by name.
 Read = Callable[[Path], Mapping[str, np.ndarray]]
@@ -135,7 +137,7 @@ EXTRACTORS: Mapping[str, Callable[..., Extractor]] = ByName(
 )
 
 
-def load_classifier(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_classifier(path: Path) -> tuple[HostParams, dict[str, Any]]:
     """Parameters and description of a classifier that ``--mode=classifier`` has written.
 
     Raises:
@@ -146,22 +148,10 @@ def load_classifier(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         meta = json.loads(str(arrays.pop("meta")))
     except Exception as error:  # zip, header, key and JSON errors all mean the same here
         raise ValueError(f"{path}: not a classifier of --mode=classifier: {error}") from error
-    return _nested(arrays.items()), meta
+    return unflatten(arrays, "/"), meta
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Arrays by name."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file}
-
-
-def _nested(arrays: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
-    """Arrays by names with slashes as a tree."""
-    params: dict[str, Any] = {}
-    for name, array in arrays:
-        *parents, leaf = name.split("/")
-        place = params
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = array
-    return params

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.arrays import Tree
 from score_sde.conditions import Cond
 from score_sde.evaluate.batches import Note, to_host
 from score_sde.evaluate.cache import NO_CACHE, Cache
@@ -27,7 +28,7 @@ class Readable(Protocol):
         ...
 
 
-PerExample = Callable[[Any, Array, Cond], dict[str, Array]]  # (params, x, cond) -> arrays of B rows
+PerExample = Callable[[Tree, Array, Cond], dict[str, Array]]  # (params, x, cond) -> arrays of B rows
 
 
 def compile_parts(function: PerExample, mesh: Mesh) -> PerExample:
@@ -40,7 +41,7 @@ def compile_parts(function: PerExample, mesh: Mesh) -> PerExample:
 
 def map_examples(
     compiled: PerExample,
-    params: Any,
+    params: Tree,
     examples: Readable,
     mesh: Mesh,
     *,

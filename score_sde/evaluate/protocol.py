@@ -1,7 +1,7 @@
 """How features were made: two sets that were made differently are not compared."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Protocol:
     shape: str
 
     @classmethod
-    def of(cls, saved: dict[str, Any]) -> "Protocol":
+    def of(cls, saved: Mapping[str, object]) -> "Protocol":
         """From the dictionary of a file.
 
         Raises:

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import Json
 from score_sde.evaluate.moments import Gaussian, Moments
 from score_sde.evaluate.protocol import Protocol, check_comparable
 from score_sde.evaluate.scores import Reference, Sampled
@@ -36,7 +37,7 @@ def gather(parts: Iterator[Sampled], keep: int) -> Reference:
     return Reference(moments.gaussian, int(moments.count), np.concatenate(kept) if kept else None)
 
 
-def save_reference(path: Path, reference: Reference, protocol: Protocol, about: dict[str, Any]) -> None:
+def save_reference(path: Path, reference: Reference, protocol: Protocol, about: Mapping[str, Json]) -> None:
     """Write a .npz, whole or not at all: ``mu`` and ``sigma`` as pytorch-fid names them, and the rest.
 
     Args:
@@ -55,7 +56,7 @@ def save_reference(path: Path, reference: Reference, protocol: Protocol, about: 
     os.replace(fresh, path)
 
 
-def load_reference(path: Path, protocol: Protocol) -> tuple[Reference, dict[str, Any]]:
+def load_reference(path: Path, protocol: Protocol) -> tuple[Reference, dict[str, Json]]:
     """The reference of a file, and what it says about itself.
 
     A file with ``mu`` and ``sigma`` alone, as pytorch-fid writes it, is taken for statistics of Inception

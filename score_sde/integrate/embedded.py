@@ -6,13 +6,17 @@ divergence, which costs as much as all the rest, need not be evaluated there.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from score_sde.arrays import Tree
+
+Scalar = int | float | Array | np.ndarray
 
 
 class Embedded(diffrax.AbstractAdaptiveSolver):
@@ -30,36 +34,46 @@ class Embedded(diffrax.AbstractAdaptiveSolver):
     """
 
     solver: diffrax.AbstractERK
-    light: Callable[[Any, Any, Any], Any] | None = None
+    light: Callable[[Scalar, Tree, Tree], Tree] | None = None
 
-    term_structure: ClassVar[Any] = diffrax.AbstractTerm
+    term_structure: ClassVar[type[diffrax.AbstractTerm]] = diffrax.AbstractTerm
 
     @property
-    def interpolation_cls(self) -> Any:  # type: ignore[override]
+    def interpolation_cls(self) -> Callable[..., diffrax.AbstractLocalInterpolation]:  # type: ignore[override]
         return self.solver.interpolation_cls
 
-    def order(self, terms: Any) -> int | None:
+    def order(self, terms: Tree) -> int | None:
         return self.solver.order(terms)
 
-    def error_order(self, terms: Any) -> Any:
-        return self.solver.error_order(terms)
+    def error_order(self, terms: Tree) -> Scalar:
+        order = self.solver.error_order(terms)
+        assert order is not None
+        return order
 
-    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+    def func(self, terms: Tree, t0: Scalar, y0: Tree, args: Tree) -> Tree:
         return terms.vf(t0, y0, args)
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
+    def init(self, terms: Tree, t0: Scalar, t1: Scalar, y0: Tree, args: Tree) -> Tree:
         return terms.vf(t0, y0, args)
 
     def step(
-        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
-    ) -> tuple[Any, Any, dict[str, Any], Any, Any]:
+        self,
+        terms: Tree,
+        t0: Scalar,
+        t1: Scalar,
+        y0: Tree,
+        args: Tree,
+        solver_state: Tree,
+        made_jump: bool | Array | np.ndarray,
+    ) -> tuple[Tree, Tree, dict[str, Tree], Tree, diffrax.RESULTS]:
         """From ``t0`` to ``t1``: the state there, the error, what interpolation needs, and the last slope."""
-        tableau: Any = self.solver.tableau
+        tableau = self.solver.tableau
+        assert isinstance(tableau, diffrax.ButcherTableau)
         known = 1 if tableau.fsal else 0
         spared = _spared(tableau) if self.light else 0
-        size = t1 - t0
+        size = jnp.subtract(t1, t0)
 
-        def after(weights: Array | np.ndarray, slopes: Any) -> Any:
+        def after(weights: Array | np.ndarray, slopes: Tree) -> Tree:
             """The increment by weights of the slopes, ``(stages,)``."""
 
             def increment(k: Array) -> Array:
@@ -67,8 +81,8 @@ class Embedded(diffrax.AbstractAdaptiveSolver):
 
             return jax.tree.map(increment, slopes)
 
-        def stages(field: Callable, slopes: Any, first: int, end: int) -> Any:
-            def stage(slopes: Any, row: tuple[Array, Array, Array]) -> tuple[Any, None]:
+        def stages(field: Callable, slopes: Tree, first: int, end: int) -> Tree:
+            def stage(slopes: Tree, row: tuple[Array, Array, Array]) -> tuple[Tree, None]:
                 i, node, weights = row
                 y = jax.tree.map(jnp.add, y0, after(weights, slopes))
                 # Not beyond the end by rounding: a process may not be defined there.
@@ -93,13 +107,13 @@ class Embedded(diffrax.AbstractAdaptiveSolver):
         return y1, after(tableau.b_error, slopes), interpolation, last, diffrax.RESULTS.successful
 
 
-def _spared(tableau: Any) -> int:
+def _spared(tableau: diffrax.ButcherTableau) -> int:
     """How many of the stages after the first, from the second on, have no weight."""
     weightless = (tableau.b_sol[1:] == 0) & (tableau.b_error[1:] == 0)
     return int(np.argmin(weightless)) if tableau.fsal else 0
 
 
-def _rows(tableau: Any) -> tuple[np.ndarray, np.ndarray]:
+def _rows(tableau: diffrax.ButcherTableau) -> tuple[np.ndarray, np.ndarray]:
     """Nodes ``(stages,)`` and weights ``(stages, stages)`` of the stages."""
     count = tableau.num_stages
     weights = np.zeros((count, count))

@@ -8,16 +8,17 @@ step size for the batch.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array, core
 from jax.custom_batching import custom_vmap
 
+from score_sde.arrays import Tree
 from score_sde.integrate.fixed_steps import Evaluations
 
-State = Any
+State = TypeVar("State")  # a pytree of arrays
 Field = Callable[[Array, State], State]
 
 
@@ -37,7 +38,7 @@ METHODS = {
 }
 
 
-class Solution(NamedTuple):
+class Solution(NamedTuple, Generic[State]):
     """Result of an integration.
 
     Attributes:
@@ -48,7 +49,7 @@ class Solution(NamedTuple):
 
     y: State
     evaluations: Array
-    path: State = None
+    path: State = None  # type: ignore[assignment]
 
 
 class Accuracy(NamedTuple):
@@ -68,14 +69,14 @@ class Accuracy(NamedTuple):
 
 
 def integrate_each(
-    field: Field,
+    field: Field[State],
     y0: State,
     t0: Array | float,
     t1: Array | float,
     accuracy: Accuracy,
     times: Array | None = None,
-    light: Field | None = None,
-) -> Solution:
+    light: Field[State] | None = None,
+) -> Solution[State]:
     """Integrate ``dy/dt = field(t, y)`` from ``t0`` to ``t1``, forwards or back, each at its own pace.
 
     Args:
@@ -92,7 +93,7 @@ def integrate_each(
     def with_captured(i: int) -> Callable:
         return lambda t, y, captured: parts[i][0](t, y, captured[i])
 
-    def solve(y: State, captured: list[list[Array]]) -> Solution:
+    def solve(y: State, captured: list[list[Array]]) -> Solution[State]:
         lighter = with_captured(1) if light else None
         return _solve(with_captured(0), y, t0, t1, captured, accuracy, times, lighter)
 
@@ -101,18 +102,18 @@ def integrate_each(
 
 
 def integrate_together(
-    field: Field,
+    field: Field[State],
     y0: State,
     t0: Array | float,
     t1: Array | float,
     accuracy: Accuracy,
     times: Array | None = None,
-    light: Field | None = None,
-) -> Solution:
+    light: Field[State] | None = None,
+) -> Solution[State]:
     """The same with one step size for the whole batch, as the official code has it."""
     size = jax.tree.leaves(y0)[0].shape[0]
 
-    def of_all(field: Field) -> Callable[[Array, State, None], State]:
+    def of_all(field: Field[State]) -> Callable[[Array, State, None], State]:
         return lambda t, y, args: field(jnp.broadcast_to(t, (size,)), y)
 
     solution = _solve(of_all(field), y0, t0, t1, None, accuracy, times, of_all(light) if light else None)
@@ -122,7 +123,7 @@ def integrate_together(
 CONTROLS = {"sample": integrate_each, "batch": integrate_together}
 
 
-def integrate_on(field: Field, y0: State, how: Evaluations, intervals: int) -> Solution:
+def integrate_on(field: Field[State], y0: State, how: Evaluations, intervals: int) -> Solution[State]:
     """By a method on a grid: the state at its end, and the path at the ends of intervals.
 
     Args:
@@ -132,7 +133,9 @@ def integrate_on(field: Field, y0: State, how: Evaluations, intervals: int) -> S
     """
     size, back = jax.tree.leaves(y0)[0].shape[0], how.weights.shape[1]
 
-    def evaluate(carry: tuple[State, State, State, State], row: Evaluations) -> tuple[Any, None]:
+    def evaluate(
+        carry: tuple[State, State, Tree, Tree], row: Evaluations
+    ) -> tuple[tuple[State, State, Tree, Tree], None]:
         start, point, slopes, path = carry
         slope = field(jnp.broadcast_to(row.points, (size,)), point)
         slopes = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old[:-1]]), slope, slopes)
@@ -154,11 +157,11 @@ def _solve(
     y0: State,
     t0: Array | float,
     t1: Array | float,
-    args: Any,
+    args: Tree,
     accuracy: Accuracy,
     times: Array | None,
     light: Callable | None,
-) -> Solution:
+) -> Solution[State]:
     """One solve with one step size."""
     import diffrax  # only now: most runs start without, and it takes a while
 
@@ -172,7 +175,7 @@ def _solve(
         return sign.astype(jnp.result_type(t)) * t
 
     def forwards(field: Callable) -> Callable:
-        def slope(t: Array, y: State, args: Any) -> State:
+        def slope(t: Array, y: State, args: Tree) -> State:
             return jax.tree.map(lambda k: sign.astype(k.dtype) * k, field(rising(t), y, args))
 
         return slope
@@ -211,7 +214,7 @@ def _solve(
     )
 
 
-def _per_example(field: Field, t: Array, y: State) -> tuple[Callable, list[Array]]:
+def _per_example(field: Field[State], t: Array, y: State) -> tuple[Callable, list[Array]]:
     """``field`` as a function ``(t, y, captured)`` of one example whose ``vmap`` is ``field`` itself.
 
     What the field has captured (parameters, probes) becomes an argument: a batching rule that runs inside a
@@ -225,7 +228,9 @@ def _per_example(field: Field, t: Array, y: State) -> tuple[Callable, list[Array
         return jax.tree.map(jnp.zeros_like, y)  # for its shapes: only ever called under vmap
 
     @single.def_vmap
-    def batched(size: int, in_batched: Any, t: Array, y: State, captured: list[Array]) -> Any:
+    def batched(
+        size: int, in_batched: list[Tree], t: Array, y: State, captured: list[Array]
+    ) -> tuple[State, Tree]:
         def spread(a: Array, is_batched: bool) -> Array:
             return a if is_batched else jnp.broadcast_to(a, (size, *jnp.shape(a)))
 

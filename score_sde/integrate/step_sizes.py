@@ -8,31 +8,37 @@ the way many are made in vain.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from score_sde.arrays import Tree
+
+State = TypeVar("State")  # a pytree of arrays
+Scalar = int | float | Array | np.ndarray
 
 SAFETY = 0.9
 LEAST, MOST = 0.2, 10.0  # of a step, relative to the one before it
 
 
-def root_mean_square(tree: Any) -> Array:
+def root_mean_square(tree: Tree) -> Array:
     """Over all entries of all arrays."""
     leaves = jax.tree.leaves(tree)
     return jnp.sqrt(sum(jnp.sum(a * a) for a in leaves) / sum(a.size for a in leaves))
 
 
 def first_step(
-    field: Callable[[Any, Any], Any],
-    t0: Array | float,
-    t1: Array | float,
-    y0: Any,
+    field: Callable[[Array, State], State],
+    t0: Array,
+    t1: Array,
+    y0: State,
     sizes: "StepSizes",
-    error_order: int,
-) -> tuple[Array, Any]:
+    error_order: Scalar,
+) -> tuple[Array, State]:
     """Size of the first step, by two slopes a little apart (the same section), and the slope at ``t0``.
 
     diffrax's own controllers do this for a term by itself, but within a solve, where it is wrapped, begin
@@ -48,13 +54,13 @@ def first_step(
       The size, in units of time, ``()``, and the slope.
     """
 
-    def relative(tree: Any) -> Array:
+    def relative(tree: Tree) -> Array:
         return sizes.norm(jax.lax.stop_gradient(jax.tree.map(jnp.divide, tree, scale)))
 
     scale = jax.tree.map(lambda y: sizes.atol + sizes.rtol * jnp.abs(y), y0)
     size = relative(y0)
 
-    def probe(point: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Any, Array]]:
+    def probe(point: tuple[Array, State], _: None) -> tuple[tuple[Array, State], tuple[State, Array]]:
         slope = field(*point)
         steep = relative(slope)
         small = (size < 1e-5) | (steep < 1e-5)
@@ -82,16 +88,24 @@ class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
       norm: of what shares a step size.
     """
 
-    rtol: Any
-    atol: Any
-    norm: Callable[[Any], Array] = root_mean_square
+    rtol: Scalar
+    atol: Scalar
+    norm: Callable[[Tree], Array] = root_mean_square
 
-    def wrap(self, direction: Any) -> "StepSizes":
+    def wrap(self, direction: object) -> "StepSizes":
         return self
 
     def init(
-        self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
-    ) -> tuple[Any, Array]:
+        self,
+        terms: object,
+        t0: Scalar,
+        t1: Scalar,
+        y0: Tree,
+        dt0: Scalar | None,
+        args: Tree,
+        func: object,
+        error_order: object,
+    ) -> tuple[Scalar, Array]:
         """The end of the first step, whose size ``dt0`` must be given: see ``first_step``.
 
         Raises:
@@ -103,15 +117,15 @@ class StepSizes(diffrax.AbstractAdaptiveStepSizeController):
 
     def adapt_step_size(
         self,
-        t0: Any,
-        t1: Any,
-        y0: Any,
-        y1_candidate: Any,
-        args: Any,
-        y_error: Any,
-        error_order: Any,
+        t0: Scalar,
+        t1: Scalar,
+        y0: Tree,
+        y1_candidate: Tree,
+        args: Tree,
+        y_error: Tree,
+        error_order: Scalar,
         controller_state: Array,
-    ) -> Any:
+    ) -> tuple[Array, Array, Array, bool, Array, diffrax.RESULTS]:
         """Whether the step from ``t0`` to ``t1`` is accepted, and where the next one begins and ends.
 
         The state is whether the step before it was.

@@ -137,7 +137,7 @@ class Integrator(Protocol):
 
     def solve(
         self, field: Field, y0: State, sde: SDE, times: Array, light: Field | None = None
-    ) -> ode.Solution:
+    ) -> ode.Solution[State]:
         """From the first to the last of ``times: (T,)``, rising, with the path at all of them.
 
         Args:
@@ -174,7 +174,7 @@ class Adaptive:
 
     def solve(
         self, field: Field, y0: State, sde: SDE, times: Array, light: Field | None = None
-    ) -> ode.Solution:
+    ) -> ode.Solution[State]:
         accuracy = ode.Accuracy(self.rtol, self.atol, self.max_steps, self.method)
         return ode.CONTROLS[self.error_control](field, y0, times[0], times[-1], accuracy, times, light)
 
@@ -202,7 +202,7 @@ class Fixed:
 
     def solve(
         self, field: Field, y0: State, sde: SDE, times: Array, light: Field | None = None
-    ) -> ode.Solution:
+    ) -> ode.Solution[State]:
         intervals = times.shape[0] - 1
         every = -(-self.steps // intervals)
         ends = _u(sde, times)
@@ -299,7 +299,7 @@ def _together(
     integrator: Integrator,
     start: float,
     nodes: int,
-) -> tuple[Array, Array, ode.Solution, Array]:
+) -> tuple[Array, Array, ode.Solution[State], Array]:
     """Trajectory and divergence as one ODE: the integral, its known error, the solution, its end."""
 
     def field(t: Array, state: State) -> State:
@@ -326,7 +326,7 @@ def _with_nodes(
     integrator: Integrator,
     start: float,
     nodes: int,
-) -> tuple[Array, Array, ode.Solution, Array]:
+) -> tuple[Array, Array, ode.Solution[State], Array]:
     """The trajectory, and then the divergence along it; returns what ``_together`` does."""
 
     def field(t: Array, state: State) -> State:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from score_sde.arrays import Params, Tree
 from score_sde.conditions import Conditions, fill
 from score_sde.nets import initial
 from score_sde.nets.unets.adm import ADM
@@ -52,7 +53,7 @@ class Net:
         """What the network takes; a module without the field ``conditions`` takes none."""
         return getattr(self.module, "conditions", ())
 
-    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Fresh parameters.
 
         Works under ``jit`` (with ``shape`` static) and ``eval_shape``.
@@ -69,27 +70,26 @@ class Net:
         """
         return initial.draw(key, _described(self, shape))
 
-    def shapes(self, shape: tuple[int, ...]) -> dict[str, Any]:
+    def shapes(self, shape: tuple[int, ...]) -> Tree:
         """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array; raises as it does."""
         return initial.shapes(_described(self, shape))
 
-    def describe(self, shape: tuple[int, ...]) -> dict[str, Any]:
+    def describe(self, shape: tuple[int, ...]) -> Tree:
         """The tree of ``init`` with an ``initial.Initial`` in place of each array; raises as ``init`` does.
 
         Traces the network each time; ``init`` and ``shapes`` remember what they have asked for.
         """
 
-        def describe() -> Any:
+        def describe() -> Tree:
             x = jnp.zeros((1, *shape), jnp.float32)
             c_noise, cond = jnp.zeros((1,), jnp.float32), fill(self.conditions, {}, x)
             return self.module.init(jax.random.key(0), x, c_noise, cond)
 
-        described: dict[str, Any] = jax.eval_shape(describe)["params"]
-        return described
+        return jax.eval_shape(describe)["params"]
 
     def __call__(
         self,
-        params: Mapping[str, Any],
+        params: Params,
         x: Array,
         c_noise: Array | float,
         cond: Mapping[str, Array] = {},
@@ -121,7 +121,7 @@ class Net:
 
     def features(
         self,
-        params: Mapping[str, Any],
+        params: Params,
         x: Array,
         c_noise: Array | float,
         cond: Mapping[str, Array] = {},
@@ -159,17 +159,17 @@ def _per_example(c_noise: Array | float, x: Array) -> Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _described(net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
+def _described(net: Net, shape: tuple[int, ...]) -> Tree:
     """``net.describe(shape)``, remembered; not to be changed."""
     return net.describe(shape)
 
 
-def parameter_count(params: Any) -> int:
+def parameter_count(params: Tree) -> int:
     """The number of scalars in a tree of arrays, or of their shapes."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
-def check_spec(got: Any, want: Any) -> None:
+def check_spec(got: Tree, want: Tree) -> None:
     """Refuse a tree whose paths, shapes or dtypes differ from those wanted, in either direction.
 
     Args:
@@ -197,7 +197,7 @@ def check_spec(got: Any, want: Any) -> None:
         raise ValueError("\n".join(lines))
 
 
-def digest(params: Any) -> str:
+def digest(params: Tree) -> str:
     """SHA-256 of a tree of arrays: of each path and its little-endian float32 bytes, paths sorted."""
     flat = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf

@@ -2,9 +2,27 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Protocol
 
-Requirement = tuple[str, Any, str, bool]  # the field, its value, what is allowed, whether it holds
+from score_sde.conditions import Conditions
+
+Requirement = tuple[str, object, str, bool]  # the field, its value, what is allowed, whether it holds
+
+
+class UNet(Protocol):
+    """The fields that every U-Net has."""
+
+    nf: int
+    ch_mult: tuple[int, ...]
+    num_res_blocks: int
+    dropout: float
+    input_range: tuple[float, float]
+
+
+class Conditioned(Protocol):
+    """A network that takes conditions."""
+
+    conditions: Conditions
 
 
 def require(requirements: Iterable[Requirement]) -> None:
@@ -18,13 +36,13 @@ def require(requirements: Iterable[Requirement]) -> None:
             raise ValueError(f"{field}={value!r}: must be {allowed}")
 
 
-def choices(net: Any, table: Mapping[str, tuple[Any, ...]]) -> list[Requirement]:
+def choices(net: object, table: Mapping[str, tuple[object, ...]]) -> list[Requirement]:
     """Fields of ``net`` that have one of the values in ``table``."""
     rows = [(field, getattr(net, field), allowed) for field, allowed in table.items()]
     return [(field, value, f"one of {allowed}", value in allowed) for field, value, allowed in rows]
 
 
-def unet(net: Any) -> list[Requirement]:
+def unet(net: UNet) -> list[Requirement]:
     """The fields that every U-Net has."""
     return [
         ("nf", net.nf, "even and at least 4", net.nf >= 4 and net.nf % 2 == 0),
@@ -56,7 +74,7 @@ def arguments(shape: tuple[int, ...], noise_shape: tuple[int, ...], divisor: int
     ]
 
 
-def embeds_conditions(net: Any, embeds: bool) -> Requirement:
+def embeds_conditions(net: Conditioned, embeds: bool) -> Requirement:
     """Classes and vectors, which enter through the embedded noise level, of a network that may have none."""
     names = tuple(name for name, condition in net.conditions if condition.kind != "image")
     return ("conditions", names, "images only when noise_conditional=False", embeds or not names)

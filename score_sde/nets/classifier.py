@@ -1,6 +1,5 @@
 """A small convolutional classifier, whose last hidden layer serves as features of the data it has learnt."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from score_sde.arrays import Params
 from score_sde.nets import initial, layers
 
 
@@ -62,13 +62,13 @@ class Classifier:
                 "class folders, or labels beside the array"
             )
 
-    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Fresh parameters for examples of ``shape``, ``(*S, C)``."""
         module = ConvClassifier(self.widths, self.num_classes)
         example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         return initial.draw(key, jax.eval_shape(module.init, key, example)["params"])
 
-    def __call__(self, params: Mapping[str, Any], x: Array) -> Classified:
+    def __call__(self, params: Params, x: Array) -> Classified:
         """``(B, *S, C)`` float32 of about unit scale to features and logits."""
         result: Any = ConvClassifier(self.widths, self.num_classes).apply({"params": params}, x)
         return result

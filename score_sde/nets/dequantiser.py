@@ -1,6 +1,5 @@
 """The network of a learned dequantiser: what one coupling layer of its flow does to half of the pixels."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from score_sde.arrays import Params
 from score_sde.nets import layers
 from score_sde.nets.initial import draw
 
@@ -53,12 +53,12 @@ class CouplingNet:
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"dequantiser.{name} = {value}: must be a positive integer")
 
-    def init(self, key: Array, shape: tuple[int, ...]) -> dict[str, Any]:
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Fresh parameters for examples of ``shape``, ``(*S, C)``; the first flow is the identity."""
         x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
         return draw(key, jax.eval_shape(_Couplings(self.width, self.couplings).init, key, x, x)["params"])
 
-    def __call__(self, params: Mapping[str, Any], x: Array, seen: Array, index: int) -> tuple[Array, Array]:
+    def __call__(self, params: Params, x: Array, seen: Array, index: int) -> tuple[Array, Array]:
         """Shift and log-scale of coupling ``index``.
 
         Args:

@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
+from score_sde.arrays import HostParams, Params
 from score_sde.nets import Net
 from score_sde.nets.official.rows import Row, flatten, read, write
 from score_sde.nets.unets.ddpm import DDPM
@@ -62,7 +64,7 @@ FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.
 
 def from_diffusers_names(
     state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]
-) -> dict[str, Any]:
+) -> HostParams:
     """Parameters from the arrays of a ``UNet2DModel``.
 
     Args:
@@ -82,7 +84,9 @@ def from_diffusers_names(
     return read(_rows(net, shape), _present(state_dict))
 
 
-def to_diffusers_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def to_diffusers_names(
+    params: Params | HostParams, net: Net, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
     """The inverse of ``from_diffusers_names``: present name to float32 array.
 
     Raises:
@@ -91,7 +95,7 @@ def to_diffusers_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ..
     return write(_rows(net, shape), params)
 
 
-def _present(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+def _present(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """With the names of today; what early files have twice, once."""
     tensors = {}
     for name, array in state_dict.items():
@@ -138,7 +142,7 @@ def _layer(ours: str, children: list[str], top: int) -> str:
     return ".".join([block, LEVELS[stem] + pattern[len(stem) :], *inner])
 
 
-def _check(module: Any) -> None:
+def _check(module: nn.Module) -> None:
     """Refuse networks that ``UNet2DModel`` cannot be."""
     if isinstance(module, DDPM):
         wanted = {"up_attention": "block", "resamp_with_conv": True, "noise_conditional": True}

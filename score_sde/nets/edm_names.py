@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from score_sde.arrays import HostParams, Params, Tree
 from score_sde.nets import Net, check_spec
+from score_sde.nets.official.rows import flatten, unflatten
 from score_sde.nets.unets.adm import ADM
 
 LAYERS = {
@@ -72,14 +74,14 @@ def _their_name(path: tuple[str, ...], net: Net, side: int) -> str:
     return ".".join([name, *tail])
 
 
-def _places(net: Net, shape: tuple[int, ...]) -> tuple[Any, dict[tuple[str, ...], str]]:
+def _places(net: Net, shape: tuple[int, ...]) -> tuple[Tree, dict[tuple[str, ...], str]]:
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), shape))
     flat = jax.tree_util.tree_flatten_with_path(shapes)[0]
     paths = [tuple(str(key.key) for key in path) for path, _ in flat]  # type: ignore[attr-defined]
     return shapes, {path: _their_name(path, net, shape[0]) for path in paths}
 
 
-def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
+def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]) -> HostParams:
     """Parameters from the arrays of a released network.
 
     Args:
@@ -102,7 +104,7 @@ def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[
     unknown = sorted(arrays.keys() - set(places.values()))
     if unknown:
         raise ValueError(f"{unknown[0]}: no such tensor in this network ({len(unknown)} unknown)")
-    params: dict[str, Any] = {}
+    ours: dict[str, np.ndarray] = {}
     for path, name in places.items():
         if name not in arrays:
             continue
@@ -112,15 +114,13 @@ def from_edm_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[
         if array.ndim > 1:  # output-first to output-last
             array = np.moveaxis(array, (0, 1), (-1, -2))
             array = array.reshape(array.shape[-2:]) if set(array.shape[:-2]) <= {1} else array
-        node = params
-        for part in path[:-1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = array
+        ours["/".join(path)] = array
+    params = unflatten(ours, "/")
     check_spec(params, shapes)
     return params
 
 
-def to_edm_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def to_edm_names(params: Params | HostParams, net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The inverse of ``from_edm_names``: every tensor under its released name, with ``model.``.
 
     Raises:
@@ -128,12 +128,10 @@ def to_edm_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) ->
     """
     shapes, places = _places(net, shape)
     check_spec(params, shapes)
+    flat = flatten(params, "/")
     parts: dict[str, list[np.ndarray]] = {}
     for path, name in places.items():
-        array: Any = params
-        for part in path:
-            array = array[part]
-        array = np.asarray(array)
+        array = np.asarray(flat["/".join(path)])
         if (
             path[-1] == "kernel"
             and not name.startswith("map_")

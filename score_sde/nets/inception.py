@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from score_sde.arrays import Params, Tree
+
 SIDE = 299  # pixels of the images it takes
 CLASSES = 1008
 _UNUSED = ("num_batches_tracked", "AuxLogits")  # suffix and prefix of what other files hold besides
@@ -173,7 +175,7 @@ def _block_e(pool: str, name: str) -> Branches:
 class Reduction(nn.Module):
     """Half the resolution: chains whose last unit has stride 2, beside a maximum pool."""
 
-    chains: tuple[Any, ...]
+    chains: tuple[tuple[tuple[str, int, tuple[int, int]], ...], ...]
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -241,12 +243,12 @@ class InceptionV3(nn.Module):
 class Inception:
     """The network without its parameters."""
 
-    def shapes(self) -> Any:
+    def shapes(self) -> Tree:
         """A tree of the shapes and types of its parameters."""
         image = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
         return jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
 
-    def __call__(self, params: Mapping[str, Any], x: Array) -> Taps:
+    def __call__(self, params: Params, x: Array) -> Taps:
         """``(B, 299, 299, 3)`` float32 in [-1, 1] to the taps, float32."""
         taps: Any = InceptionV3().apply({"params": params}, x)
         return taps
@@ -261,7 +263,7 @@ _LEAVES = {
 }
 
 
-def from_torch_names(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def from_torch_names(tensors: Mapping[str, np.ndarray]) -> dict[str, Tree]:
     """Parameters from the tensors of a PyTorch file, as pytorch-fid and torch-fidelity have them.
 
     Args:
@@ -271,7 +273,7 @@ def from_torch_names(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
       ValueError: a name that does not belong to this network.  What is missing, or of another shape,
         ``score_sde.nets.check_spec`` tells.
     """
-    params: dict[str, Any] = {}
+    params: dict[str, Tree] = {}
     for name, tensor in tensors.items():
         if name.endswith(_UNUSED[0]) or name.startswith(_UNUSED[1]):
             continue

@@ -15,33 +15,37 @@ from flax import struct
 from flax.core import meta
 from jax import Array, lax
 
+from score_sde.arrays import Params, Tree
 
-class Initial(struct.PyTreeNode, meta.AxisMetadata[Any]):
+Initializer = Callable[..., Any]  # of an ``Initial``; ``nn.Module.param`` hands out what it holds
+
+
+class Initial(struct.PyTreeNode, meta.AxisMetadata[Array]):
     """A parameter before its values are drawn: zeros of its shape, and how to draw them.
 
     ``kind`` is ``"constant"``, ``"uniform"`` on [-1, 1] or ``"normal"``, multiplied by ``scale``;
     ``mean`` is added.
     """
 
-    value: Any
+    value: Array
     kind: str = struct.field(pytree_node=False)
     scale: float = struct.field(pytree_node=False)
     mean: float = struct.field(pytree_node=False, default=0.0)
 
-    def unbox(self) -> Any:
+    def unbox(self) -> Array:
         return self.value
 
-    def replace_boxed(self, val: Any) -> "Initial":
+    def replace_boxed(self, val: Tree) -> "Initial":
         return self.replace(value=val)
 
-    def add_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
+    def add_axis(self, index: int, params: dict[object, object]) -> "Initial":
         raise NotImplementedError("lifted transforms are not used")
 
-    def remove_axis(self, index: int, params: dict[Any, Any]) -> "Initial":
+    def remove_axis(self, index: int, params: dict[object, object]) -> "Initial":
         raise NotImplementedError("lifted transforms are not used")
 
 
-def described(kind: str, scale: float, mean: float = 0.0) -> Callable[..., Any]:
+def described(kind: str, scale: float, mean: float = 0.0) -> Initializer:
     """An initializer that returns an ``Initial``; ``nn.Module.param`` hands out what it holds."""
 
     def initializer(key: Array, shape: Sequence[int]) -> Initial:
@@ -50,7 +54,7 @@ def described(kind: str, scale: float, mean: float = 0.0) -> Callable[..., Any]:
     return initializer
 
 
-def fan_average(scale: float) -> Callable[..., Any]:
+def fan_average(scale: float) -> Initializer:
     """Uniform with variance ``scale / mean(fan_in, fan_out)``, for kernels ``(..., in, out)``.
 
     A scale of 0 means 1e-10: the layer starts as good as silent, and still has a gradient
@@ -66,32 +70,31 @@ def fan_average(scale: float) -> Callable[..., Any]:
 
 
 # How a layer's values are drawn: a scale and the shape of the kernel to initializers of kernel and bias.
-Law = Callable[[float, tuple[int, ...]], tuple[Callable[..., Any], Callable[..., Any]]]
+Law = Callable[[float, tuple[int, ...]], tuple[Initializer, Initializer]]
 
 
-def averaged(scale: float, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def averaged(scale: float, shape: tuple[int, ...]) -> tuple[Initializer, Initializer]:
     """``fan_average`` and no bias (Song et al. 2021, released code)."""
     return fan_average(scale), described("constant", 0.0)
 
 
-def standard(scale: float, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def standard(scale: float, shape: tuple[int, ...]) -> tuple[Initializer, Initializer]:
     """Normal with standard deviation ``scale`` whatever the shape, and no bias."""
     return described("normal", scale), described("constant", 0.0)
 
 
-def inward(scale: float, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def inward(scale: float, shape: tuple[int, ...]) -> tuple[Initializer, Initializer]:
     """Both uniform within ``scale / sqrt(fan_in)``; exactly zero for a scale of 0 (EDM's ADM)."""
     initializer = described("uniform", scale / math.sqrt(math.prod(shape[:-1])))
     return initializer, initializer
 
 
-def shapes(tree: Any) -> dict[str, Any]:
+def shapes(tree: Tree) -> Tree:
     """What the boxes of a described tree hold, in a new tree."""
-    held: dict[str, Any] = meta.unbox(tree)
-    return held
+    return meta.unbox(tree)
 
 
-def draw(key: Array, tree: Any) -> Any:
+def draw(key: Array, tree: Tree) -> Params:
     """Replace every ``Initial`` of a tree by its float32 values, deterministically in ``key``."""
     boxes, structure = jax.tree.flatten(tree, is_leaf=lambda node: isinstance(node, Initial))
     sizes = {"uniform": 0, "normal": 0, "constant": 0}

@@ -6,7 +6,7 @@ and gradients are those of the plain block.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,7 @@ from jax.extend.core import Primitive
 
 from score_sde.nets.convolution import PRIMITIVES
 
+M = TypeVar("M", bound=nn.Module)
 _PRODUCTS = {lax.dot_general_p, *PRIMITIVES}
 
 
@@ -31,7 +32,7 @@ POLICIES: dict[str, Callable[..., bool] | None] = {
 }
 
 
-def rematerialised(block: type[nn.Module], remat: str, static: tuple[int, ...] = ()) -> Any:
+def rematerialised(block: type[M], remat: str, static: tuple[int, ...] = ()) -> type[M]:
     """``block`` under one of ``POLICIES``, its parameters under the same names.
 
     Args:

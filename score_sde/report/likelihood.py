@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from score_sde.conditions import Json
 from score_sde.data import Spec
 from score_sde.evaluate import Density
+from score_sde.evaluate.density import Errors
 
 
-def numbers_of(spec: Spec, result: Density) -> dict[str, Any]:
+def numbers_of(spec: Spec, result: Density) -> dict[str, Json]:
     """What is known of the mean, in nats an example and, for integer data, in bits per dimension."""
     errors, unit = result.errors_nats, result.size * math.log(2.0)
-    numbers: dict[str, Any] = {
+    numbers: dict[str, Json] = {
         "nats_per_example": float(np.mean(result.nats)),
         "nats_standard_errors": by_source(errors, 1.0),
     }
@@ -31,7 +33,7 @@ def numbers_of(spec: Spec, result: Density) -> dict[str, Any]:
     }
 
 
-def by_source(errors: Any, unit: float) -> dict[str, float | None]:
+def by_source(errors: Errors, unit: float) -> dict[str, Json]:
     """Errors by source; None for one that cannot be told apart."""
     return {k: None if v is None else v / unit for k, v in errors._asdict().items()}
 
@@ -88,7 +90,7 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _described(value: Any) -> str:
+def _described(value: Json) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     if isinstance(value, list):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from score_sde.report.tables import score_chart
 from score_sde.report.verdict import judge
 from score_sde.runs.model import Model
 from score_sde.runs.workdir import Choice, Workdir
+from score_sde.tasks.base import Logged
 from score_sde.train import BEST, CHECKPOINTS, read_best
 
+T = TypeVar("T")
 _GRIDS = 6  # sample grids over time
 
 
@@ -39,7 +41,7 @@ def report_page(workdir: Workdir, which: Choice) -> str:
     return page.text
 
 
-def read_log(workdir: Path) -> list[dict[str, Any]]:
+def read_log(workdir: Path) -> list[Logged]:
     """The lines of ``metrics.jsonl`` that can be read: a kill may have cut the last one."""
     path, lines = workdir / "metrics.jsonl", []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -50,7 +52,7 @@ def read_log(workdir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _answer(page: Page, workdir: Workdir, lines: list[dict[str, Any]]) -> None:
+def _answer(page: Page, workdir: Workdir, lines: list[Logged]) -> None:
     """Is it training, and which checkpoint?"""
     directory = workdir.path / CHECKPOINTS
     saved = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
@@ -70,7 +72,7 @@ def _answer(page: Page, workdir: Workdir, lines: list[dict[str, Any]]) -> None:
             page.svg(score_chart(name, result["count"], [row["step"] for row in rows], scores).svg())
 
 
-def _losses(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]]) -> None:
+def _losses(page: Page, workdir: Path, weight: str, lines: list[Logged]) -> None:
     curves = []
     for key, name in (
         ("loss", f"training loss, weighted by {weight!r}"),
@@ -84,7 +86,7 @@ def _losses(page: Page, workdir: Path, weight: str, lines: list[dict[str, Any]])
     page.svg(Chart("Loss", "step", "loss", tuple(curves), log=True).svg())
 
 
-def _training(page: Page, lines: list[dict[str, Any]]) -> None:
+def _training(page: Page, lines: list[Logged]) -> None:
     page.heading("Training")
     norms = _curve(lines, "grad_norm", "gradient norm")
     if norms:
@@ -95,7 +97,7 @@ def _training(page: Page, lines: list[dict[str, Any]]) -> None:
             page.svg(Chart(title, "step", "distance", tuple(_curve(lines, key, key))).svg())
 
 
-def _curve(lines: list[dict[str, Any]], key: str, name: str) -> list[Line]:
+def _curve(lines: list[Logged], key: str, name: str) -> list[Line]:
     """One logged number over steps, with its error where there is one; none if it was never logged."""
     points = [
         (line["step"], line[key], line.get(f"{key}_error", 0.0))
@@ -108,7 +110,7 @@ def _curve(lines: list[dict[str, Any]], key: str, name: str) -> list[Line]:
     return [Line(name, step, value, error)]
 
 
-def _levels(page: Page, workdir: Path, lines: list[dict[str, Any]]) -> None:
+def _levels(page: Page, workdir: Path, lines: list[Logged]) -> None:
     by_level = [line for line in lines if "held_out_loss_by_level" in line]
     curves = []
     for line in _spread(by_level, 4):
@@ -142,7 +144,7 @@ def _samples(page: Page, workdir: Path) -> None:
         page.picture(workdir / "neighbours.png", "samples (left), their nearest training examples")
 
 
-def _results(workdir: Path) -> list[tuple[str, dict[str, Any]]]:
+def _results(workdir: Path) -> list[tuple[str, Logged]]:
     """What ``--mode=evaluate`` has written for samples of this run, by name."""
     found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(workdir.glob("scores_*.json"))}
     return [(name, json.loads(text)) for name, text in found.items()]
@@ -207,7 +209,7 @@ def _models(page: Page, workdir: Workdir, which: Choice) -> None:
         page.paragraph(f"No samples by number of evaluations: {error}")
 
 
-def _spread(items: list[Any], count: int) -> Iterator[Any]:
+def _spread(items: list[T], count: int) -> Iterator[T]:
     """At most ``count`` of a list, evenly, with its first and last."""
     if items:
         chosen = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))

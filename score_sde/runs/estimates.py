@@ -11,8 +11,9 @@ from jax import Array
 from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
 from score_sde.codecs import Codec, Pixels
-from score_sde.conditions import Cond
+from score_sde.conditions import Cond, Json
 from score_sde.data import Source
+from score_sde.denoiser import Denoise
 from score_sde.evaluate import Density, Measured, measure_density
 from score_sde.evaluate.batches import Dequantise, Encoder
 from score_sde.evaluate.cache import NO_CACHE, Cache
@@ -66,11 +67,11 @@ class Estimate:
       dequantise: a learned density of the noise; None for uniform noise, or none.
     """
 
-    measure: Callable[[Any, Array, Array, Cond], Measured]
+    measure: Callable[[Parts, Array, Array, Cond], Measured]
     encoder: Encoder
     log_volume: float
     draws: int
-    conventions: dict[str, Any]
+    conventions: dict[str, Json]
     dequantise: Dequantise | None = None
 
 
@@ -92,7 +93,7 @@ def of_ode(config: Config, architecture: Architecture) -> Estimate:
         )
         return Measured(out.by_probe, out.evaluations, out.quadrature_error)
 
-    conventions = {
+    conventions: dict[str, Json] = {
         "value": "log density at t_min, exact but for integration and divergence",
         "divergence": _described(density.divergence),
         "integrator": _described(density.integrator),
@@ -114,11 +115,11 @@ def of_bound(config: Config, architecture: Architecture) -> Estimate:
     """The bound in continuous time."""
     section = config.likelihood
 
-    def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
+    def bound(keys: Array, denoise: Denoise, x: Array, decoder: Decoder) -> Bound:
         sde, times = architecture.sde, section.bound.times
         return continuous_bound(keys, denoise, sde, x, decoder=decoder, draws=times, t_min=section.t_min)
 
-    conventions = {
+    conventions: dict[str, Json] = {
         "value": "lower bound on the log density, continuous time (arXiv:2101.09258)",
         "times": f"{section.bound.times} an example, uniform in log-SNR, stratified",
     }
@@ -130,7 +131,7 @@ def of_vlb(config: Config, architecture: Architecture) -> Estimate:
     section = config.likelihood
     times = chain_times(architecture, section)
 
-    def bound(keys: Array, denoise: Any, x: Array, decoder: Decoder) -> Bound:
+    def bound(keys: Array, denoise: Denoise, x: Array, decoder: Decoder) -> Bound:
         return discrete_bound(
             keys,
             denoise,
@@ -142,7 +143,7 @@ def of_vlb(config: Config, architecture: Architecture) -> Estimate:
             draws=section.vlb.draws,
         )
 
-    conventions = {
+    conventions: dict[str, Json] = {
         "value": "lower bound on the log density, discrete time (arXiv:2006.11239, eq. 5)",
         "levels": f"{len(times)}, "
         + ("of the process" if hasattr(architecture.sde, "steps") else "equal in log-SNR"),
@@ -174,8 +175,8 @@ def _bounded(
     architecture: Architecture,
     section: Likelihood,
     choice: Choice[Decoder],
-    bound: Callable[[Array, Any, Array, Decoder], Bound],
-    conventions: dict[str, Any],
+    bound: Callable[[Array, Denoise, Array, Decoder], Bound],
+    conventions: dict[str, Json],
 ) -> Estimate:
     pixels, of_levels = _pixels(architecture), choice.takes("cells")
     if of_levels and pixels.grey_levels is None:
@@ -206,7 +207,7 @@ def cells_of(pixels: Pixels) -> Cells:
     return Cells(pixels.low, width / (pixels.grey_levels - 1), pixels.grey_levels)
 
 
-def _common(architecture: Architecture, section: Likelihood) -> dict[str, Any]:
+def _common(architecture: Architecture, section: Likelihood) -> dict[str, Json]:
     sde = architecture.sde
     return {
         "process": repr(sde),
@@ -216,7 +217,7 @@ def _common(architecture: Architecture, section: Likelihood) -> dict[str, Any]:
     }
 
 
-def _dequantised(pixels: Pixels) -> dict[str, Any]:
+def _dequantised(pixels: Pixels) -> dict[str, Json]:
     if pixels.grey_levels is None:
         how = "none: continuous data"
     elif pixels.dequantize:
@@ -226,7 +227,7 @@ def _dequantised(pixels: Pixels) -> dict[str, Any]:
     return {"dequantization": how, "log_volume_nats": pixels.log_volume()}
 
 
-def _described(value: Any) -> dict[str, Any]:
+def _described(value: Any) -> dict[str, Json]:
     return {"name": type(value).__name__.lower(), **asdict(value)}
 
 

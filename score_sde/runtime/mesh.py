@@ -5,17 +5,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from score_sde.arrays import Tree
+
 BATCH = ("data", "fsdp")
 _SMALLEST_SPLIT = 2**14  # below this many entries, splitting an array costs more than it saves
 
 
-def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[object] | None = None) -> Mesh:
     """All devices as ``(data, fsdp)``.
 
     Raises:
@@ -37,7 +38,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def state_shardings(mesh: Mesh, shapes: Any) -> Any:
+def state_shardings(mesh: Mesh, shapes: Tree) -> Tree:
     """Where each array of a state lies: its largest axis that ``fsdp`` divides is split, if it is large.
 
     Args:
@@ -45,7 +46,7 @@ def state_shardings(mesh: Mesh, shapes: Any) -> Any:
     """
     ways = mesh.shape["fsdp"]
 
-    def rule(leaf: Any) -> NamedSharding:
+    def rule(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         axes = sorted(range(len(leaf.shape)), key=lambda i: -leaf.shape[i])
         axis = next((i for i in axes if leaf.shape[i] % ways == 0), None)
         if ways == 1 or axis is None or math.prod(leaf.shape) < _SMALLEST_SPLIT:

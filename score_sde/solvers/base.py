@@ -8,19 +8,21 @@ coefficients (another grid, another predictor) does not recompile the network.
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import fold_in_each, normal_per_sample
+from score_sde.arrays import Tree, fold_in_each, normal_per_sample
 from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
 from score_sde.solvers.hooks import Hooks, Watch
 
 Noise = Callable[[Array | int], Array]
+# Of coefficients: NumPy arrays or numbers while a plan is made, arrays of the device in a step.
+N = TypeVar("N", covariant=True)
 
 
 def noise_of(keys: Array, shape: tuple[int, ...]) -> Noise:
@@ -31,20 +33,20 @@ def noise_of(keys: Array, shape: tuple[int, ...]) -> Noise:
     return lambda i: normal_per_sample(fold_in_each(keys, i), shape)
 
 
-class Affine(NamedTuple):
+class Affine(NamedTuple, Generic[N]):
     """One affine move ``of_x x + of_x0 x0 + of_noise noise + noise_gain z``.
 
     Most one-step solvers are only this.  ``x0`` and ``noise`` are what the model expects behind ``x`` at
     ``t``, ``z`` is drawn.  Each entry is a scalar, or ``(n,)`` for the rows of ``n`` steps.
     """
 
-    t: Any
-    of_x: Any
-    of_x0: Any
-    of_noise: Any
-    noise_gain: Any
+    t: N
+    of_x: N
+    of_x0: N
+    of_noise: N
+    noise_gain: N
 
-    def mean(self, denoise: Denoise, x: Array) -> Array:
+    def mean(self: "Affine[Array]", denoise: Denoise, x: Array) -> Array:
         """The move without its noise: ``(B, *D) -> (B, *D)``."""
         return self.of_x * x + denoise(x, self.t).mix(self.of_x0, self.of_noise)
 
@@ -58,10 +60,10 @@ class Plan(NamedTuple):
       finish: the last move, applied without noise when the solver denoises.
     """
 
-    rows: Any
-    start: Any
-    end: Any
-    finish: Affine
+    rows: Tree
+    start: Array
+    end: Array
+    finish: Affine[Array]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,7 @@ class Carry(NamedTuple):
     """
 
     x: Array
-    history: Any
+    history: Tree
     watch: Watch
 
 
@@ -145,19 +147,19 @@ class StepSolver(Solver):
     def has_steps(self) -> bool:
         return True
 
-    def init(self, x: Array, rows: Any) -> Any:
+    def init(self, x: Array, rows: Tree) -> Tree:
         """What the first of ``rows`` remembers, arrays ``(B, ...)``; nothing, for one-step methods."""
         return ()
 
     @abc.abstractmethod
-    def step(self, denoise: Denoise, x: Array, row: Any, history: Any, noise: Noise) -> tuple[Array, Any]:
+    def step(self, denoise: Denoise, x: Array, row: Tree, history: Tree, noise: Noise) -> tuple[Array, Tree]:
         """One step from ``row``'s time to the next: returns the state and the history."""
 
     def begin(self, x: Array, plan: Plan, noise: Noise) -> Array:
         """A move before the first step."""
         return x
 
-    def rows(self, plan: Plan) -> Any:
+    def rows(self, plan: Plan) -> Tree:
         """The rows to take, one after the other."""
         return plan.rows
 
@@ -165,7 +167,7 @@ class StepSolver(Solver):
         """How many rows there are to take."""
         return jax.tree.leaves(self.rows(plan))[0].shape[0]
 
-    def bounds(self, row: Any) -> tuple[Array | bool, Array | bool]:
+    def bounds(self, row: Tree) -> tuple[Array | bool, Array | bool]:
         """Whether a step begins, and ends, with this row."""
         return True, True
 
@@ -221,7 +223,7 @@ class StepSolver(Solver):
             opens, closes = self.bounds(row)
             x = hooks.enter(x, watch, opens)
 
-            def move(x: Array, history: Any) -> tuple[Array, Any]:
+            def move(x: Array, history: Tree) -> tuple[Array, Tree]:
                 return self.step(denoise, x, row, history, noise)
 
             moved, history = hooks.unless_stopped(move, x, history, watch)
@@ -239,6 +241,9 @@ def on_host(function: Callable[[Array], Array], times: np.ndarray) -> np.ndarray
 
 # Coefficients that turn out infinite are refused by ``coefficients``, with a message instead of warnings.
 quiet = np.errstate(divide="ignore", invalid="ignore")
+
+
+Index = int | slice | np.ndarray | tuple[slice | int, ...]
 
 
 class Marginals(NamedTuple):
@@ -260,7 +265,7 @@ class Marginals(NamedTuple):
         with np.errstate(divide="ignore"):
             return np.asarray(self.sigma / self.alpha)
 
-    def pick(self, i: Any) -> "Marginals":
+    def pick(self, i: Index) -> "Marginals":
         """The process at the times with index ``i``."""
         return Marginals(*(column[i] for column in self))
 
@@ -271,14 +276,14 @@ def marginals(sde: SDE, times: np.ndarray) -> Marginals:
     return Marginals(times, on_host(sde.alpha, times), on_host(sde.sigma, times))
 
 
-def coefficients(tree: Any) -> Any:
+def coefficients(tree: Tree) -> Tree:
     """Coefficients as the device takes them: float32, or float64 where jax has that switched on.
 
     Raises:
       ValueError: a coefficient is not finite.
     """
 
-    def convert(array: Any) -> np.ndarray:
+    def convert(array: np.ndarray | float) -> np.ndarray:
         result = np.asarray(array, np.float64).astype(jax.dtypes.canonicalize_dtype(np.float64))
         if not np.all(np.isfinite(result)):
             raise ValueError(
@@ -303,7 +308,7 @@ def times_at(sde: SDE, lam: np.ndarray, low: float, high: float) -> np.ndarray:
 TWEEDIE = Affine(0.0, 0.0, 1.0, 0.0, 0.0)  # the move to the expected clean sample, at whatever time
 
 
-def make_plan(rows: Any, times: np.ndarray, finish: Affine = TWEEDIE) -> Plan:
+def make_plan(rows: Tree, times: np.ndarray, finish: Affine[np.ndarray | float] = TWEEDIE) -> Plan:
     """A plan on a grid, whose last move is ``finish`` at the grid's end."""
     start, end = coefficients((times[0], times[-1]))
     return Plan(rows, start, end, coefficients(finish._replace(t=times[-1])))

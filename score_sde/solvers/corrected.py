@@ -1,7 +1,7 @@
 """Predictor-corrector sampling with any table as the predictor (arXiv:2011.13456, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from jax import Array
 from score_sde.denoiser import Denoise
 from score_sde.names import nearest
 from score_sde.sde import SDE
-from score_sde.solvers.base import Noise, Plan, StepSolver, coefficients, make_plan, marginals
+from score_sde.solvers.base import N, Noise, Plan, StepSolver, coefficients, make_plan, marginals
 from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
 from score_sde.solvers.multistep_methods import MULTISTEP
 from score_sde.solvers.plms import PLMS, PNDM
@@ -18,7 +18,7 @@ from score_sde.solvers.predictors import transition
 from score_sde.solvers.runge_kutta import RUNGE_KUTTA
 from score_sde.solvers.singlestep import SINGLESTEP
 from score_sde.solvers.stochastic import DPMppSDE, StochasticHeun
-from score_sde.solvers.table import Row, Start, Table
+from score_sde.solvers.table import Memory, Row, Start, Table
 
 PREDICTORS = {
     **MULTISTEP,
@@ -31,19 +31,19 @@ PREDICTORS = {
 }
 
 
-class CorrectedRow(NamedTuple):
+class CorrectedRow(NamedTuple, Generic[N]):
     """A row of the predictor's table; the corrector's level, and the number of its first noise."""
 
-    predict: Row
-    correct: Level
-    draw: Any
+    predict: Row[N]
+    correct: Level[N]
+    draw: N
 
 
-class CorrectedRows(NamedTuple):
+class CorrectedRows(NamedTuple, Generic[N]):
     """The rows, and the predictor's move before the first."""
 
-    rows: CorrectedRow
-    start: Start
+    rows: CorrectedRow[N]
+    start: Start[N]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,18 +101,18 @@ class Corrected(StepSolver):
     def begin(self, x: Array, plan: Plan, noise: Noise) -> Array:
         return Table().begin(x, plan, noise)
 
-    def rows(self, plan: Plan) -> CorrectedRow:
+    def rows(self, plan: Plan) -> CorrectedRow[Array]:
         return plan.rows.rows
 
-    def bounds(self, row: CorrectedRow) -> tuple[Array, Array]:
+    def bounds(self, row: CorrectedRow[Array]) -> tuple[Array, Array]:
         return row.predict.opens, row.predict.closes
 
-    def init(self, x: Array, rows: CorrectedRow) -> Any:
+    def init(self, x: Array, rows: CorrectedRow[Array]) -> Memory:
         return Table().init(x, rows.predict)
 
     def step(
-        self, denoise: Denoise, x: Array, row: CorrectedRow, history: Any, noise: Noise
-    ) -> tuple[Array, Any]:
+        self, denoise: Denoise, x: Array, row: CorrectedRow[Array], history: Memory, noise: Noise
+    ) -> tuple[Array, Memory]:
         x, history = Table().step(denoise, x, row.predict, history, noise)
         corrector = CORRECTORS[self.corrector]
         assert corrector is not None

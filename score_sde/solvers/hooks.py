@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from score_sde.arrays import expand
+from score_sde.arrays import Tree, expand
 
 
 class Watch(NamedTuple):
@@ -64,7 +64,7 @@ class Hooks:
             return x
         return jax.lax.cond(opens, lambda: before(watch.steps, x), lambda: x)
 
-    def unless_stopped(self, move: Callable, x: Array, history: Any, watch: Watch) -> tuple[Array, Any]:
+    def unless_stopped(self, move: Callable, x: Array, history: Tree, watch: Watch) -> tuple[Array, Tree]:
         """``move(x, history)``, or nothing if every sample is done."""
         if self.stop is None:
             return move(x, history)

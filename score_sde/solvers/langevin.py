@@ -1,16 +1,17 @@
 """Correctors: Langevin moves that keep the marginal at one time (arXiv:2011.13456, appendix G)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from score_sde.arrays import sum_dims
 from score_sde.denoiser import Denoise
+from score_sde.solvers.base import N
 
 
-class Level(NamedTuple):
+class Level(NamedTuple, Generic[N]):
     """What a corrector knows of its noise level; scalars, or ``(n,)`` for ``n`` steps.
 
     Attributes:
@@ -19,12 +20,12 @@ class Level(NamedTuple):
         step retains (1 for VE).
     """
 
-    t: Any
-    sigma: Any
-    pace: Any
+    t: N
+    sigma: N
+    pace: N
 
 
-def _score(denoise: Denoise, x: Array, level: Level) -> Array:
+def _score(denoise: Denoise, x: Array, level: Level[Array]) -> Array:
     return -denoise(x, level.t).noise / level.sigma
 
 
@@ -54,7 +55,7 @@ NORMS: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def langevin(denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable) -> Array:
+def langevin(denoise: Denoise, x: Array, level: Level[Array], z: Array, snr: float, ratio: Callable) -> Array:
     """Algorithms 4 and 5: ``x + epsilon score + sqrt(2 epsilon) z``,
     with ``epsilon = 2 pace (snr |z| / |score|)^2``."""
     score = _score(denoise, x, level)
@@ -64,14 +65,14 @@ def langevin(denoise: Denoise, x: Array, level: Level, z: Array, snr: float, rat
 
 
 def annealed_langevin(
-    denoise: Denoise, x: Array, level: Level, z: Array, snr: float, ratio: Callable
+    denoise: Denoise, x: Array, level: Level[Array], z: Array, snr: float, ratio: Callable
 ) -> Array:
     """Annealed Langevin dynamics (arXiv:1907.05600): ``epsilon = 2 pace (snr sigma)^2``, by the level."""
     epsilon = 2.0 * level.pace * (snr * level.sigma) ** 2
     return x + epsilon * _score(denoise, x, level) + jnp.sqrt(2.0 * epsilon) * z
 
 
-Corrector = Callable[[Denoise, Array, Level, Array, float, Callable], Array]
+Corrector = Callable[[Denoise, Array, Level[Array], Array, float, Callable], Array]
 CORRECTORS: dict[str, Corrector | None] = {
     "langevin": langevin,
     "ald": annealed_langevin,

@@ -104,7 +104,7 @@ def _discretize(sde: SDE, times: np.ndarray) -> tuple[Marginals, Discretization]
     return at, DISCRETIZATIONS[type(sde)](sde, at, i, n)
 
 
-def _euler_maruyama(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine:
+def _euler_maruyama(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine[np.ndarray]:
     step = 1.0 / len(at.t)
     f, variance = on_host(sde.drift, at.t), on_host(sde.diffusion, at.t) ** 2 * step
     return score_move(
@@ -115,7 +115,7 @@ def _euler_maruyama(sde: SDE, at: Marginals, d: Discretization, noise_scale: flo
     )
 
 
-def _reverse_diffusion(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine:
+def _reverse_diffusion(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine[np.ndarray]:
     return score_move(
         at,
         2.0 - d.keep,
@@ -124,7 +124,7 @@ def _reverse_diffusion(sde: SDE, at: Marginals, d: Discretization, noise_scale: 
     )
 
 
-def _ancestral(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine:
+def _ancestral(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -> Affine[np.ndarray]:
     if isinstance(sde, SubVP):
         raise ValueError("predictor = 'ancestral' was never defined for sub-VP in the legacy solver")
     scale = d.ancestral_scale
@@ -133,7 +133,7 @@ def _ancestral(sde: SDE, at: Marginals, d: Discretization, noise_scale: float) -
     )
 
 
-LEGACY_PREDICTORS: dict[str, Callable[..., Affine]] = {
+LEGACY_PREDICTORS: dict[str, Callable[..., Affine[np.ndarray]]] = {
     "euler_maruyama": _euler_maruyama,
     "reverse_diffusion": _reverse_diffusion,
     "ancestral": _ancestral,
@@ -160,7 +160,7 @@ class LegacyPC(PC):
         return make_plan(PCRow(self.draws(n), coefficients(move), coefficients(level)), times)
 
     def step(
-        self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise
+        self, denoise: Denoise, x: Array, row: PCRow[Array], history: tuple, noise: Noise
     ) -> tuple[Array, tuple]:
         x = self._correct(denoise, x, row, noise, row.draw)
         first = row.draw + (0 if self.corrector == "none" else self.corrector_steps)

@@ -1,7 +1,7 @@
 """Predictor-corrector sampling (arXiv:2011.13456, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ from score_sde.names import nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import (
     Affine,
+    N,
     Noise,
     Plan,
     StepSolver,
@@ -24,12 +25,12 @@ from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
 from score_sde.solvers.predictors import PREDICTORS, transition
 
 
-class PCRow(NamedTuple):
+class PCRow(NamedTuple, Generic[N]):
     """One step: index of its first noise, the predictor's move, the corrector's level."""
 
-    draw: Any
-    predict: Affine
-    correct: Level
+    draw: N
+    predict: Affine[N]
+    correct: Level[N]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +99,18 @@ class PC(StepSolver):
         return make_plan(PCRow(self.draws(len(t)), coefficients(move), coefficients(level)), times)
 
     def step(
-        self, denoise: Denoise, x: Array, row: PCRow, history: tuple, noise: Noise
+        self, denoise: Denoise, x: Array, row: PCRow[Array], history: tuple, noise: Noise
     ) -> tuple[Array, tuple]:
         x = self._predict(denoise, x, row, noise, row.draw)
         first = row.draw + (self.predictor != "none")
         return self._correct(denoise, x, row, noise, first), history
 
-    def _predict(self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array) -> Array:
+    def _predict(self, denoise: Denoise, x: Array, row: PCRow[Array], noise: Noise, draw: Array) -> Array:
         if PREDICTORS[self.predictor] is None:
             return x
         return row.predict.mean(denoise, x) + row.predict.noise_gain * noise(draw)
 
-    def _correct(self, denoise: Denoise, x: Array, row: PCRow, noise: Noise, draw: Array) -> Array:
+    def _correct(self, denoise: Denoise, x: Array, row: PCRow[Array], noise: Noise, draw: Array) -> Array:
         corrector = CORRECTORS[self.corrector]
         if corrector is None:
             return x

@@ -14,7 +14,7 @@ from score_sde.sde import SDE
 from score_sde.solvers.base import Affine, Marginals, marginals, on_host
 
 
-def score_move(at: Marginals, x: np.ndarray, score: np.ndarray, noise: np.ndarray) -> Affine:
+def score_move(at: Marginals, x: np.ndarray, score: np.ndarray, noise: np.ndarray) -> Affine[np.ndarray]:
     """The move ``x_gain x + score_gain score + noise_gain z``, with ``score = -noise / sigma``."""
     return Affine(at.t, x, np.zeros_like(x), -score / at.sigma, noise)
 
@@ -32,7 +32,7 @@ def transition(at: Marginals, to: Marginals) -> _Transition:
     return _Transition(retention, at.sigma**2 - (retention * to.sigma) ** 2)
 
 
-def euler_maruyama(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
+def euler_maruyama(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine[np.ndarray]:
     """Euler-Maruyama on the reverse SDE, of weak order 1 (Kloeden & Platen 1992, section 10.2)."""
     at, step = marginals(sde, t), np.asarray(t - s, np.float64)
     f, g = on_host(sde.drift, at.t), on_host(sde.diffusion, at.t)
@@ -41,7 +41,7 @@ def euler_maruyama(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 
     )
 
 
-def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
+def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine[np.ndarray]:
     """Reverse diffusion sampler (arXiv:2011.13456, appendix E, eq. 46).
 
     The step ``x_t = x_s + f x_s + G z`` of the forward process, here its exact kernel, is reversed as
@@ -57,7 +57,7 @@ def reverse_diffusion(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float
     )
 
 
-def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
+def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine[np.ndarray]:
     """Ancestral sampling: the posterior of ``x_s`` given ``x_t`` and ``x0 = D``.
 
     DDPM (arXiv:2006.11239, eq. 6-7) and SMLD (arXiv:2011.13456, eq. 47), for any process.  A
@@ -71,7 +71,7 @@ def ancestral(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) 
     return Affine(at.t, kept, to.alpha - kept * at.alpha, np.zeros_like(kept), noise)
 
 
-def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine:
+def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float = 1.0) -> Affine[np.ndarray]:
     """``ancestral`` with the larger of DDPM's two variances, that of the forward step.
 
     arXiv:2006.11239, section 3.2: right where the data are normal with unit variance, as the other is where
@@ -81,7 +81,7 @@ def ancestral_large(sde: SDE, t: np.ndarray, s: np.ndarray, noise_scale: float =
     return ancestral(sde, t, s)._replace(noise_gain=noise_scale * np.sqrt(variance))
 
 
-Predictor = Callable[..., Affine]
+Predictor = Callable[..., Affine[np.ndarray]]
 PREDICTORS: dict[str, Predictor | None] = {
     "euler_maruyama": euler_maruyama,
     "reverse_diffusion": reverse_diffusion,

@@ -13,7 +13,7 @@ once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
 from score_sde.solvers.base import (
     Marginals,
+    N,
     Noise,
     Plan,
     StepSolver,
@@ -33,12 +34,14 @@ from score_sde.solvers.base import (
     on_host,
 )
 
-Scalar = Any  # a number of Python or numpy
+Scalar = float | np.floating | np.ndarray  # of Python or numpy
+
+Memory = tuple[Array, tuple[Array, ...]]  # the state at the start of the step, and what is remembered
 
 WIDTH = 5  # values that a row can use, at least; narrower methods have zeros
 
 
-class Row(NamedTuple):
+class Row(NamedTuple, Generic[N]):
     """One evaluation; scalars, or columns ``(n,)``, ``weights`` ``(n, 5)`` or wider, of a table.
 
     Attributes:
@@ -46,30 +49,30 @@ class Row(NamedTuple):
       opens, closes: whether a step begins, or ends, with this evaluation.
     """
 
-    t: Any
-    of_x0: Any
-    of_noise: Any
-    x_gain: Any
-    anchor_gain: Any
-    weights: Any
-    noise_gain: Any
-    draw: Any
-    opens: Any
-    closes: Any
+    t: N
+    of_x0: N
+    of_noise: N
+    x_gain: N
+    anchor_gain: N
+    weights: N
+    noise_gain: N
+    draw: N
+    opens: N
+    closes: N
 
 
-class Start(NamedTuple):
+class Start(NamedTuple, Generic[N]):
     """A move before the first evaluation, ``gain x + noise_gain z`` with noise number 1."""
 
-    gain: Any
-    noise_gain: Any
+    gain: N
+    noise_gain: N
 
 
-class Tables(NamedTuple):
+class Tables(NamedTuple, Generic[N]):
     """What the plan of a table solver holds as its rows."""
 
-    rows: Row
-    start: Start
+    rows: Row[N]
+    start: Start[N]
 
 
 class Prediction(NamedTuple):
@@ -104,8 +107,8 @@ class Rows:
     """A table in the making, on the host in float64."""
 
     def __init__(self) -> None:
-        self._rows: list[Row] = []
-        self.start = Start(1.0, 0.0)
+        self._rows: list[Row[Any]] = []
+        self.start: Start[float] = Start(1.0, 0.0)
 
     def add(
         self,
@@ -149,7 +152,7 @@ class Rows:
         """Append the last move to the expected clean sample."""
         self.add(t, X0, weights=[1.0])
 
-    def stack(self, s_noise: float = 1.0) -> Tables:
+    def stack(self, s_noise: float = 1.0) -> Tables[np.ndarray]:
         """The table, as the device takes it, with every noise times ``s_noise``."""
         width = max(WIDTH, *(len(row.weights) for row in self._rows))
         padded = [
@@ -170,13 +173,15 @@ class Table(StepSolver):
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         raise NotImplementedError("a Table runs the plans of others; it has none of its own")
 
-    def init(self, x: Array, rows: Row) -> tuple[Array, tuple[Array, ...]]:
+    def init(self, x: Array, rows: Row[Array]) -> Memory:
         return x, (jnp.zeros_like(x),) * rows.weights.shape[1]
 
-    def bounds(self, row: Row) -> tuple[Array, Array]:
+    def bounds(self, row: Row[Array]) -> tuple[Array, Array]:
         return row.opens, row.closes
 
-    def step(self, denoise: Denoise, x: Array, row: Row, history: Any, noise: Noise) -> tuple[Array, Any]:
+    def step(
+        self, denoise: Denoise, x: Array, row: Row[Array], history: Memory, noise: Noise
+    ) -> tuple[Array, Memory]:
         anchor, values = history
         anchor = jnp.where(row.opens, x, anchor)
         values = (denoise(x, row.t).mix(row.of_x0, row.of_noise), *values[:-1])
@@ -189,7 +194,7 @@ class Table(StepSolver):
         start = plan.rows.start
         return _add_noise(start.gain * x, start.noise_gain, 1, noise)
 
-    def rows(self, plan: Plan) -> Row:
+    def rows(self, plan: Plan) -> Row[Array]:
         return plan.rows.rows
 
     def finish(self, denoise: Denoise, x: Array, plan: Plan) -> Array:

@@ -4,10 +4,10 @@ One trainer fits every task.  A task names its parameters by part, says which pa
 random about a batch, and gives a loss for each example.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from jax import Array
 from jax.sharding import Mesh
@@ -18,6 +18,7 @@ from score_sde.data import Source
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
 Value = float | list[float] | str
+Logged = Mapping[str, Any]  # a line of the log, as it was read
 Examples = TypeVar("Examples")
 
 

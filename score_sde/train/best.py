@@ -3,10 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from score_sde.tasks.base import Logged
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.state import TrainState
 
@@ -53,7 +53,7 @@ class Best:
         if self.record is not None:
             checkpoints.keep = {self.record.step}
 
-    def offer(self, step: int, values: Mapping[str, Any], state: TrainState) -> bool:
+    def offer(self, step: int, values: Logged, state: TrainState) -> bool:
         """Consider what was measured of ``state``; whether it is the best so far and has been saved."""
         value = values.get(self.metric)
         if value is None or not math.isfinite(value):

@@ -4,13 +4,13 @@ import errno
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from score_sde.arrays import Parts
+from score_sde.arrays import Parts, Tree
 from score_sde.runtime.mesh import replicated, state_shardings
 from score_sde.train.state import TrainState
 
@@ -36,7 +36,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep_last: int = 2, keep_every_steps: int = 0):
         self.directory = Path(directory).absolute()
         self.keep: set[int] = set()
-        policies: list[Any] = [_policies.LatestN(keep_last), _Kept(self)]
+        policies: list[_policies.PreservationPolicy] = [_policies.LatestN(keep_last), _Kept(self)]
         if keep_every_steps:
             policies.append(_policies.EveryNSteps(keep_every_steps))
         self._manager = ocp.CheckpointManager(
@@ -120,7 +120,7 @@ class Checkpoints:
     def _frozen(self) -> Path:
         return self.directory.parent / "frozen"
 
-    def restore_ema(self, shapes: Any, mesh: Mesh, step: int | None = None) -> tuple[int, Any]:
+    def restore_ema(self, shapes: Tree, mesh: Mesh, step: int | None = None) -> tuple[int, Tree]:
         """The averaged parameters alone, and the step they are of; raises as ``restore`` does."""
         step = self._chosen(step)
         saved = self._saved(step)["ema"]
@@ -153,7 +153,7 @@ class Checkpoints:
             )
         return step
 
-    def _saved(self, step: int) -> Any:
+    def _saved(self, step: int) -> Tree:
         metadata = self._manager.item_metadata(step)["state"]
         return getattr(metadata, "tree", metadata)
 
@@ -171,7 +171,9 @@ class _Kept:
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
 
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    def should_preserve(
+        self, checkpoints: Sequence[_policies.PolicyCheckpointInfo], *, context: object
+    ) -> list[bool]:
         """One answer a checkpoint, oldest first."""
         del context
         return [info.step in self._checkpoints.keep for info in checkpoints]
@@ -184,7 +186,7 @@ def _placed(shapes: T, shardings: T) -> T:
     )
 
 
-def _check_same(saved: Any, wanted: Any, where: str) -> None:
+def _check_same(saved: Tree, wanted: Tree, where: str) -> None:
     """Compare two trees by path, shape and dtype, both ways."""
     have, want = _leaves(saved), _leaves(wanted)
     differing = [
@@ -200,7 +202,7 @@ def _check_same(saved: Any, wanted: Any, where: str) -> None:
         )
 
 
-def _leaves(tree: Any) -> dict[str, str]:
+def _leaves(tree: Tree) -> dict[str, str]:
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"

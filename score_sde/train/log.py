@@ -6,10 +6,9 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 from unittest import mock
 
-from score_sde.tasks.base import Value
+from score_sde.tasks.base import Logged, Value
 
 # tensorboardX imports torch when it finds one, for pictures of torch models; nothing here needs it.
 with mock.patch.dict(sys.modules, {"torch": None}):
@@ -31,7 +30,7 @@ class Log:
     def __init__(self, workdir: Path, resume_step: int = 0):
         workdir.mkdir(parents=True, exist_ok=True)
         self._path = workdir / "metrics.jsonl"
-        self.lines: list[dict[str, Any]] = _drop_after(self._path, resume_step)
+        self.lines: list[Logged] = _drop_after(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 
@@ -62,7 +61,7 @@ class NoLog:
     """The log of a process that keeps none."""
 
     def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines: list[Logged] = []
 
     def __enter__(self) -> "NoLog":
         return self
@@ -82,7 +81,7 @@ def _finite(value: Value) -> Value | list:
     return value if math.isfinite(value) else str(value)
 
 
-def _drop_after(path: Path, step: int) -> list[dict[str, Any]]:
+def _drop_after(path: Path, step: int) -> list[Logged]:
     """Rewrite the file without lines of later steps; what is left."""
     if not path.exists():
         return []

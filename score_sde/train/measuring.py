@@ -3,7 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from score_sde.arrays import Parts
 from score_sde.runtime.progress import Progress, duration
-from score_sde.tasks.base import Measure, Note, Value
+from score_sde.tasks.base import Logged, Measure, Note, Value
 from score_sde.train.best import Best
 from score_sde.train.state import TrainState
 from score_sde.train.watch import Watch
@@ -24,14 +24,14 @@ class Writes(Protocol):
       lines: what was logged before the run was interrupted.
     """
 
-    lines: list[dict[str, Any]]
+    lines: list[Logged]
 
     def write(self, step: int, values: dict[str, Value]) -> None:
         """Record values under a step."""
         ...
 
 
-def lacking(due: list[Measure], step: int, lines: list[dict[str, Any]]) -> list[Measure]:
+def lacking(due: list[Measure], step: int, lines: list[Logged]) -> list[Measure]:
     """Those due at a step of which the log has nothing, for all processes as for the first."""
     logged = {name for line in lines if line["step"] == step for name in line}
     lacks = np.array([measure.logs not in logged for measure in due], np.int32)

@@ -1,11 +1,12 @@
 """Optimizers, each one call; the learning rate warms up linearly and then stays."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from score_sde.arrays import Tree
 
 
 def adam(
@@ -76,7 +77,7 @@ def _clip(norm: float) -> optax.GradientTransformation:
     is made and kept before the optimizer's own.
     """
 
-    def scaled(updates: Any, params: Any) -> Any:
+    def scaled(updates: Tree, params: Tree) -> Tree:
         factor = jnp.minimum(1.0, norm / optax.tree.norm(updates))
         return jax.tree.map(lambda update: factor * update, updates)
 
@@ -86,7 +87,7 @@ def _clip(norm: float) -> optax.GradientTransformation:
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam}
 
 
-def with_moments(state: Any, count: int, first: Any = None, second: Any = None) -> Any:
+def with_moments(state: Tree, count: int, first: Tree = None, second: Tree = None) -> Tree:
     """The optimizer's state after ``count`` updates, with the moments of Adam if they are known.
 
     Args:
@@ -94,7 +95,7 @@ def with_moments(state: Any, count: int, first: Any = None, second: Any = None) 
       first, second: trees like the parameters, float32; None leaves them zero.
     """
 
-    def adam_moments(node: Any) -> Any:
+    def adam_moments(node: Tree) -> Tree:
         if not isinstance(node, optax.ScaleByAdamState) or first is None:
             return node
         mu, nu = (jax.tree.map(jnp.asarray, tree) for tree in (first, second))

@@ -6,12 +6,12 @@ report reads the same log with the same rules.
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from score_sde.tasks.base import Logged
 from score_sde.train.ema import Decay
 
 _RECENT, _LEVEL, _HISTORY = 3, 5, 20  # looks: compared, making up a level, remembered
@@ -85,7 +85,7 @@ class Watch:
         """The same in a few words, for a line of progress."""
         return f"! {', '.join(self._standing)}" if self._standing else ""
 
-    def see(self, step: int, values: Mapping[str, Any]) -> list[Alarm]:
+    def see(self, step: int, values: Logged) -> list[Alarm]:
         """Take in what was measured at a step; what has gone wrong since the look before."""
         looks: dict[str, Alarm | None] = {}
         if "loss" in values:
@@ -133,7 +133,7 @@ class Watch:
             f"{best:.4g} at step {best_step}: the model overfits or diverges",
         )
 
-    def _lags(self, step: int, values: Mapping[str, Any]) -> Alarm | None:
+    def _lags(self, step: int, values: Logged) -> Alarm | None:
         average, raw = float(values["held_out_loss"]), float(values["held_out_loss_raw"])
         if 2 * step < self._steps or not average > _LAGS * raw:
             return None

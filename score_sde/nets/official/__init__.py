@@ -6,10 +6,10 @@ github.com/yang-song/score_sde, has trees.  Every array has a row that says wher
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from score_sde.arrays import HostParams, Params, Tree
 from score_sde.nets import Net
 from score_sde.nets.official import refinenets, unets, wideresnet
 from score_sde.nets.official.rows import Row, flatten, read, unflatten, write
@@ -54,16 +54,14 @@ def _made(make: Rows, net: Net, shape: tuple[int, ...]) -> Sequence[Row]:
     return make(net, shape)
 
 
-def _used(net: Net, tensors: dict[str, Any]) -> dict[str, Any]:
+def _used(net: Net, tensors: dict[str, Tree]) -> dict[str, Tree]:
     """Without the arrays that the released code has and does not use."""
     if not isinstance(net.module, NCSNpp | DDPM):
         return tensors
     return {name: array for name, array in tensors.items() if not unets.unused(net, name)}
 
 
-def from_torch_names(
-    state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]
-) -> dict[str, Any]:
+def from_torch_names(state_dict: Mapping[str, np.ndarray], net: Net, shape: tuple[int, ...]) -> HostParams:
     """Parameters from the arrays of a released PyTorch ``score_model``.
 
     Args:
@@ -83,7 +81,7 @@ def from_torch_names(
     return read(_rows(TORCH, net, shape), _used(net, tensors))
 
 
-def to_torch_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def to_torch_names(params: Params | HostParams, net: Net, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The inverse of ``from_torch_names``: name to float32 array, without prefix and buffers.
 
     Raises:
@@ -92,7 +90,7 @@ def to_torch_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) 
     return write(_rows(TORCH, net, shape), params)
 
 
-def from_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
+def from_flax_names(params: Mapping[str, Tree], net: Net, shape: tuple[int, ...]) -> HostParams:
     """Parameters from those of a released JAX network.
 
     Args:
@@ -110,7 +108,7 @@ def from_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...])
     return read(_rows(FLAX, net, shape), _used(net, flatten(params, "/")))
 
 
-def to_flax_names(params: Mapping[str, Any], net: Net, shape: tuple[int, ...]) -> dict[str, Any]:
+def to_flax_names(params: Params | HostParams, net: Net, shape: tuple[int, ...]) -> HostParams:
     """The inverse of ``from_flax_names``: a nested dictionary of float32 arrays.
 
     Raises:

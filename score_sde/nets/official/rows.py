@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from score_sde.arrays import HostParams, Params, Tree
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Row:
         return (*shape[:-1], shape[-1] * self.part[1]) if self.part[1] > 1 else shape
 
 
-def read(rows: Sequence[Row], tensors: Mapping[str, Any]) -> dict[str, Any]:
+def read(rows: Sequence[Row], tensors: Mapping[str, Tree]) -> HostParams:
     """Their arrays as our tree.
 
     Args:
@@ -61,16 +62,11 @@ def read(rows: Sequence[Row], tensors: Mapping[str, Any]) -> dict[str, Any]:
     """
     wanted = {row.name: row.their_shape for row in rows}
     check({name: tuple(np.shape(array)) for name, array in tensors.items()}, wanted)
-    params: dict[str, Any] = {}
-    for row in rows:
-        node = params
-        for key in row.path[:-1]:
-            node = node.setdefault(key, {})
-        node[row.path[-1]] = row.to_ours(np.asarray(tensors[row.name], np.float32))
-    return params
+    ours = {"/".join(row.path): row.to_ours(np.asarray(tensors[row.name], np.float32)) for row in rows}
+    return unflatten(ours, "/")
 
 
-def write(rows: Sequence[Row], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def write(rows: Sequence[Row], params: Params | HostParams) -> dict[str, np.ndarray]:
     """Our tree as their arrays, the inverse of ``read``.
 
     Raises:
@@ -106,9 +102,9 @@ def check(got: Mapping[str, tuple[int, ...]], want: Mapping[str, tuple[int, ...]
         raise ValueError(wrong[0] + (f" ({len(wrong)} arrays differ)" if wrong[1:] else ""))
 
 
-def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Tree], separator: str, prefix: str = "") -> dict[str, Tree]:
     """A nested mapping as one of joined keys, in order."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, Tree] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
         deeper = isinstance(value, Mapping)
@@ -116,9 +112,9 @@ def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> dict[s
     return flat
 
 
-def unflatten(flat: Mapping[str, Any], separator: str) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Tree], separator: str) -> dict[str, Tree]:
     """The inverse of ``flatten``."""
-    tree: dict[str, Any] = {}
+    tree: dict[str, Tree] = {}
     for name, value in flat.items():
         *parents, leaf = name.split(separator)
         node = tree

@@ -7,10 +7,11 @@ watching our network run on shapes alone, so the topology is written down once.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 
+from score_sde.arrays import Tree
 from score_sde.nets import Net, initial, layers
 from score_sde.nets.official.rows import Row, flatten
 from score_sde.nets.unets.ddpm import DDPM
@@ -60,11 +61,13 @@ FLAX_CLASSES = {"Linear": "Dense", "Conv2d": "Conv"}
 
 
 @functools.lru_cache(maxsize=32)
-def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Module]]], Any]:
+def traced(net: Net, shape: tuple[int, ...]) -> tuple[list[tuple[str, type[nn.Module]]], Tree]:
     """Name and class of every top-level layer in the order of the forward pass; and all shapes."""
     visited: list[tuple[str, type[nn.Module]]] = []
 
-    def watch(next_call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def watch(
+        next_call: Callable[..., object], args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+    ) -> object:
         module = context.module
         if len(module.path) == 1 and context.method_name == "__call__":
             visited.append((module.path[0], type(module)))

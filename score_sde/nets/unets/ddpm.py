@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from score_sde.conditions import Cond, Conditions
 from score_sde.nets import checks, embedding, layers
 from score_sde.nets.remat import POLICIES, rematerialised
 
-CHOICES: dict[str, tuple[Any, ...]] = {
+CHOICES: dict[str, tuple[object, ...]] = {
     "up_attention": ("level", "block"),
     "downsample_padding": (0, 1),
     "nonlinearity": tuple(layers.ACTIVATIONS),
@@ -145,7 +144,7 @@ class DDPM(nn.Module):
         return embedding.add(h, self.conditions, cond, embedding.added(self.dtype))
 
     @property
-    def _norm(self) -> Any:
+    def _norm(self) -> Callable[..., layers.GroupNorm]:
         return functools.partial(layers.GroupNorm, self.norm_eps, self.norm_num_groups)
 
     def _resampled(self, h: Array) -> int | None:

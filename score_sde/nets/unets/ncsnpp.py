@@ -1,7 +1,5 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -11,7 +9,7 @@ from score_sde.nets import checks, embedding, layers
 from score_sde.nets.remat import POLICIES, rematerialised
 from score_sde.nets.resample import BOX
 
-CHOICES: dict[str, tuple[Any, ...]] = {
+CHOICES: dict[str, tuple[object, ...]] = {
     "resblock_type": ("biggan", "ddpm"),
     "progressive": ("none", "output_skip", "residual"),
     "progressive_input": ("none", "input_skip", "residual"),
