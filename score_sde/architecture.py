@@ -50,8 +50,8 @@ class Architecture:
 
         Conditions that the data have and the model does not take are left out.
         """
-        names = {name for name, _ in self.spec.conditions} - {name for name, _ in self.conditions}
-        taken = {name: values for name, values in cond.items() if name not in names}
+        known = dict(self.net.conditions)  # data may have others than those of the spec, of an import say
+        taken = {name: values for name, values in cond.items() if name in known}
         return Denoiser(parts["net"], self.sde, self.net, self.precondition, taken)
 
     def decode(self, parts: Parts, x0: Array | np.ndarray) -> np.ndarray:
