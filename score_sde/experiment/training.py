@@ -50,7 +50,7 @@ def monitor_of(config: Config, architecture: Architecture, extractor: Extractor)
     """What is measured during training.
 
     Raises:
-      ConfigError: sampling that is impossible, or a ``training.best_metric`` that is not measured.
+      ConfigError: sampling that is impossible, or a ``training.best_metric`` that training does not know.
     """
     training = config.training
     sampler_of(config, architecture)  # what is wrong with it is said now, not after the last step
@@ -66,8 +66,10 @@ def monitor_of(config: Config, architecture: Architecture, extractor: Extractor)
     )
     name = training.best_metric
     if name and name not in monitor.metrics:
-        known = f"one of {', '.join(monitor.metrics)}, or " if monitor.metrics else ""
-        raise ConfigError(f"config.training.best_metric = {name!r}: must be {known}'' to keep none")
+        known = ", ".join(monitor.metrics)
+        raise ConfigError(
+            f"config.training.best_metric = {name!r}: must be one of {known}, or '' to keep none"
+        )
     return monitor
 
 

@@ -56,10 +56,8 @@ class Monitor:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the logged numbers by which checkpoints can be compared, of those that are measured."""
-        losses = ("held_out_loss", "held_out_loss_raw") if self.eval_every_steps else ()
-        distances = (sample_metric(self.extractor.name),) if self.sample_every_steps else ()
-        return (*losses, *distances)
+        """Names of the logged numbers by which checkpoints can be compared, where they are measured."""
+        return "held_out_loss", "held_out_loss_raw", sample_metric(self.extractor.name)
 
     def measures(self, architecture: Architecture, setting: Setting) -> tuple[Measure, ...]:
         """The held-out loss, and samples."""
