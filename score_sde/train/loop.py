@@ -178,7 +178,7 @@ def train(
 
 
 def _crosses(every: int, before: int, after: int) -> bool:
-    """Whether a multiple lies in ``(before, after]``."""
+    """Whether a multiple is in ``(before, after]``."""
     return before // every != after // every
 
 
