@@ -4,8 +4,8 @@ A condition is data: a name, a kind, a shape, and a null value that stands for "
 which conditions its examples have, a network which ones it takes, and everything between them carries a
 mapping of arrays by name that it does not look into.
 
-Training drops a condition to its null value now and then, so that one network learns the law of the data with
-and without it (classifier-free guidance, Ho and Salimans 2022, arXiv:2207.12598).
+Training drops a condition to its null value now and then, so that one network learns the distribution of
+the data with and without it (classifier-free guidance, Ho and Salimans 2022, arXiv:2207.12598).
 """
 
 import math
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
     null: int
 
 
-# An image lies on the grid of the example, with channels of its own.
+# An image has the grid of the example, with channels of its own.
 KINDS: dict[str, Kind] = {
     "class": Kind((0, 0), "int32", -1),
     "vector": Kind((1, 1), "float32", 0),

@@ -1,4 +1,4 @@
-"""The one currency: what a model expects behind a noisy example, as the pair ``(x0, noise)``.
+"""What every model returns: what it expects behind a noisy example, as the pair ``(x0, noise)``.
 
 ``x0 = D(x, t) = E[x0 | x_t = x]`` and ``noise = E[noise | x_t = x]``, so that ``x = alpha x0 + sigma noise``.
 Score and velocity are changes of variable of the pair (Tweedie's formula, Efron 2011):
@@ -11,7 +11,7 @@ A network becomes a denoiser through one row of numbers (Karras et al. 2022, arX
     D(x, t) = c_skip x + c_out F(c_in x, c_noise)
     noise   = noise_skip x + noise_out F(c_in x, c_noise)
 
-What the network predicts is the choice of the coefficients; how it is told the time is ``c_noise``.  The
+What the network predicts is the choice of the coefficients; how it is given the time is ``c_noise``.  The
 second line follows from the first, but is not computed from it: ``(x - alpha D) / sigma`` loses every digit
 in float32 where sigma is small.  Each prediction states both in closed form.
 """
@@ -230,7 +230,7 @@ PREDICTIONS: dict[str, Callable[..., Callable[[SDE, Array], Row]]] = {
     "edm": PredictEDM,
 }
 
-# --- how the network is told the time: (sde, t) -> c_noise -----------------------------------------
+# --- how the network is given the time: (sde, t) -> c_noise -----------------------------------------
 
 
 def time_999(sde: SDE, t: Array) -> Array:

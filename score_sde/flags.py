@@ -217,7 +217,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     """Parse the command line; prints and exits on ``--help`` and on a mistake.
 
     ``--config`` names a file, and ``--config.a.b=value`` overrides one of its fields.  Without a file the
-    config is that of the workdir.  The flags are checked first: what is wrong with them is said at once.
+    config is that of the workdir.  The flags are checked first: their mistakes are reported first.
     """
     words = list(argv[1:])
     if any(re.fullmatch(r"--?(help|helpfull|h)", word) for word in words) or not words:

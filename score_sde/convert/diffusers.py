@@ -3,7 +3,7 @@
 A folder has ``config.json`` and the weights, itself or in ``unet/``; beside them
 ``scheduler/scheduler_config.json`` says which process the network was trained for.  Two kinds of network are
 ours too: the U-Net of DDPM, which predicts noise at the level of an index, and NCSN++ of ``Skip`` blocks,
-which is told ``log sigma`` and predicts the score times sigma.
+which is given ``log sigma`` and predicts the score times sigma.
 """
 
 import json

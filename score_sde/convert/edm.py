@@ -204,7 +204,7 @@ def _fields(made: Section, model: Model) -> Section:
 
 
 def _augmentation(made: Section) -> Section:
-    """A network that is told of augmentations goes on with them; nine numbers describe them."""
+    """A network that takes augmentations as an input keeps it; nine numbers describe them."""
     width, known = made.get("augment_dim", 0), AUGMENTED[0][1].shape[0]
     if width not in (0, known):
         raise CheckpointError(f"its network was made with augment_dim = {width}; known is {known}")

@@ -24,7 +24,7 @@ def check_free(workdir: Path) -> None:
 
 
 def write(imported: Imported, workdir: Path) -> None:
-    """Config, spec and one checkpoint, from which every mode goes on.
+    """Config, spec and one checkpoint, which every mode can use.
 
     Raises:
       FileExistsError: the workdir holds a run.

@@ -1,4 +1,4 @@
-"""Features of generated samples in files, so that a killed evaluation goes on where it was."""
+"""Features of generated samples in files, so that a killed evaluation resumes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -37,7 +37,7 @@ class Measured(NamedTuple):
 class Errors(NamedTuple):
     """Standard errors of a mean over examples by source, whose squares add up to that of the whole.
 
-    A source that was drawn once cannot be told apart: it is None, and part of the next before it.
+    A source that was drawn once cannot be separated: it is None, and part of the next before it.
 
     Attributes:
       whole: from the spread of the examples' means; infinite for one example.

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Gaussian(NamedTuple):
-    """A normal law in feature space.
+    """A normal distribution in feature space.
 
     Attributes:
       mean: ``(d,)`` float64.
@@ -77,7 +77,7 @@ class Moments:
 
     @property
     def gaussian(self) -> Gaussian:
-        """The normal law with these moments."""
+        """The normal distribution with these moments."""
         return Gaussian(self.mean, self.covariance)
 
 

@@ -1,4 +1,4 @@
-"""Feature extractors by name, with the options of each; files are read where they lie, nothing is fetched."""
+"""Feature extractors by name, with the options of each; files are read in place, nothing is downloaded."""
 
 import importlib
 import json

@@ -11,7 +11,7 @@ class Protocol:
     Attributes:
       features: name of the extractor.
       weights: SHA-256 of its parameters, or "none".
-      resize: how pictures are brought to its size, or "none".
+      resize: how pictures are resized, or "none".
       values: what its input is: "uint8 0..255" or "float32".
       shape: of one example, where the extractor takes only that; "any" otherwise.
     """

@@ -16,7 +16,7 @@ class DensityODE:
 
     Attributes:
       nodes: intervals of the divergence's quadrature; 0: part of the ODE.
-      t_min: where the data are taken to lie.
+      t_min: the time at which the data are placed.
     """
 
     divergence: Divergence
@@ -42,7 +42,7 @@ def density_of(config: Config, architecture: Architecture) -> DensityODE:
 
 
 def inversion_of(config: Config, architecture: Architecture) -> tuple[Transport, float]:
-    """The way between examples and latents, and the time at which examples are taken to lie.
+    """The way between examples and latents, and the time at which examples are placed.
 
     Raises:
       ConfigError: an impossible value, or a solver that cannot be walked both ways.

@@ -60,7 +60,7 @@ class Likelihood:
     divergence: Choice[Divergence] = choice(DIVERGENCES, "hutchinson", "of the velocity along the ODE")
     integrator: Choice[Integrator] = choice(INTEGRATORS, "adaptive", "of the ODE")
     nodes: int = natural(0, "intervals of the divergence's quadrature, a multiple of 4; 0: part of the ODE")
-    t_min: float | None = positive(None, "where the data are taken to lie; none: the `t_min` of the process")
+    t_min: float | None = positive(None, "the time of the data; none: the `t_min` of the process")
     draws: int = positive(1, "independent draws of the dequantisation noise, and of whatever a bound draws")
     batch_size: int = positive(64, "examples computed together, over all devices")
     num_examples: int | None = positive(None, "only so many held-out examples; none: all")
@@ -105,7 +105,7 @@ class Inversion:
     transport: Choice[Transport] = choice(
         TRANSPORTS, "ode", "the way between examples and latents", given=("sde",)
     )
-    t_min: float | None = positive(None, "where the data are taken to lie; none: that of the process")
+    t_min: float | None = positive(None, "the time of the data; none: that of the process")
     batch_size: int = positive(64, "examples computed together, over all devices")
     split: str = one_of("test", SPLITS, "which examples, without `--samples`")
     num_examples: int | None = positive(None, "the first so many; none: all")

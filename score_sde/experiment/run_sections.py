@@ -64,7 +64,7 @@ class Loss:
 class Training:
     """The loop."""
 
-    steps: int = positive(1_300_000, "updates in all; a resumed run goes on to this number")
+    steps: int = positive(1_300_000, "updates in all; a resumed run continues to this number")
     batch_size: int = positive(128, "examples an update, over all devices")
     steps_per_dispatch: int = positive(1, "updates in one compiled loop")
     accumulate_steps: int = positive(

@@ -15,7 +15,7 @@ from score_sde.sde import SDE
 class ChangeProcess(Guidance):
     """A model trained under one process, for the solvers of another.
 
-    ``x_t / alpha_t`` at one log-SNR has the same law under every Gaussian process, so that
+    ``x_t / alpha_t`` at one log-SNR has the same distribution under every Gaussian process, so that
     ``D_sampled(x, t) = D_trained(x alpha_trained(u) / alpha_sampled(t), u)`` where the log-SNRs of ``u`` and
     ``t`` agree (arXiv:2206.00364, appendix C), and the noise is the same.  A VP model runs on EDM's grid in
     that way, and back.
@@ -24,7 +24,7 @@ class ChangeProcess(Guidance):
       trained: the process of the model.
       sampled: the process that the solver is given.
       levels: round ``u`` to the levels ``0 ... levels - 1`` of a discrete model, as EDM does with released
-        networks; 0: no rounding, the model is told a time between its levels.
+        networks; 0: no rounding, the model is given a time between its levels.
     """
 
     trained: SDE

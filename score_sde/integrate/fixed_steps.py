@@ -1,6 +1,6 @@
 """Explicit methods on a grid that is given, each as a table of what is done after every evaluation.
 
-All of them take a slope at a point, and go on from the last point of the grid that they have reached, by a
+All of them take a slope at a point, and continue from the last point of the grid that they have reached, by a
 weighted sum of this slope and of those before it: Runge-Kutta methods by slopes within a step, Adams' methods
 by those of the steps before (Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I, sections
 II.1 and III.1).  So one loop over the evaluations, with one field in it, is every method.
@@ -23,7 +23,7 @@ class Evaluations(NamedTuple):
     Attributes:
       points: where each slope is taken, ``(E,)``.
       weights: of that slope and of those before it, newest first, ``(E, K)``, in units of the grid.
-      lands: whether the sum leads to a point of the grid, from which the next one starts, ``(E,)``.
+      lands: whether the sum ends at a point of the grid, from which the next one starts, ``(E,)``.
       interval: of the grid, to which the evaluation belongs, ``(E,)`` integers.
     """
 

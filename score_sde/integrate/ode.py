@@ -2,7 +2,7 @@
 
 The adaptive integrator is diffrax's; the step size belongs to each example, so that an example's result
 depends neither on the batch it shares nor on the number of devices.  The field is still evaluated for the
-whole batch at once: ``vmap`` over single solves is told how to batch the field by ``custom_vmap``, and what
+whole batch at once: ``vmap`` over single solves batches the field by ``custom_vmap``, and what
 the field has bound for the batch (labels, probes) stays bound.  ``CONTROLS`` has the other choice too, one
 step size for the batch.
 """

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Tableau(NamedTuple):
-    """Butcher's: stage ``j`` lies at ``c_j`` and starts from the slopes before it, weighted by ``a_j``."""
+    """Butcher's: stage ``j`` is at ``c_j`` and starts from the slopes before it, weighted by ``a_j``."""
 
     c: tuple[float, ...]
     a: tuple[tuple[float, ...], ...]

@@ -146,7 +146,7 @@ def encode(
     """Latents of examples: ``(B, *D)`` in the model's range to ``(B, *D)``, of unit variance under the model.
 
     Args:
-      t_min: where the examples are taken to lie; ``sde.t_min`` when None.
+      t_min: the time at which the examples are placed; ``sde.t_min`` when None.
     """
     out = transport(denoise, sde, x, sde.t_min if t_min is None else t_min, sde.t_max)
     return Carried(out.x / sde.prior_sigma, out.evaluations)
@@ -241,7 +241,7 @@ def interpolate(a: Array, b: Array, frames: int) -> Array:
 def temper(latent: Array, temperature: Array | float) -> Array:
     """Latents of a cooler (below 1) or hotter prior: scaled by ``temperature`` (arXiv:2011.13456, D.3).
 
-    Of a normal law it is the spread that is scaled; at 0 all latents of a class decode to one example.
+    Of normal data it is the spread that is scaled; at 0 all latents of a class decode to one example.
 
     Args:
       temperature: ``()`` or ``(B,)``, the factor on the standard deviation.

@@ -53,7 +53,7 @@ class Bound(NamedTuple):
 
 @dataclass(frozen=True)
 class Cells:
-    """Where the levels of integer data lie in the model's range: ``first + k step``, ``k < count``."""
+    """Where the levels of integer data are in the model's range: ``first + k step``, ``k < count``."""
 
     first: float
     step: float

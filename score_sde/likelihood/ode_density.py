@@ -278,7 +278,7 @@ def log_prob(
       nodes: intervals of the divergence's quadrature, an even number; 0: it is integrated with the ODE, and
         shares its error estimate.  With nodes the steps follow the path alone; ``quadrature_error`` is the
         rule's own and does not see the path's.
-      t_min: where the data are taken to lie; ``sde.t_min`` when None.
+      t_min: the time at which the data are placed; ``sde.t_min`` when None.
     """
     directions = divergence.directions(keys, x.shape[1:]).astype(x.dtype)
     start = sde.t_min if t_min is None else t_min

@@ -21,7 +21,7 @@ def train(options: Options) -> int:
     config, workdir = options.config, workdir_of(options)
     source, held_out = workdir.source("train"), workdir.source("test")
     architecture = architecture_of(config, source.spec)
-    # Made before anything is compiled or written: what is wrong with them is said at once.
+    # Made before anything is compiled or written: their mistakes are reported first.
     task = task_of(config, architecture, make_extractor(config, workdir.path))
     optimizer, ema = optimizer_of(config), average_of(config)
     if isinstance(architecture.codec, Pixels):

@@ -1,4 +1,4 @@
-"""Networks, behind a seam: only this package knows which neural-network library it uses.
+"""Networks: only this package knows which neural-network library it uses.
 
 Outside, a network is ``net(params, x, c_noise, cond, key=key)`` and its parameters are a nested
 dictionary of float32 arrays with readable names.

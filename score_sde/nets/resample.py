@@ -61,7 +61,7 @@ def downsample(x: Array, kernel: Sequence[float] = BOX) -> Array:
 def smooth(x: Array, kernel: Sequence[float], margin: int = 0) -> Array:
     """Filter without resampling: ``(B, *S, C)`` to ``(B, *(S - 1 + 2 margin), C)``.
 
-    The output grid lies between the input's, so that one of every two values is exactly
+    The points of the output are between those of the input, so that one of every two values is exactly
     ``downsample``.  With ``margin=1`` and a 3-wide convolution of stride 2 and no padding behind
     it, this is StyleGAN2's fused filter-and-convolve.
     """

@@ -1,4 +1,4 @@
-"""The files that extractors need, read where they lie; nothing is fetched."""
+"""The files that extractors need, read in place; nothing is downloaded."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

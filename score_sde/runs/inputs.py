@@ -19,7 +19,7 @@ from score_sde.runs.workdir import Workdir
 class Inputs:
     """A source whose raw examples have the shape and the grey levels that a model was trained on.
 
-    Pictures of another number of grey levels, such as those of files, are brought to the model's.
+    Pictures of another number of grey levels, such as those of files, are converted to the model's.
 
     Args:
       source: where the examples come from.
@@ -160,7 +160,7 @@ def open_inputs(workdir: Workdir, samples: str | None, split: str, count: int | 
 
 
 def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> Inputs:
-    """A folder of pictures, brought to the model's size, or a .npz or .npy of examples.
+    """A folder of pictures, resized to the model's size, or a .npz or .npy of examples.
 
     Args:
       data: a section of the config, of whose source ``resize``, ``on_error`` and ``channels_last`` count.

@@ -29,7 +29,7 @@ class Inverter:
 
     Attributes:
       transport: along the ODE.
-      t_min: where the data are taken to lie.
+      t_min: the time at which the data are placed.
       batch_size: examples computed together.
     """
 

@@ -1,4 +1,4 @@
-"""Devices as a mesh with two axes, and what lies where on it.
+"""Devices as a mesh with two axes, and how arrays are placed on it.
 
 ``data`` splits the batch; ``fsdp`` splits it too, and parameters, averages and optimizer state besides.
 """
@@ -39,7 +39,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, shapes: Tree) -> Tree:
-    """Where each array of a state lies: its largest axis that ``fsdp`` divides is split, if it is large.
+    """Where each array of a state is placed: its largest axis that ``fsdp`` divides is split, if it is large.
 
     Args:
       shapes: pytree of ``jax.ShapeDtypeStruct``.

@@ -1,10 +1,10 @@
-"""Several processes of one job: who writes and speaks."""
+"""Several processes of one job: which one writes and prints."""
 
 import jax
 
 
 def is_chief() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this is the process that writes and prints."""
     return jax.process_index() == 0
 
 

@@ -1,1 +1,1 @@
-"""From keys to samples, led by the host in chunks."""
+"""From keys to samples; the host runs the steps in chunks."""

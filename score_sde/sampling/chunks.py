@@ -1,4 +1,4 @@
-"""A sampler that the host leads through the steps in chunks, so that it knows where the devices are.
+"""A sampler whose steps the host runs in chunks, so that it knows where the devices are.
 
 A program that reports from inside holds the address of a function, which is another one in the next process,
 so that JAX compiles it at every start.  And until it ends no signal is answered.  Here the host calls one
@@ -35,8 +35,8 @@ def over_devices(function: Callable, mesh: Mesh, takes: tuple, gives: Any, coupl
     Each device computes its own samples without waiting for the others, unless the batch is coupled.
 
     Args:
-      takes: how each argument lies, a prefix of its tree.
-      gives: how the result lies.
+      takes: how each argument is placed, a prefix of its tree.
+      gives: how the result is placed.
     """
     if not couples_batch:
         here = tuple(WHOLE if spec is AS_PLACED else spec for spec in takes)

@@ -94,7 +94,7 @@ def compile_sample(
     """A compiled ``(parts, plan, keys, cond) -> (B, *shape)`` whose batch is split over ``mesh``.
 
     Each device runs its own samples to the end without waiting for the others, unless the solver couples
-    the batch.  A solver with steps is led by the host in chunks (``chunks.compile_trajectory``); one that
+    the batch.  The host runs a solver with steps in chunks (``chunks.compile_trajectory``); one that
     chooses its steps on the way is one program.
 
     Args:
@@ -158,7 +158,7 @@ def generate_share(
     chosen: Chosen = NONE_CHOSEN,
     inputs: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The rows of some batches that lie on this process's devices: pairs of the first's number and the rows.
+    """The rows of some batches that are on this process's devices: pairs of the first's number and the rows.
 
     Nothing is sent between processes.
 

@@ -116,7 +116,7 @@ class SDE(abc.ABC):
 
     @property
     def prior_sigma(self) -> float:
-        """Standard deviation of the prior, ``sigma(t_max)`` unless the process has a stationary law."""
+        """Standard deviation of the prior: ``sigma(t_max)``, or that of the stationary distribution."""
         with jax.ensure_compile_time_eval():  # also while a caller is being traced
             return float(self.sigma(jnp.float32(self.t_max)))
 

@@ -54,7 +54,7 @@ class _LinearBeta(SDE):
 
     @property
     def prior_sigma(self) -> float:
-        return 1.0  # the stationary law
+        return 1.0  # the stationary distribution
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Functions that a caller hangs into the loop: before and after steps, states to keep, an early end."""
+"""Functions that the loop calls: before and after steps, states to keep, an early end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

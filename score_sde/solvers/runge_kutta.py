@@ -37,7 +37,7 @@ FRAMES: dict[str, Frame] = {
 def raised(sde: SDE, at: Marginals, factor: float) -> Marginals:
     """The process where the noise level ``sigma / alpha`` is ``factor`` times that at ``at`` ``(n,)``.
 
-    Times beyond ``t_max`` are taken where the process goes on there; where it ends, the level is the last.
+    Times beyond ``t_max`` are taken where the process is defined there; where it ends, the level is the last.
     """
     target, high = at.lam - math.log(factor), float(np.max(at.t))
     for _ in range(64):
@@ -190,7 +190,7 @@ class Heun(RungeKutta):
     """Heun's method, EDM's sampler (arXiv:2206.00364, algorithms 1 and 2), and its relatives.
 
     Attributes:
-      stage: where the second evaluation lies, as a share of the step; 1 is Heun's, 2/3 Ralston's.
+      stage: where the second evaluation is, as a share of the step; 1 is Heun's, 2/3 Ralston's.
     """
 
     stage: float = 1.0

@@ -115,7 +115,7 @@ class SingleStep(Churned):
 
     Attributes:
       eta: ancestral noise after each step; 0 none, 1 as much as the reverse SDE.
-      stages: where the inner evaluations lie: ``log_snr``, evenly in log-SNR within each step of the grid;
+      stages: where the inner evaluations are: ``log_snr``, evenly in log-SNR within each step of the grid;
         ``grid``, at the grid's own points, so that a step takes several of its intervals, and the grid has as
         many intervals as there are evaluations (the published way); or ``even``, as many evaluations, in
         steps that are even in log-SNR between the grid's ends ("DPM-Solver-fast").

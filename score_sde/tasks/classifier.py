@@ -48,7 +48,7 @@ class Classification:
 
     @property
     def condition(self) -> str:
-        """Name of the condition that is told apart; empty, where the data have none."""
+        """Name of the condition that is predicted; empty, where the data have none."""
         found = first_class(self.spec.conditions)
         return "" if found is None else found[0]
 

@@ -42,7 +42,7 @@ class Dequantisation:
       architecture: of the model, whose codec has integer data; its parts are frozen.
       model: averaged parts of the model.
       width, couplings: of the dequantiser's network.
-      t_min: where the data are taken to lie; None: the smallest time of the process.
+      t_min: the time at which the data are placed; None: the smallest time of the process.
       random_flip: mirror each training image left to right with probability 1/2.
     """
 
@@ -80,7 +80,7 @@ class Dequantisation:
         key_flip, key_noise, key_bound = jax.random.split(key, 3)
         raw = random_flip(batch["x"], key_flip) if self.random_flip else batch["x"]
         cond = {name: values for name, values in batch.items() if name not in ("x", "mask")}
-        # Times and noise of the bound do not depend on where in its cell a level lies.
+        # Times and noise of the bound do not depend on the noise of a level.
         drawn = draw_bound(self._process, raw.astype(jnp.float32), key_bound)
         return Noisy(raw, cond, self.pixels.noise(key_noise, raw.shape), drawn)
 

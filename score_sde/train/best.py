@@ -34,7 +34,7 @@ def read_best(path: Path) -> Record | None:
 
 
 class Best:
-    """Saves a checkpoint whenever the metric is lower than ever before, and lets go of the one before.
+    """Saves a checkpoint whenever the metric is lower than ever before, and no longer keeps the one before.
 
     A kill at any moment leaves the record naming a checkpoint that exists: the new one is on disk before the
     record names it, and the old one stays until then.

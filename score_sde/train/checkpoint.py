@@ -180,7 +180,7 @@ class _Kept:
 
 
 def _placed(shapes: T, shardings: T) -> T:
-    """Shapes with the places where the arrays are to lie."""
+    """Shapes with the devices on which the arrays are placed."""
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, shardings
     )

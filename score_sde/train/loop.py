@@ -177,7 +177,7 @@ def _due(measures: tuple[Measure, ...], before: int, done: int, steps: int) -> l
 
 
 def _crosses(every: int, before: int, after: int) -> bool:
-    """Whether a multiple lies in ``(before, after]``."""
+    """Whether a multiple is in ``(before, after]``."""
     return before // every != after // every
 
 

@@ -1,6 +1,6 @@
 """Is it training?  Warnings read off the numbers that are logged, and off nothing else.
 
-A run that goes on reads its own log first, so that a warning does not depend on when the run was killed; the
+A resumed run reads its own log first, so that a warning does not depend on when the run was killed; the
 report reads the same log with the same rules.
 """
 

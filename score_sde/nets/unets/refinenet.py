@@ -228,7 +228,7 @@ class ResidualUnits(nn.Module):
 
 
 class Fusion(nn.Module):
-    """The sum of feature maps, brought to the channels and the resolution wanted."""
+    """The sum of feature maps, converted to the wanted channels and resolution."""
 
     features: int
     style: Style
