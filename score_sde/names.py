@@ -18,13 +18,13 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def options(make: Callable[..., object], *, given: Iterable[str] = ()) -> dict[str, Any]:
+def options(make: Callable[..., Any], *, given: Iterable[str] = ()) -> dict[str, Any]:
     """Keywords that ``make`` accepts, except ``given``, with their defaults (``inspect._empty`` if none)."""
     parameters = inspect.signature(make).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in {*given, "parent", "name"}}
 
 
-def find(table: Mapping[str, T], name: str, field: str) -> T:
+def find(table: Mapping[str, T], name: Any, field: str) -> T:
     """The entry of a table that the config names.
 
     Raises:
@@ -37,7 +37,7 @@ def find(table: Mapping[str, T], name: str, field: str) -> T:
     return table[name]
 
 
-def build(make: Callable[..., T], spec: Mapping[str, object], field: str, **given: object) -> T:
+def build(make: Callable[..., T], spec: Mapping[str, Any], field: str, **given: Any) -> T:
     """Call ``make`` with the options that ``spec`` holds for it; other entries are not its business.
 
     Raises:
@@ -52,7 +52,7 @@ def build(make: Callable[..., T], spec: Mapping[str, object], field: str, **give
         raise ConfigError(text if text.startswith(f"{field}.") else f"config.{field}: {text}") from error
 
 
-def check_fields(spec: Mapping[str, object], allowed: Iterable[str], field: str) -> None:
+def check_fields(spec: Mapping[str, Any], allowed: Iterable[str], field: str) -> None:
     """Refuse an entry that nothing reads.
 
     Raises:
