@@ -1,5 +1,6 @@
 """Log density of a whole data set, example by example."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -178,6 +179,7 @@ def measure_density(
     )
 
 
+@functools.lru_cache(maxsize=16)
 def _compile(measure: Measure, mesh: Mesh) -> Measure:
     """Compiled, each device with its own examples, so that one which takes long holds up no other device."""
     whole, split = PartitionSpec(), PartitionSpec(BATCH)

@@ -1,5 +1,6 @@
 """A function of examples over all of them: on any number of devices, and resumed where it was killed."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Protocol
@@ -31,8 +32,9 @@ class Readable(Protocol):
 PerExample = Callable[[Tree, Array, Cond], dict[str, Array]]  # (params, x, cond) -> arrays of B rows
 
 
+@functools.lru_cache(maxsize=16)
 def compile_parts(function: PerExample, mesh: Mesh) -> PerExample:
-    """``function`` jitted, each device with its own examples."""
+    """``function`` jitted, each device with its own examples; equal functions are compiled once."""
     whole, split = PartitionSpec(), PartitionSpec(BATCH)
     return jax.jit(
         jax.shard_map(function, mesh=mesh, in_specs=(whole, split, split), out_specs=split, check_vma=False)

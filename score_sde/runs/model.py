@@ -1,10 +1,11 @@
 """A trained model: what Python, the command line and the notebooks use."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,7 +14,7 @@ from jax.sharding import Mesh
 from score_sde.architecture import Architecture, codec_params
 from score_sde.arrays import Parts
 from score_sde.codecs import Pixels
-from score_sde.conditions import Chosen, Conditions, Value
+from score_sde.conditions import Chosen, Cond, Conditions, Value
 from score_sde.data import Source
 from score_sde.evaluate import Density
 from score_sde.evaluate.cache import fingerprint
@@ -21,7 +22,7 @@ from score_sde.experiment.assemble import sampler_of
 from score_sde.experiment.schema import Config, changed
 from score_sde.experiment.sections import as_tree
 from score_sde.nets import digest
-from score_sde.runs.estimates import make_estimate, measure
+from score_sde.runs.estimates import Estimate, make_estimate, measure
 from score_sde.runs.inputs import from_user
 from score_sde.runs.inverter import Inverter, map_with
 from score_sde.runs.workdir import NEWEST, Choice, Workdir
@@ -71,7 +72,7 @@ class Model:
     workdir: Workdir
     which: Choice
     architecture: Architecture
-    parts: Parts
+    parts: Parts = field(repr=False)
     step: int
     mesh: Mesh
 
@@ -186,8 +187,11 @@ class Model:
         """``E[x0 | x_t = x]`` in the model's range: ``(B, *state_shape)``, times ``()`` or ``(B,)``."""
         chosen = choose(self.architecture.conditions, conditions, len(x))
         cond = {name: jnp.asarray(values) for name, values in chosen.of(np.arange(len(x))).items()}
-        denoiser = self.architecture.bind(self.parts, cond)
-        return np.asarray(denoiser(jnp.asarray(x, jnp.float32), jnp.asarray(t, jnp.float32)).x0)
+        return np.asarray(self._denoise(self.parts, jnp.asarray(x, jnp.float32), jnp.float32(t), cond))
+
+    @cached_property
+    def _denoise(self) -> Callable[[Parts, Array, Array, Cond], Array]:
+        return jax.jit(lambda parts, x, t, cond: self.architecture.bind(parts, cond)(x, t).x0)
 
     def encode_state(self, examples: np.ndarray) -> np.ndarray:
         """Examples in the model's range, without noise: ``(N, *state_shape)`` float32."""
@@ -209,7 +213,14 @@ class Model:
 
     def likelihood(self, source: Source, estimate: str, *, seed: int | None = None) -> Density:
         """An estimate of the log density of every example of a source, with its errors."""
-        return measure(make_estimate(self.density_model, estimate), self.density_model, source, seed=seed)
+        made = self._estimates
+        if estimate not in made:
+            made[estimate] = make_estimate(self.density_model, estimate)
+        return measure(made[estimate], self.density_model, source, seed=seed)
+
+    @cached_property
+    def _estimates(self) -> dict[str, Estimate]:
+        return {}  # each is made once, and so compiled once
 
     @cached_property
     def density_model(self) -> "Model":
