@@ -1,5 +1,6 @@
 """A data set as encoded batches whose examples carry their own keys."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -65,7 +66,22 @@ def encoded_batches(
       dequantise: ``(raw, key) -> x, log_q``, in place of the uniform noise of ``encoder``.
     """
     size = round_up(min(batch_size, len(source)), mesh)
-    split = batch_sharding(mesh)
+    compiled = _compile(encoder, dequantise, mesh)
+    names = [name for name, _ in source.spec.conditions]
+    for first, batch in enumerate(eval_batches(source, size, batch_sharding(mesh))):
+        keys = sample_keys(seed, jnp.arange(first * size, (first + 1) * size))
+        mask = to_host(batch["mask"])
+        for draw in range(draws):
+            own = fold_in_each(keys, draw + 1) if draw else keys
+            x, log_q = compiled(params, batch["x"], own)
+            yield Encoded(x, fold_in_each(own, 1), {name: batch[name] for name in names}, mask, log_q)
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(
+    encoder: Encoder, dequantise: Dequantise | None, mesh: Mesh
+) -> Callable[[Params, Array, Array], tuple[Array, Array]]:
+    """``(params, raw, keys) -> x, log_q`` of a batch."""
 
     def each(params: Params, raw: Array, keys: Array) -> tuple[Array, Array]:
         def uniform(raw: Array, key: Array) -> tuple[Array, Array]:
@@ -75,15 +91,8 @@ def encoded_batches(
         x, log_q = one(raw, fold_in_each(keys, 0))
         return x[:, 0], log_q[:, 0]
 
-    compiled = jax.jit(each, in_shardings=(replicated(mesh), split, split), out_shardings=split)
-    names = [name for name, _ in source.spec.conditions]
-    for first, batch in enumerate(eval_batches(source, size, split)):
-        keys = sample_keys(seed, jnp.arange(first * size, (first + 1) * size))
-        mask = to_host(batch["mask"])
-        for draw in range(draws):
-            own = fold_in_each(keys, draw + 1) if draw else keys
-            x, log_q = compiled(params, batch["x"], own)
-            yield Encoded(x, fold_in_each(own, 1), {name: batch[name] for name in names}, mask, log_q)
+    split = batch_sharding(mesh)
+    return jax.jit(each, in_shardings=(replicated(mesh), split, split), out_shardings=split)
 
 
 def to_host(tree: Tree) -> Tree:

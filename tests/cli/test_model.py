@@ -1,5 +1,6 @@
 """What Python gets of a run: ``load``, and everything that the model of a workdir can do."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -108,3 +109,16 @@ def test_other_checkpoints_share_the_compiled_sampler(model, workdir):
         load(workdir, step=3)
     with pytest.raises(FileNotFoundError, match="no config.json there"):
         load(workdir / "nowhere")
+
+
+def test_a_second_call_compiles_nothing(model, digits, caplog):
+    def calls():
+        latents = model.encode(digits[:4])
+        model.decode(latents)
+        model.denoise(latents, 0.5)
+        model.log_prob(digits[:4])
+
+    calls()
+    with jax.log_compiles():
+        calls()
+    assert [record.message for record in caplog.records if "Compiling" in record.message] == []
