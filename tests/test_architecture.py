@@ -20,7 +20,8 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 
 # A file or package directly in score_sde imports only from lines above its own.
 LAYERS = [
-    {"arrays", "conditions", "cpu", "images", "names", "runtime"},
+    {"arrays"},
+    {"conditions", "cpu", "images", "names", "runtime"},
     {"data", "integrate", "sde"},
     {"codecs", "denoiser"},
     {"guidance", "losses", "nets", "solvers"},

@@ -8,9 +8,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.documentation import PAGES, SKIPPED, Reader, blocks, make_clone, read, skipped
 
-# Run by default: every way to extend the package, which no other test runs; tests/cli has the modes.
-# Training is not measured there, which would take most of the time.
-QUICK = ("docs/extending.md",)
+# Training is not measured on this page, which would take most of the time.
+UNMEASURED = ("docs/extending.md",)
 RUN = [page for page in PAGES if any(block.language != "text" for block in read(page))]
 COMMANDS = [(block, words) for page in PAGES for block in read(page) for words in block.commands()]
 
@@ -30,11 +29,10 @@ def digits(tmp_path_factory):
     return reader.folder / "runs" / "digits"
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[] if page in QUICK else pytest.mark.slow) for page in RUN]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
 def test_what_a_page_says_runs(page, digits, tmp_path):
-    reader = Reader(make_clone(tmp_path, measured=page not in QUICK))
+    reader = Reader(make_clone(tmp_path, measured=page not in UNMEASURED))
     shutil.copytree(digits, tmp_path / "runs" / "digits")
     reader.follow(page)
     if reader.failures:
