@@ -1,6 +1,7 @@
 """The layering and the habits that CONTRIBUTING.md promises, read off the source."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,12 @@ MAX_ANY = 225  # in all: a type that says nothing
 VAGUE = {"common", "helper", "helpers", "misc", "util", "utils"}
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The tree of a file, parsed once for all checks."""
+    return ast.parse(source)
+
+
 def imported(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
     """Full names of the modules that a file imports anywhere, ``package`` being the one it is in."""
     for node in ast.walk(tree):
@@ -80,7 +87,7 @@ def imported(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
 def imports_of(name: str, source: str) -> list[str]:
     """Full names of the modules that a file of the package imports."""
     package = ("score_sde", *Path(name).parts[:-1])
-    return sorted(set(imported(ast.parse(source), package)))
+    return sorted(set(imported(parsed(source), package)))
 
 
 def unit(name: str) -> str:
@@ -119,7 +126,7 @@ def trespasses(name: str, source: str) -> list[str]:
 
 def undocumented(source: str) -> list[str]:
     """The module, public functions and public classes without a docstring."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     public = [
         node
         for node in tree.body
@@ -130,7 +137,8 @@ def undocumented(source: str) -> list[str]:
     return missing if ast.get_docstring(tree) else ["the module", *missing]
 
 
-def modules_after(statement: str) -> set[str]:
+@functools.cache
+def modules_after(statement: str) -> frozenset[str]:
     """Top-level modules that a fresh interpreter looks for while it runs ``statement``, found or not."""
     program = (
         "import sys\n"
@@ -146,7 +154,7 @@ def modules_after(statement: str) -> set[str]:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    return set(result.stdout.split())
+    return frozenset(result.stdout.split())
 
 
 # --- the package -----------------------------------------------------------------------------------
@@ -179,7 +187,7 @@ def long_functions(source: str) -> list[str]:
     """Functions of more than ``MAX_FUNCTION`` lines."""
     return [
         node.name
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno >= MAX_FUNCTION
@@ -193,7 +201,7 @@ def test_functions_are_short(name):
 
 def any_types(source: str) -> int:
     """How often a file says ``Any``."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     return sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(tree))
 
 
@@ -225,7 +233,7 @@ def names_of_conditions(name: str, source: str) -> list[str]:
     """Conditions that a file calls by their name, other than as the default of a source's field."""
     if any(name == place or (place.endswith("/") and name.startswith(place)) for place in NAME_CONDITIONS):
         return []
-    tree = ast.parse(source)
+    tree = parsed(source)
     keys = {
         id(value)
         for node in ast.walk(tree)
@@ -261,7 +269,7 @@ OWNERS_OF_NAMES = {
 
 def members_named(name: str, source: str) -> list[str]:
     """Networks and tasks that a file calls by their name, which only the owners may."""
-    found = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    found = {node.value for node in ast.walk(parsed(source)) if isinstance(node, ast.Constant)}
     tables = {"nets": set(NETS) - set(SDES) - set(SOLVERS), "tasks": set(TASKS)}  # "ddpm" is all three
     return sorted(
         member
