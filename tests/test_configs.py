@@ -119,14 +119,8 @@ class Random:
         return {"x": x[indices], "label": np.zeros(len(indices), np.int32)}
 
 
-QUICK = ("vp_digits",)  # of the others each takes half a minute
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[] if path.stem in QUICK else pytest.mark.slow) for path in FILES],
-    ids=lambda p: p.stem,
-)
+@pytest.mark.slow  # each takes half a minute; tests/cli trains vp_digits
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_config_trains_two_shrunk_steps(path):
     config = load_file(str(path))
     width = 32 if config.model.name == "ddpm" else 8  # it normalises in 32 groups

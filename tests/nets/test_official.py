@@ -40,7 +40,7 @@ RECORDED = [
     "opt/input_skip_output_skip@nf16",
     "opt/progressive_residual_fir@nf16",
     "vp/ddpm/cifar10@nf32",
-    "ve/ncsn/cifar10@nf32",
+    pytest.param("ve/ncsn/cifar10@nf32", marks=pytest.mark.slow),
     "ve/ncsnv2/cifar10@nf32",
     pytest.param("subvp/cifar10_ddpmpp_continuous@nf32", marks=pytest.mark.slow),
     pytest.param("vp/cifar10_ddpmpp_continuous@full", marks=pytest.mark.slow),

@@ -184,7 +184,9 @@ def _bind(params, cond):
     return DATA.denoise(VP())
 
 
-@pytest.mark.parametrize("key", ["pc", "ode", "legacy_pc", "legacy_ode", "unipc"])
+@pytest.mark.parametrize(
+    "key", ["pc", "ode", "legacy_pc", pytest.param("legacy_ode", marks=pytest.mark.slow), "unipc"]
+)
 def test_a_sample_depends_on_its_number_only(key):
     sde, solver = VP(), SOLVERS[key]()
     plan = solver.plan(sde, np.linspace(1.0, 1e-3, 26))
