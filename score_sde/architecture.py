@@ -48,9 +48,10 @@ class Architecture:
     def bind(self, parts: Parts, cond: Cond) -> Denoiser:
         """The denoiser of some parts under some conditions, each an array of ``B`` rows.
 
-        Conditions that the data have and the model does not take are left out.
+        Conditions that the data have and the network does not take are left out.  Data may have others than
+        ``spec`` says: that of an imported model says none.
         """
-        known = dict(self.net.conditions)  # data may have others than those of the spec, of an import say
+        known = dict(self.net.conditions)
         taken = {name: values for name, values in cond.items() if name in known}
         return Denoiser(parts["net"], self.sde, self.net, self.precondition, taken)
 

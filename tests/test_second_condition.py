@@ -93,3 +93,17 @@ def test_a_field_of_vectors_must_be_there(tmp_path):
         ValueError, match=r"vectors \(data.source.vector_key = 'v'\) have shape \(4,\), expected"
     ):
         ArrayFile("train", tmp_path / "a.npz", vector_key="v")
+
+
+def test_conditions_that_the_network_does_not_take_are_left_out(source):
+    """Those of the data, and those of other data than the model's own, as an imported model is given them."""
+    config = typed(CONFIG | {"conditions": {"names": ("vector",)}})
+    architecture = architecture_of(config, source.spec)
+    fresh = architecture.init(jax.random.key(0))  # its last layers are zero
+    parts = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(2), p.shape), fresh)
+    x, t = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.array([0.3, 0.6])
+    vector = jnp.ones((2, 2))
+    own = architecture.bind(parts, {"vector": vector})(x, t).x0
+    more = {"vector": vector, "label": jnp.array([0, 1]), "other": jnp.zeros((2, 5))}
+    np.testing.assert_array_equal(architecture.bind(parts, more)(x, t).x0, own)
+    assert jnp.abs(architecture.bind(parts, {})(x, t).x0 - own).max() > 1e-6  # what it takes is kept

@@ -19,7 +19,7 @@ from score_sde.data import Source
 from score_sde.evaluate import Density
 from score_sde.evaluate.cache import fingerprint
 from score_sde.experiment.assemble import sampler_of
-from score_sde.experiment.schema import Config, changed
+from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
 from score_sde.nets import digest
 from score_sde.runs.estimates import Estimate, make_estimate, measure
@@ -105,7 +105,7 @@ class Model:
         Raises:
           ConfigError: a field that there is not, or a value that it cannot have.
         """
-        workdir = replace(self.workdir, config=changed(self.config, changes))
+        workdir = self.workdir.changed(changes)
         return replace(self, workdir=workdir, architecture=workdir.architecture.freeze(self.parts))
 
     # --- samples ------------------------------------------------------------------------------------
