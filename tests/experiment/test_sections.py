@@ -11,11 +11,13 @@ from score_sde.experiment.fields import (
     checked,
     choice,
     entries_of,
+    finite,
     natural,
     one_of,
     positive,
     section,
     several,
+    share,
     value,
 )
 from score_sde.names import ConfigError
@@ -221,3 +223,24 @@ def test_words_are_read_by_their_type(text, kind, found):
 def test_words_of_another_type_are_refused(text, kind):
     with pytest.raises(ValueError, match=r"^must be "):
         values.read(text, kind)
+
+
+@pytest.mark.parametrize(
+    ("make", "allowed", "refused"),
+    [
+        (positive, (1e-30, 1), (0, -1, float("inf"), float("nan"))),
+        (natural, (0, 1), (-1e-30, float("inf"), float("nan"))),
+        (finite, (-1, 0), (float("inf"), float("nan"))),
+        (share, (0, 0.5, 1), (-1e-9, 1 + 1e-9, float("nan"))),
+    ],
+)
+def test_checks_of_numbers_end_where_they_say(make, allowed, refused):
+    @dataclass(frozen=True)
+    class Section:
+        """One number."""
+
+        x: float = make(1.0, "a number")
+
+    passes = entries_of(Section)["x"].check.passes
+    assert all(map(passes, allowed))
+    assert not any(map(passes, refused))
