@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde.codecs import Pixels, picture_values, warn_if_unscaled
+from score_sde.codecs import Pixels, picture_values
 from score_sde.data import random_flip
 from score_sde.data.base import Spec
 
@@ -155,8 +155,8 @@ class Normal:
 def test_warns_of_unscaled_data():
     for deviation in (0.01, 40.0):
         with pytest.warns(UserWarning, match="codec.scale = 1.*try codec.scale"):
-            warn_if_unscaled(Normal(deviation), Pixels(grey_levels=None))
+            Pixels(grey_levels=None).examine(Normal(deviation))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_if_unscaled(Normal(1.0), Pixels(grey_levels=None))
-        warn_if_unscaled(Normal(40.0), Pixels(grey_levels=None, scale=40.0))
+        Pixels(grey_levels=None).examine(Normal(1.0))
+        Pixels(grey_levels=None, scale=40.0).examine(Normal(40.0))

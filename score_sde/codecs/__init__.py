@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from score_sde.codecs.base import NO_PARAMS, Codec
-from score_sde.codecs.pixels import Pixels, picture_values, warn_if_unscaled
+from score_sde.codecs.base import NO_PARAMS, Cells, Codec, Levels
+from score_sde.codecs.pixels import Pixels, picture_values
 
 CODECS: dict[str, Callable[..., Codec]] = {"pixels": Pixels}
 
-__all__ = ["CODECS", "NO_PARAMS", "Codec", "Pixels", "picture_values", "warn_if_unscaled"]
+__all__ = ["CODECS", "NO_PARAMS", "Cells", "Codec", "Levels", "Pixels", "picture_values"]

@@ -1,15 +1,47 @@
 """What a codec is: the map from raw examples to the state that the process perturbs, and back."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from jax import Array
 
 from score_sde.arrays import Params
-from score_sde.data.base import Spec
+from score_sde.conditions import Json
+from score_sde.data.base import Source, Spec
 
 NO_PARAMS: Params = {}
 """The parameters of a codec that has none."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where the levels of integer data are in the model's range: ``first + k step``, ``k < count``."""
+
+    first: float
+    step: float
+    count: int
+
+
+class Levels(Protocol):
+    """Integer data in the state: what dequantisation and decoders of levels need of a codec."""
+
+    @property
+    def cells(self) -> Cells:
+        """Where ``Codec.middle`` puts the levels."""
+        ...
+
+    def noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Uniform dequantisation noise in (0, 1), float32."""
+        ...
+
+    def place(self, raw: Array | np.ndarray, noise: Array | float) -> Array:
+        """Integers and noise in [0, 1) to the state: cell ``k`` from its lower end by ``noise`` of it."""
+        ...
+
+    def unit(self, raw: Array | np.ndarray) -> Array:
+        """Integers on [0, 1], the last level at 1, float32."""
+        ...
 
 
 class Codec(Protocol):
@@ -39,6 +71,29 @@ class Codec(Protocol):
 
     def decode(self, params: Params, x0: Array | np.ndarray) -> Array:
         """States ``(B, *state_shape)`` to the nearest examples, ``(B, *spec.shape)`` of ``spec.dtype``."""
+        ...
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The lowest and the highest value of a state of data; None where there is no limit."""
+        ...
+
+    @property
+    def levels(self) -> Levels | None:
+        """Integer data, where an entry of the state is a level of the data; None elsewhere."""
+        ...
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the states of data have a bounded density, as those of integers without noise have not."""
+        ...
+
+    def conventions(self) -> dict[str, Json]:
+        """What a reader must know of the codec to repeat a density that was measured with it."""
+        ...
+
+    def examine(self, source: Source) -> None:
+        """Warn of data that do not suit the codec."""
         ...
 
     def log_volume(self) -> float:

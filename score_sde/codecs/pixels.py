@@ -10,6 +10,8 @@ import numpy as np
 from jax import Array
 
 from score_sde.arrays import Params
+from score_sde.codecs.base import Cells
+from score_sde.conditions import Json
 from score_sde.data.base import Source, Spec
 
 # Dequantisation noise takes the centres of equal cells of [0, 1): 2**13 of them for up to 256 levels, and
@@ -141,6 +143,57 @@ class Pixels:
             jnp.uint8 if self.grey_levels <= 256 else jnp.uint16
         )
 
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """``low`` and ``high``; continuous data have no limit."""
+        return None if self.grey_levels is None else (self.low, self.high)
+
+    @property
+    def levels(self) -> "Pixels | None":
+        """This codec, for integer data."""
+        return None if self.grey_levels is None else self
+
+    @property
+    def cells(self) -> Cells:
+        """Where ``middle`` puts the levels; integer data only."""
+        count, width = self._count(), self.high - self.low
+        if self.dequantize:
+            return Cells(self.low + 0.5 * width / count, width / count, count)
+        return Cells(self.low, width / (count - 1), count)
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the data are continuous, or made so by noise."""
+        return self.grey_levels is None or self.dequantize
+
+    def conventions(self) -> dict[str, Json]:
+        """How integers became a density, and the volume that turns it into one of the data."""
+        if self.grey_levels is None:
+            how = "none: continuous data"
+        elif self.dequantize:
+            how = f"uniform, {self.grey_levels} equal cells on [{self.low:g}, {self.high:g}]"
+        else:
+            how = "none: integers are points, so the density has no upper limit"
+        return {"dequantization": how, "log_volume_nats": self.log_volume()}
+
+    def examine(self, source: Source) -> None:
+        """Warn if encoded continuous data have a standard deviation far from 1.
+
+        Noise levels and preconditioning assume data of about unit scale.  Looks at the first 1000
+        examples and warns outside [0.05, 5]; silent for integer data.
+        """
+        if self.grey_levels is not None:
+            return
+        first = source.read(np.arange(min(len(source), 1000)))["x"].astype(np.float64)
+        deviation = float(np.std(first)) / self.scale
+        if not 0.05 <= deviation <= 5:
+            warnings.warn(
+                f"codec.scale = {self.scale:g}: the data have standard deviation {deviation:.3g}"
+                f" after scaling, far from 1; try codec.scale = {deviation * self.scale:.3g} and"
+                f" codec.shift = {float(np.mean(first)):.3g}",
+                stacklevel=2,
+            )
+
     def log_volume(self) -> float:
         """Per dimension, ``log |d x / d k|`` of the dequantised map, in nats.
 
@@ -162,22 +215,3 @@ def picture_values(raw: Array | np.ndarray, grey_levels: int | None) -> Array:
         raise ValueError("continuous data have no picture values")
     level = jnp.asarray(raw).astype(jnp.float32)
     return jnp.round(level * 255 / (grey_levels - 1)).astype(jnp.uint8)
-
-
-def warn_if_unscaled(source: Source, codec: Pixels) -> None:
-    """Warn if encoded continuous data have a standard deviation far from 1.
-
-    Noise levels and preconditioning assume data of about unit scale.  Looks at the first 1000
-    examples and warns outside [0.05, 5]; silent for integer data.
-    """
-    if codec.grey_levels is not None:
-        return
-    first = source.read(np.arange(min(len(source), 1000)))["x"].astype(np.float64)
-    deviation = float(np.std(first)) / codec.scale
-    if not 0.05 <= deviation <= 5:
-        warnings.warn(
-            f"codec.scale = {codec.scale:g}: the data have standard deviation {deviation:.3g}"
-            f" after scaling, far from 1; try codec.scale = {deviation * codec.scale:.3g} and"
-            f" codec.shift = {float(np.mean(first)):.3g}",
-            stacklevel=2,
-        )

@@ -2,7 +2,7 @@
 
 from score_sde import nets
 from score_sde.architecture import Architecture
-from score_sde.codecs import Codec, Pixels
+from score_sde.codecs import Codec
 from score_sde.conditions import Condition, Conditions
 from score_sde.data import AUGMENTED, Spec
 from score_sde.denoiser import Precondition
@@ -35,7 +35,7 @@ def architecture_of(config: Config, spec: Spec) -> Architecture:
 
 
 def _check_process(config: Config, sde: SDE, codec: Codec) -> None:
-    if sde.parts() and isinstance(codec, Pixels) and codec.grey_levels is not None and not codec.dequantize:
+    if sde.parts() and not codec.has_density:
         raise ConfigError(
             f"config.sde.name = {config.sde.name!r}: integer data have no bounded density; it needs "
             "codec.dequantize = True"

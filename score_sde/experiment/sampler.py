@@ -1,7 +1,6 @@
 """From a config to how samples are drawn."""
 
 from score_sde.architecture import Architecture
-from score_sde.codecs import Pixels
 from score_sde.conditions import Cond, null_of
 from score_sde.experiment.run_sections import Sampling
 from score_sde.experiment.schema import Config
@@ -55,15 +54,15 @@ def _guidance(sampling: Sampling, architecture: Architecture, process: SDE) -> G
 
 
 def _threshold(sampling: Sampling, architecture: Architecture, process: SDE) -> Guidance:
-    codec = architecture.codec
+    range = architecture.codec.range
     if not sampling.threshold.takes("low"):
         return sampling.threshold.build()
-    if not isinstance(codec, Pixels) or codec.grey_levels is None:
+    if range is None:
         raise ConfigError(
             f"config.sampling.threshold = {sampling.threshold.name!r}: must be 'none', for continuous data "
             "have no range"
         )
-    return sampling.threshold.build(sde=process, low=codec.low, high=codec.high)
+    return sampling.threshold.build(sde=process, low=range[0], high=range[1])
 
 
 def _plan(sampling: Sampling, process: SDE, solver: Solver) -> Plan:

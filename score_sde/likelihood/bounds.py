@@ -27,6 +27,7 @@ from jax import Array
 from jax.scipy.special import log_ndtr
 
 from score_sde.arrays import fold_in_each, normal_per_sample, sum_dims
+from score_sde.codecs import Cells
 from score_sde.denoiser import Denoise, x0_error
 from score_sde.names import nearest
 from score_sde.sde import SDE
@@ -49,15 +50,6 @@ class Bound(NamedTuple):
     def nats(self) -> Array:
         """Lower bound on the log density (log probability, with a decoder of levels)."""
         return -(self.prior + self.diffusion + self.reconstruction)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Where the levels of integer data are in the model's range: ``first + k step``, ``k < count``."""
-
-    first: float
-    step: float
-    count: int
 
 
 # --- the last term: (denoise, sde, x0, noise, t) -> E[-log p(x0 | x_t)] in nats, (B,) ------------------

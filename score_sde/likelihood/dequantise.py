@@ -22,14 +22,14 @@ import numpy as np
 from jax import Array
 
 from score_sde.arrays import Params, sum_dims
-from score_sde.codecs import Pixels
+from score_sde.codecs import Levels
 from score_sde.nets.dequantiser import CouplingNet
 
 
 class Dequantiser(Protocol):
     """A density of the noise: what becomes of uniform noise."""
 
-    def move(self, params: Params, levels: Array, v: Array) -> tuple[Array, Array]:
+    def move(self, params: Params, raw: Array, v: Array) -> tuple[Array, Array]:
         """Integers and uniform noise, ``(B, *D)`` each, to the noise ``u`` in [0, 1), ``(B, *D)``, and
         ``log q(u | k)``, nats ``(B,)``."""
         ...
@@ -39,11 +39,11 @@ class Dequantiser(Protocol):
 class Uniform:
     """Noise that does not look at the data; ``params`` is not used."""
 
-    pixels: Pixels
+    levels: Levels
 
-    def move(self, params: Params, levels: Array, v: Array) -> tuple[Array, Array]:
+    def move(self, params: Params, raw: Array, v: Array) -> tuple[Array, Array]:
         """``u`` is ``v``, and ``log q`` zero."""
-        return v, jnp.zeros(levels.shape[:1])
+        return v, jnp.zeros(raw.shape[:1])
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,20 @@ class Coupled:
     """The flow above; couplings move the pixels of one colour of a checkerboard, then of the other.
 
     Attributes:
-      pixels: the codec of integer data.
+      levels: of the codec of integer data.
       net: says how far, given the data and the other pixels.
     """
 
-    pixels: Pixels
+    levels: Levels
     net: CouplingNet
-
-    def __post_init__(self) -> None:
-        if self.pixels.grey_levels is None:
-            raise ValueError("a dequantiser is for integer data; these are continuous")
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Fresh parameters, with which the density is uniform."""
         return self.net.init(key, shape)
 
-    def move(self, params: Params, levels: Array, v: Array) -> tuple[Array, Array]:
+    def move(self, params: Params, raw: Array, v: Array) -> tuple[Array, Array]:
         """See ``Dequantiser``; differentiable in ``params``."""
-        x = 2.0 * self.pixels.unit(levels) - 1.0
+        x = 2.0 * self.levels.unit(raw) - 1.0
         w = jnp.log(v) - jnp.log1p(-v)
         y, log_slope = self.flow(params, x, w)
         log_q = sum_dims(_log_logistic(w) - _log_logistic(y)) - log_slope
@@ -94,11 +90,11 @@ def _log_logistic(y: Array) -> Array:
 
 
 def encode(
-    dequantiser: Dequantiser, params: Params, pixels: Pixels, raw: Array, key: Array
+    dequantiser: Dequantiser, params: Params, levels: Levels, raw: Array, key: Array
 ) -> tuple[Array, Array]:
     """Integer data to the model's range, and ``log q``: ``(B, *D) -> (B, *D), (B,)``.
 
-    The bound on ``log P(raw)`` is ``log p(x) + D pixels.log_volume() - log q``.
+    The bound on ``log P(raw)`` is ``log p(x) + D codec.log_volume() - log q``.
     """
-    u, log_q = dequantiser.move(params, raw, pixels.noise(key, raw.shape))
-    return pixels.place(raw, u), log_q
+    u, log_q = dequantiser.move(params, raw, levels.noise(key, raw.shape))
+    return levels.place(raw, u), log_q

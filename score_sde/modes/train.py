@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import jax
 
-from score_sde.codecs import Pixels, warn_if_unscaled
 from score_sde.experiment.assemble import architecture_of, average_of, optimizer_of, task_of
 from score_sde.flags import Options
 from score_sde.modes.run import workdir_of
@@ -24,8 +23,7 @@ def train(options: Options) -> int:
     # Made before anything is compiled or written: their mistakes are reported first.
     task = task_of(config, architecture, make_extractor(config, workdir.path))
     optimizer, ema = optimizer_of(config), average_of(config)
-    if isinstance(architecture.codec, Pixels):
-        warn_if_unscaled(source, architecture.codec)
+    architecture.codec.examine(source)
     mesh = make_mesh(config.mesh.fsdp)
 
     def begin(shapes: TrainState) -> None:

@@ -105,6 +105,6 @@ def with_dequantiser(estimate: "Estimate", model: "Model") -> "Estimate":
     how = f"learned (arXiv:1902.00275), after {about['steps']} steps, SHA-256 {about['sha256']}"
     return dataclasses.replace(
         estimate,
-        dequantise=functools.partial(encode, task.density, params, task.pixels),
+        dequantise=functools.partial(encode, task.density, params, task.levels),
         conventions=estimate.conventions | {"dequantization": how},
     )

@@ -10,7 +10,7 @@ from jax import Array
 
 from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
-from score_sde.codecs import Codec, Pixels
+from score_sde.codecs import Codec
 from score_sde.conditions import Cond, Json
 from score_sde.data import Source
 from score_sde.denoiser import Denoise
@@ -21,27 +21,13 @@ from score_sde.experiment.assemble import density_of
 from score_sde.experiment.fields import Choice, member
 from score_sde.experiment.measure_sections import Likelihood
 from score_sde.experiment.schema import Config
-from score_sde.likelihood.bounds import Bound, Cells, Decoder, continuous_bound, discrete_bound
+from score_sde.likelihood.bounds import Bound, Decoder, continuous_bound, discrete_bound
 from score_sde.likelihood.ode_density import log_prob
 from score_sde.names import ConfigError
 from score_sde.runs.dequantiser import with_dequantiser
 
 if TYPE_CHECKING:
     from score_sde.runs.model import Model
-
-
-def _pixels(architecture: Architecture) -> Pixels:
-    """The codec, where the state is the data themselves.
-
-    Raises:
-      ConfigError: it is another: its density is not one of the data.
-    """
-    if not isinstance(architecture.codec, Pixels):
-        raise ConfigError(
-            f"config.codec: {type(architecture.codec).__name__} has no density of the data; this needs "
-            "'pixels'"
-        )
-    return architecture.codec
 
 
 class Middles:
@@ -78,7 +64,7 @@ class Estimate:
 def of_ode(config: Config, architecture: Architecture) -> Estimate:
     """The probability-flow ODE."""
     density, section = density_of(config, architecture), config.likelihood
-    pixels = _pixels(architecture)
+    codec = architecture.codec
 
     def measure(params: Parts, keys: Array, x: Array, cond: Cond) -> Measured:
         out = log_prob(
@@ -104,10 +90,10 @@ def of_ode(config: Config, architecture: Architecture) -> Estimate:
     }
     return Estimate(
         measure,
-        pixels,
-        pixels.log_volume(),
+        codec,
+        codec.log_volume(),
         section.draws,
-        _common(architecture, section) | _dequantised(pixels) | conventions,
+        _common(architecture, section) | codec.conventions() | conventions,
     )
 
 
@@ -178,10 +164,10 @@ def _bounded(
     bound: Callable[[Array, Denoise, Array, Decoder], Bound],
     conventions: dict[str, Json],
 ) -> Estimate:
-    pixels, of_levels = _pixels(architecture), choice.takes("cells")
-    if of_levels and pixels.grey_levels is None:
+    codec, of_levels = architecture.codec, choice.takes("cells")
+    if of_levels and codec.levels is None:
         raise ConfigError(f"config.{choice.field} = {choice.name!r}: continuous data have no levels")
-    decoder = choice.build(**({"cells": cells_of(pixels)} if of_levels else {}))
+    decoder = choice.build(**({"cells": codec.levels.cells} if codec.levels else {}))
 
     def measure(params: Parts, keys: Array, x: Array, cond: Cond) -> Measured:
         out = bound(keys, architecture.bind(params, cond), x, decoder)
@@ -189,22 +175,12 @@ def _bounded(
         return Measured(nats, out.evaluations, jnp.zeros_like(nats))
 
     if of_levels:
-        encoder, volume = Middles(pixels), 0.0
+        encoder, volume = Middles(codec), 0.0
         data = {"dequantization": "none: the decoder gives probabilities of levels", "log_volume_nats": 0.0}
     else:
-        encoder, volume, data = pixels, pixels.log_volume(), _dequantised(pixels)
+        encoder, volume, data = codec, codec.log_volume(), codec.conventions()
     what = _common(architecture, section) | data | {"decoder at t_min": choice.name} | conventions
     return Estimate(measure, encoder, volume, section.draws, what)
-
-
-def cells_of(pixels: Pixels) -> Cells:
-    """Where ``pixels.middle`` puts the levels."""
-    assert pixels.grey_levels is not None
-    width = pixels.high - pixels.low
-    if pixels.dequantize:
-        step = width / pixels.grey_levels
-        return Cells(pixels.low + 0.5 * step, step, pixels.grey_levels)
-    return Cells(pixels.low, width / (pixels.grey_levels - 1), pixels.grey_levels)
 
 
 def _common(architecture: Architecture, section: Likelihood) -> dict[str, Json]:
@@ -215,16 +191,6 @@ def _common(architecture: Architecture, section: Likelihood) -> dict[str, Json]:
         "prior": f"N(0, {sde.prior_sigma:g}^2)",
         "parameters": "moving average",
     }
-
-
-def _dequantised(pixels: Pixels) -> dict[str, Json]:
-    if pixels.grey_levels is None:
-        how = "none: continuous data"
-    elif pixels.dequantize:
-        how = f"uniform, {pixels.grey_levels} equal cells on [{pixels.low:g}, {pixels.high:g}]"
-    else:
-        how = "none: integers are points, so the density has no upper limit"
-    return {"dequantization": how, "log_volume_nats": pixels.log_volume()}
 
 
 def _described(value: Any) -> dict[str, Json]:

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from score_sde.architecture import Architecture, codec_params
 from score_sde.arrays import Parts
-from score_sde.codecs import Pixels
 from score_sde.conditions import Chosen, Cond, Conditions, Value
 from score_sde.data import Source
 from score_sde.evaluate import Density
@@ -225,9 +224,7 @@ class Model:
     @cached_property
     def density_model(self) -> "Model":
         """The model that densities are measured with: integer data are dequantised, if the config says so."""
-        codec = self.architecture.codec
-        integers = isinstance(codec, Pixels) and codec.grey_levels is not None and not codec.dequantize
-        wanted = integers and self.config.likelihood.dequantize
+        wanted = not self.architecture.codec.has_density and self.config.likelihood.dequantize
         return self.change({"codec.dequantize": True}) if wanted else self
 
     @cached_property

@@ -12,7 +12,7 @@ from jax import Array
 
 from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
-from score_sde.codecs import Pixels
+from score_sde.codecs import Levels
 from score_sde.conditions import Cond
 from score_sde.data import eval_batches, random_flip
 from score_sde.likelihood.dequantise import Coupled, Dequantiser, Uniform
@@ -54,21 +54,21 @@ class Dequantisation:
     random_flip: bool = False
 
     @property
-    def pixels(self) -> Pixels:
-        """The codec of integer data.
+    def levels(self) -> Levels:
+        """Those of the data.
 
         Raises:
-          ValueError: it is another, or of continuous data.
+          ValueError: the state has none: continuous data, or latents.
         """
-        codec = self.architecture.codec
-        if not isinstance(codec, Pixels) or codec.grey_levels is None:
+        levels = self.architecture.codec.levels
+        if levels is None:
             raise ValueError("a dequantiser is for integer data; these are continuous")
-        return codec
+        return levels
 
     @property
     def density(self) -> Coupled:
         """What is trained."""
-        return Coupled(self.pixels, CouplingNet(self.width, self.couplings))
+        return Coupled(self.levels, CouplingNet(self.width, self.couplings))
 
     def frozen(self) -> Parts:
         return dict(self.model)
@@ -82,7 +82,7 @@ class Dequantisation:
         cond = {name: values for name, values in batch.items() if name not in ("x", "mask")}
         # Times and noise of the bound do not depend on the noise of a level.
         drawn = draw_bound(self._process, raw.astype(jnp.float32), key_bound)
-        return Noisy(raw, cond, self.pixels.noise(key_noise, raw.shape), drawn)
+        return Noisy(raw, cond, self.levels.noise(key_noise, raw.shape), drawn)
 
     def loss(
         self, trained: Parts, frozen: Parts, ema: Parts, examples: Noisy, key: Array
@@ -95,7 +95,7 @@ class Dequantisation:
         """Nats per dimension, ``(B,)``, with the noise of a density."""
         raw, cond, uniform, drawn = examples
         u, log_q = density.move(params, raw, uniform)
-        x0 = self.pixels.place(raw, u)
+        x0 = self.levels.place(raw, u)
         log_q = log_q / math.prod(raw.shape[1:])
         denoiser = self.architecture.bind(frozen, cond)
         nats = bound_at(denoiser, self._process, x0, drawn)
@@ -117,7 +117,7 @@ class Dequantisation:
         def both(trained: Parts, frozen: Parts, batch: Batch, key: Array) -> Array:
             def one(key: Array) -> Array:
                 examples = plain.draw(frozen, batch, key)
-                uniform, _ = plain.bound(Uniform(plain.pixels), {}, frozen, examples)
+                uniform, _ = plain.bound(Uniform(plain.levels), {}, frozen, examples)
                 learned, _ = plain.bound(plain.density, trained[PART], frozen, examples)
                 return uniform - learned
 

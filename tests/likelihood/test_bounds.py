@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from score_sde.codecs import Cells
 from score_sde.likelihood.bounds import (
     BinDecoder,
-    Cells,
     LevelDecoder,
     continuous_bound,
     discrete_bound,

@@ -20,7 +20,6 @@ from score_sde.evaluate import Measured, measure_density
 from score_sde.evaluate.cache import Cache
 from score_sde.evaluate.density import split_errors
 from score_sde.likelihood.ode_density import Exact, log_prob
-from score_sde.runs.estimates import cells_of
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sde import VP
 from tests.oracles import Mixture
@@ -107,7 +106,7 @@ def test_deep_levels_come_back(levels, dequantize):
 @pytest.mark.parametrize("levels", [17, 256])
 def test_cells_lie_where_levels_are_encoded(levels, dequantize):
     scaling = Pixels(grey_levels=levels, low=-1.0, high=3.0, dequantize=dequantize)
-    cells = cells_of(scaling)
+    cells = scaling.cells
     raw = np.arange(levels, dtype=np.uint8)
     np.testing.assert_allclose(scaling.middle({}, raw), cells.first + cells.step * raw, atol=1e-6)
     np.testing.assert_array_equal(scaling.decode({}, scaling.middle({}, raw)), raw)
