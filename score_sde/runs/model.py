@@ -20,6 +20,7 @@ from score_sde.evaluate.cache import fingerprint
 from score_sde.experiment.assemble import sampler_of
 from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
+from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.runs.estimates import Estimate, make_estimate, measure
 from score_sde.runs.inputs import from_user
@@ -80,7 +81,7 @@ class Model:
         """The chosen checkpoint of a run; raises as ``load`` does."""
         architecture = workdir.architecture
         step, mesh, parts = workdir.restore(which)
-        return cls(workdir, which, architecture.freeze(parts), parts, step, mesh)
+        return cls(workdir, which, _given(workdir, architecture, parts), parts, step, mesh)
 
     @property
     def config(self) -> Config:
@@ -105,13 +106,14 @@ class Model:
           ConfigError: a field that there is not, or a value that it cannot have.
         """
         workdir = self.workdir.changed(changes)
-        return replace(self, workdir=workdir, architecture=workdir.architecture.freeze(self.parts))
+        return replace(self, workdir=workdir, architecture=_given(workdir, workdir.architecture, self.parts))
 
     # --- samples ------------------------------------------------------------------------------------
 
     @cached_property
     def sampler(self) -> Sampler:
         """How ``config.sampling`` draws samples."""
+        self._check_denoises("samples")
         return sampler_of(self.config, self.architecture)
 
     @cached_property
@@ -190,6 +192,7 @@ class Model:
 
     @cached_property
     def _denoise(self) -> Callable[[Parts, Array, Array, Cond], Array]:
+        self._check_denoises("denoiser")
         return jax.jit(lambda parts, x, t, cond: self.architecture.bind(parts, cond)(x, t).x0)
 
     def encode_state(self, examples: np.ndarray) -> np.ndarray:
@@ -224,12 +227,14 @@ class Model:
     @cached_property
     def density_model(self) -> "Model":
         """The model that densities are measured with: integer data are dequantised, if the config says so."""
+        self._check_denoises("likelihood")
         wanted = not self.architecture.codec.has_density and self.config.likelihood.dequantize
         return self.change({"codec.dequantize": True}) if wanted else self
 
     @cached_property
     def inverter(self) -> Inverter:
         """The way between examples and latents that ``config.inversion`` describes."""
+        self._check_denoises("latents")
         return Inverter.of(self.config, self.architecture)
 
     def encode(self, examples: np.ndarray, **conditions: Value) -> np.ndarray:
@@ -243,6 +248,13 @@ class Model:
         given = Latents(latents, chosen.of(np.arange(len(latents))))
         found = map_with(self, self.inverter.decode, given)
         return self.architecture.decode(self.parts, found["x"])
+
+    def _check_denoises(self, what: str) -> None:
+        if not self.workdir.denoises:
+            raise ConfigError(
+                f"--workdir={self.workdir.path}: has no {what}: it was trained with config.task = "
+                f"{self.config.task.name!r}, which fits no score model"
+            )
 
     @property
     def results(self) -> Path:
@@ -261,6 +273,11 @@ class Model:
         tree = as_tree(self.config)
         own = ("sde", "model", "denoiser", "codec", "conditions", *sections)
         return fingerprint(config={name: tree[name] for name in own}, parameters=self.digest, **what)
+
+
+def _given(workdir: Workdir, architecture: Architecture, parts: Parts) -> Architecture:
+    """The architecture with its process as training has left it."""
+    return architecture.freeze(parts) if workdir.denoises else architecture
 
 
 class _Relay:

@@ -21,6 +21,7 @@ from score_sde.experiment.sections import as_tree
 from score_sde.names import ConfigError
 from score_sde.runtime.mesh import make_mesh
 from score_sde.runtime.processes import say
+from score_sde.tasks import TASKS
 from score_sde.train import BEST, CHECKPOINTS, Checkpoints, combine, read_best
 
 
@@ -87,6 +88,11 @@ class Workdir:
         return architecture_of(self.config, self.trained_spec)
 
     @property
+    def denoises(self) -> bool:
+        """Whether the task of the run fits a score model."""
+        return TASKS[self.config.task.name].denoises
+
+    @property
     def trained_spec(self) -> Spec:
         """``spec``; an error where nothing has been trained."""
         if self.spec is None:
@@ -128,8 +134,12 @@ class Workdir:
         if not directory.is_dir():
             raise FileNotFoundError(f"--workdir={self.path}: holds no checkpoints yet")
         mesh, step = make_mesh(), self.best_step() if which.best else which.step
-        shapes = jax.eval_shape(self.architecture.init, jax.random.key(0))
         with Checkpoints(directory) as checkpoints:
+            shapes = (
+                jax.eval_shape(self.architecture.init, jax.random.key(0))
+                if self.denoises
+                else checkpoints.ema_shapes(step)  # parts of which only the task knows
+            )
             if which.sigma_rel is not None:
                 step, parts = self._recombined(which.sigma_rel, step, checkpoints, shapes, mesh)
             else:

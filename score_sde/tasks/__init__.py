@@ -6,7 +6,7 @@ A task is constructed with its options, the fields of ``config.task``, and of th
 ``monitor`` (what is measured).
 """
 
-from collections.abc import Callable
+from typing import Any
 
 from score_sde.tasks.base import Task
 from score_sde.tasks.diffusion import Diffusion
@@ -14,4 +14,4 @@ from score_sde.tasks.diffusion import Diffusion
 GIVEN = ("architecture", "preparation", "objective", "monitor")
 """Arguments of tasks that are no options."""
 
-TASKS: dict[str, Callable[..., Task]] = {"diffusion": Diffusion}
+TASKS: dict[str, type[Task[Any]]] = {"diffusion": Diffusion}

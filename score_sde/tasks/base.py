@@ -26,7 +26,13 @@ class Task(Protocol[Examples]):
     """What training fits: some parts are trained, others frozen.
 
     Frozen parts are inputs of the compiled step, never constants in it, and are stored once.
+
+    Attributes:
+      denoises: whether ``Architecture.bind`` makes a denoiser of the trained parts, so that the run can be
+        sampled and measured as a score model.  A property of the class.
     """
+
+    denoises: bool
 
     def frozen(self) -> Parts:
         """The frozen parts as arrays, with which a new run begins; a resumed run reads what it has stored."""

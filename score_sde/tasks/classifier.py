@@ -42,6 +42,7 @@ class Classification:
 
     spec: Spec
     widths: tuple[int, ...] = (32, 64)
+    denoises = False
 
     def __post_init__(self) -> None:
         assert self.net  # refuses what cannot be

@@ -52,6 +52,7 @@ class Dequantisation:
     couplings: int = 4
     t_min: float | None = None
     random_flip: bool = False
+    denoises = False
 
     @property
     def levels(self) -> Levels:

@@ -53,6 +53,7 @@ class Diffusion:
     preparation: Preparation
     objective: Objective
     monitor: Monitor
+    denoises = True
 
     def frozen(self) -> Parts:
         return {}

@@ -141,6 +141,13 @@ class Checkpoints:
             )
         return step, restored["ema"]
 
+    def ema_shapes(self, step: int | None = None) -> Parts:
+        """Shapes of the averaged parameters of a checkpoint, as saved; raises as ``restore`` does."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+            dict(self._saved(self._chosen(step))["ema"]),
+        )
+
     def _chosen(self, step: int | None) -> int:
         available = self.steps
         if not available:

@@ -8,9 +8,15 @@ import numpy as np
 import optax
 import pytest
 
+import score_sde
 from score_sde.data import Digits
+from score_sde.experiment import files
 from score_sde.experiment.run_sections import Training
+from score_sde.experiment.schema import changed, typed
+from score_sde.names import ConfigError
+from score_sde.runs.workdir import Workdir
 from score_sde.runtime.mesh import make_mesh
+from score_sde.tasks import TASKS
 from score_sde.tasks.base import Measure, Setting
 from score_sde.train import EMAS, Checkpoints, fit
 from tests.train.test_training import assert_same
@@ -19,7 +25,9 @@ from tests.train.test_training import assert_same
 class Followers:
     """One part learns what a frozen teacher says, and another the moving average of the first."""
 
-    def __init__(self, goal=2.0):
+    denoises = False
+
+    def __init__(self, goal: float = 2.0):
         self.goal = goal
 
     def frozen(self):
@@ -88,3 +96,21 @@ def test_parts_that_another_task_has_are_named(tmp_path):
         fitted(tmp_path, 16, Alone())
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.steps[-1] == 8
+
+
+def test_a_run_whose_task_fits_no_score_model_is_loaded_with_its_parts_and_not_sampled(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "followers", Followers)
+    state, _ = fitted(tmp_path, 1, Followers())
+    config = changed(typed(files.load_file("configs/vp_digits.py")), {"task": "followers"})
+    Workdir(tmp_path, config, Digits("train").spec).save()
+    model = score_sde.load(tmp_path)
+    assert set(model.parts) == {"net", "follower"}
+    np.testing.assert_array_equal(model.parts["net"]["w"], state.ema["net"]["w"])
+    for refused in (
+        lambda: model.sample(1),
+        lambda: model.denoise(np.zeros((1, 8, 8, 1)), 0.5),
+        lambda: model.log_prob(np.zeros((1, 8, 8, 1), np.uint8)),
+        lambda: model.encode(np.zeros((1, 8, 8, 1), np.uint8)),
+    ):
+        with pytest.raises(ConfigError, match="config.task = 'followers', which fits no score model"):
+            refused()
