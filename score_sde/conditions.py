@@ -26,25 +26,23 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 class Kind(NamedTuple):
-    """What conditions of one kind have in common.
+    """What conditions of one kind have in common.  To add one: a line in ``KINDS``.
 
     Attributes:
       axes: the fewest and the most axes of one value.
       dtype: of the arrays.
       null: every entry of the value that stands for "none".
+      counted: whether values are numbers of ``Condition.classes``.
+      check: a condition and ``(B, *shape)`` numbers to which of them are wrong, and to what is allowed.
+      parse: a condition, its name and a text of the command line to one value; raises ``ValueError``.
     """
 
     axes: tuple[int, int]
     dtype: str
     null: int
-
-
-# An image has the grid of the example, with channels of its own.
-KINDS: dict[str, Kind] = {
-    "class": Kind((0, 0), "int32", -1),
-    "vector": Kind((1, 1), "float32", 0),
-    "image": Kind((2, 5), "float32", 0),
-}
+    counted: bool
+    check: "Callable[[Condition, np.ndarray], tuple[np.ndarray, str]]"
+    parse: "Callable[[Condition, str, str], np.ndarray]"
 
 
 @dataclass(frozen=True)
@@ -69,26 +67,24 @@ class Condition:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind = {self.kind!r}: must be one of {', '.join(KINDS)}")
-        least, most = KINDS[self.kind].axes
+        least, most = self._kind.axes
         if not least <= len(self.shape) <= most or any(size < 1 for size in self.shape):
             raise ValueError(f"shape = {self.shape}: kind {self.kind!r} has {least} to {most} positive sizes")
-        if (self.classes > 0) != (self.kind == "class"):
-            raise ValueError(
-                f"classes = {self.classes}: must be positive for kind 'class' and 0 for others, not for "
-                f"{self.kind!r}"
-            )
+        if (self.classes > 0) != self._kind.counted:
+            allowed = "positive" if self._kind.counted else "0"
+            raise ValueError(f"classes = {self.classes}: must be {allowed} for kind {self.kind!r}")
         if self.names and len(set(self.names)) != self.classes:
             raise ValueError(f"names = {self.names}: must be {self.classes} different names")
 
     @property
     def dtype(self) -> np.dtype:
         """Of its arrays."""
-        return np.dtype(KINDS[self.kind].dtype)
+        return np.dtype(self._kind.dtype)
 
     @property
     def null(self) -> np.ndarray:
         """The value that stands for "none": -1 for a class, zeros for others."""
-        return np.full(self.shape, KINDS[self.kind].null, self.dtype)
+        return np.full(self.shape, self._kind.null, self.dtype)
 
     def nulls(self, count: int) -> np.ndarray:
         """``count`` null values: ``(count, *shape)``."""
@@ -107,15 +103,10 @@ class Condition:
         if values.shape[1:] != self.shape or values.ndim != len(self.shape) + 1:
             raise ValueError(f"{name} has shape {values.shape}: must be {_batched(self.shape)}")
         whole = np.issubdtype(values.dtype, np.integer)
-        if self.kind == "class":
-            if not whole:
-                raise ValueError(f"{name} has type {values.dtype}: must be integers")
-            wrong = (values < -1) | (values >= self.classes)
-            allowed = f"a class from 0 to {self.classes - 1}, or -1 for none"
-        else:
-            if not (whole or np.issubdtype(values.dtype, np.floating)):
-                raise ValueError(f"{name} has type {values.dtype}: must be numbers")
-            wrong, allowed = ~np.isfinite(values), "finite"
+        if not whole and (self._kind.counted or not np.issubdtype(values.dtype, np.floating)):
+            allowed = "integers" if self._kind.counted else "numbers"
+            raise ValueError(f"{name} has type {values.dtype}: must be {allowed}")
+        wrong, allowed = self._kind.check(self, values)
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(f"{name} of example {place[0]} holds {values[place]}: must be {allowed}")
@@ -127,22 +118,11 @@ class Condition:
         Raises:
           ValueError: names the condition, the text and what is allowed.
         """
-        if self.kind == "class":
-            if text in self.names:
-                return np.asarray(self.names.index(text), self.dtype)
-            if text.isdecimal() and int(text) < self.classes:
-                return np.asarray(int(text), self.dtype)
-            known = f", or one of {', '.join(self.names)}" if self.names else ""
-            raise ValueError(f"{name}={text}: must be one of the classes 0 to {self.classes - 1}{known}")
-        if self.kind == "vector":
-            try:
-                value = np.array([float(part) for part in text.split(",")])
-                return self.check(name, value[None])[0]
-            except ValueError:
-                raise ValueError(
-                    f"{name}={text}: must be {self.shape[0]} finite numbers with commas between"
-                ) from None
-        raise ValueError(f"{name}={text}: an image cannot be written on the command line")
+        return self._kind.parse(self, name, text)
+
+    @property
+    def _kind(self) -> Kind:
+        return KINDS[self.kind]
 
     def to_json(self) -> dict[str, Json]:
         """For a file; ``from_json`` reads it."""
@@ -165,6 +145,43 @@ class Condition:
                 sizes = tuple(size for size in shape if isinstance(size, int))
                 return cls(kind, sizes, classes, tuple(str(name) for name in names))
         raise ValueError(f"{value}: does not describe a condition")
+
+
+def _check_class(of: Condition, values: np.ndarray) -> tuple[np.ndarray, str]:
+    return (values < -1) | (values >= of.classes), f"a class from 0 to {of.classes - 1}, or -1 for none"
+
+
+def _check_finite(of: Condition, values: np.ndarray) -> tuple[np.ndarray, str]:
+    return ~np.isfinite(values), "finite"
+
+
+def _parse_class(of: Condition, name: str, text: str) -> np.ndarray:
+    if text in of.names:
+        return np.asarray(of.names.index(text), of.dtype)
+    if text.isdecimal() and int(text) < of.classes:
+        return np.asarray(int(text), of.dtype)
+    known = f", or one of {', '.join(of.names)}" if of.names else ""
+    raise ValueError(f"{name}={text}: must be one of the classes 0 to {of.classes - 1}{known}")
+
+
+def _parse_vector(of: Condition, name: str, text: str) -> np.ndarray:
+    try:
+        value = np.array([float(part) for part in text.split(",")])
+        return of.check(name, value[None])[0]
+    except ValueError:
+        raise ValueError(f"{name}={text}: must be {of.shape[0]} finite numbers with commas between") from None
+
+
+def _parse_image(of: Condition, name: str, text: str) -> np.ndarray:
+    raise ValueError(f"{name}={text}: an image cannot be written on the command line")
+
+
+# An image has the grid of the example, with channels of its own.
+KINDS: dict[str, Kind] = {
+    "class": Kind((0, 0), "int32", -1, True, _check_class, _parse_class),
+    "vector": Kind((1, 1), "float32", 0, False, _check_finite, _parse_vector),
+    "image": Kind((2, 5), "float32", 0, False, _check_finite, _parse_image),
+}
 
 
 # By name, in an order that is kept.  A tuple, so that what holds it can be hashed.
@@ -192,7 +209,7 @@ def conditions_from_json(value: Mapping[str, Mapping[str, Json]]) -> Conditions:
 
 def first_class(conditions: Conditions) -> tuple[str, Condition] | None:
     """The first condition of kind class and its name: what "the class of an example" means; None for none."""
-    return next(((name, one) for name, one in conditions if one.kind == "class"), None)
+    return next(((name, one) for name, one in conditions if one.classes), None)
 
 
 def fill(conditions: Conditions, cond: Cond, x: Array) -> dict[str, Array]:
@@ -280,7 +297,7 @@ class Chosen:
             if name not in known:
                 raise ValueError(f"{name}: the model takes {', '.join(known) or 'no condition'}")
         held = {name: known[name].check(name, np.asarray(v)[None])[0] for name, v in values.items()}
-        turns = {name: one.classes for name, one in conditions if one.kind == "class" and name not in held}
+        turns = {name: one.classes for name, one in conditions if one.classes and name not in held}
 
         def rule(indices: np.ndarray) -> Given:
             spread = {name: np.broadcast_to(v, (len(indices), *v.shape)) for name, v in held.items()}
