@@ -12,6 +12,8 @@ ML = {"loss": {"weight": "likelihood", "times": "importance"}}
 VARIANTS = {
     "": {},
     "wide": {"model.nf": 64},
+    # One network with and without the digit's class, for guidance (arXiv:2207.12598).
+    "class_conditional": {"conditions.names": ("label",), "conditions.dropout": 0.1},
     "ml": ML,
     # The noise schedule is learned with it (arXiv:2107.00630).
     "learned": ML | {"sde": {"name": "learned"}, "denoiser.time_input": "vp_time"},

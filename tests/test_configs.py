@@ -47,6 +47,8 @@ CASES = [f"{path}:{variant}" for path in FILES for variant in variants(path)]
 def spec_of(case):
     if "digits" in case:
         return Spec((8, 8, 1), 17, labelled(10))
+    if "fashion" in case:
+        return Spec((28, 28, 1), 256, labelled(10))
     size = typed(load_file(case)).data.source.options.get("size") or 32
     return Spec((size, size, 3), 256, labelled(10))
 

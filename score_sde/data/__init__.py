@@ -5,14 +5,16 @@ from score_sde.data.augment import AUGMENTED, augment, random_flip
 from score_sde.data.base import Source, Spec
 from score_sde.data.digits import Digits
 from score_sde.data.folder import Folder
+from score_sde.data.idx import IDX
 from score_sde.data.loader import Batches, eval_batches
 from score_sde.data.order import batch_indices
 from score_sde.data.tfds import TFDS
 
-SOURCES = {"digits": Digits, "folder": Folder, "array": ArrayFile, "tfds": TFDS}
+SOURCES = {"digits": Digits, "folder": Folder, "array": ArrayFile, "idx": IDX, "tfds": TFDS}
 
 __all__ = [
     "AUGMENTED",
+    "IDX",
     "SOURCES",
     "TFDS",
     "ArrayFile",
