@@ -36,9 +36,10 @@ RECORDED = [
     pytest.param("vp/cifar10_ddpmpp_continuous@nf32", marks=pytest.mark.slow),
     pytest.param("ve/cifar10_ncsnpp_continuous@nf32", marks=pytest.mark.slow),
     pytest.param("ve/cifar10_ncsnpp@nf32", marks=pytest.mark.slow),
-    "opt/ddpmblock_nofir@nf16",
+    pytest.param("opt/ddpmblock_nofir@nf16", marks=pytest.mark.slow),
     "opt/input_skip_output_skip@nf16",
-    "opt/progressive_residual_fir@nf16",
+    # Its parts are those of ve/cifar10_ncsnpp_continuous, which convert/test_score_sde.py compares.
+    pytest.param("opt/progressive_residual_fir@nf16", marks=pytest.mark.slow),
     "vp/ddpm/cifar10@nf32",
     pytest.param("ve/ncsn/cifar10@nf32", marks=pytest.mark.slow),
     "ve/ncsnv2/cifar10@nf32",
