@@ -231,7 +231,10 @@ def parse(argv: Sequence[str], usage: str) -> Options:
     place = _place(path, own)
     try:
         raw, saved = _raw_config(path, place, own)
-        own.condition = [*own.condition, *_conditions(named, raw, own.mode)]
+        if named:  # before the config, which takes seconds where there is no mistake
+            changed = changes.get("conditions.names")
+            known = raw.get("conditions", {}).get("names", ()) if changed is None else changed.split(",")
+            own.condition = [*own.condition, *_conditions(named, tuple(known), own.mode)]
         config = _config(raw, changes, own.mode)
     except (ConfigError, FileNotFoundError) as error:
         fail(error)
@@ -263,9 +266,8 @@ def _condition(word: str) -> tuple[str, str] | None:
     return match[1], match[2]
 
 
-def _conditions(words: Sequence[str], raw: Mapping[str, Any], mode: str) -> list[str]:
-    """``NAME=VALUE`` of words that name conditions of the config; others are no flags at all."""
-    known = raw.get("conditions", {}).get("names", ())
+def _conditions(words: Sequence[str], known: tuple[str, ...], mode: str) -> list[str]:
+    """``NAME=VALUE`` of words that name ``known`` conditions of the model; others are no flags at all."""
     for word in words:
         name = word.lstrip("-").partition("=")[0]
         if name not in known:

@@ -2,8 +2,13 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+# Of a member of a table: options that count only where another option has one of some values, or is on, with
+# ``bool`` in their place: ``{"snr": ("corrector", ("langevin", "ald"))}``.
+When = tuple[str, tuple[object, ...] | type[bool]]
+ReadIf = Mapping[str, When]
 
 
 class ConfigError(ValueError):

@@ -107,6 +107,14 @@ def test_every_config_of_our_own_builds(case):
     assert architecture_of(typed(load_file(case)), spec_of(case)).spec == spec_of(case)
 
 
+def test_attention_where_no_feature_map_has_that_size_is_refused():
+    config = typed(load_file(str(ROOT / "configs" / "vp_digits.py")))
+    spec = spec_of("digits")
+    with pytest.raises(ConfigError, match=r"attn_resolutions=\(4, 5\): .* of the feature maps, 8, 4$"):
+        architecture_of(changed(config, {"model.attn_resolutions": (4, 5)}), spec)
+    assert architecture_of(changed(config, {"model.attn_resolutions": (8, 4)}), spec)
+
+
 class Random:
     """Raw bytes in the shape of a data set."""
 

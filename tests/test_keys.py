@@ -21,7 +21,7 @@ from score_sde.experiment.files import load_file
 from score_sde.experiment.schema import typed
 from score_sde.likelihood.bounds import continuous_bound, discrete_bound
 from score_sde.likelihood.ode_density import Fixed, Hutchinson, log_prob
-from score_sde.losses import loss_by_level
+from score_sde.losses import loss_at_level
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sampling.draw import sample, sample_keys
 from score_sde.solvers import SOLVERS
@@ -204,8 +204,7 @@ def test_examples_of_a_set(keys, digits):
     task, source, _ = digits
     mesh, encoder = make_mesh(devices=jax.devices()[:1]), Pixels(grey_levels=17, dequantize=True)
     for batch in encoded_batches(Two(source), encoder, mesh, batch_size=2, seed=0, draws=2):
-        loss_by_level(
-            lambda x, t: Estimate(x, x), task.architecture.sde, batch.x, batch.keys, jnp.array([0.3, 0.5])
-        )
+        for i, t in enumerate(jnp.array([0.3, 0.5])):
+            loss_at_level(lambda x, t: Estimate(x, x), task.architecture.sde, batch.x, batch.keys, i, t)
     jax.effects_barrier()
     keys.check(draws=2 * 2 * (1 + 2))

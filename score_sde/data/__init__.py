@@ -2,7 +2,7 @@
 
 from score_sde.data.array_file import ArrayFile
 from score_sde.data.augment import AUGMENTED, augment, random_flip
-from score_sde.data.base import Source, Spec
+from score_sde.data.base import Late, Source, Spec
 from score_sde.data.digits import Digits
 from score_sde.data.folder import Folder
 from score_sde.data.idx import IDX
@@ -21,6 +21,7 @@ __all__ = [
     "Batches",
     "Digits",
     "Folder",
+    "Late",
     "Source",
     "Spec",
     "augment",

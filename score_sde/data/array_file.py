@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from score_sde.conditions import Condition, Conditions, labelled
 from score_sde.data.base import Spec, check_fraction, check_split
 from score_sde.data.order import permutation
 from score_sde.data.progress import progress
+from score_sde.names import ReadIf
 
 _CHECKED_BYTES = 64 * 2**20  # read this much at a time while checking values
 
@@ -37,6 +39,8 @@ class ArrayFile:
       ValueError: a missing or unreadable file, an unsupported type or rank, values out of range,
         NaN or infinite (naming the first).
     """
+
+    read_if: ClassVar[ReadIf] = {"held_out": ("test_path", (None,))}
 
     def __init__(
         self,
@@ -114,6 +118,11 @@ def _open(
         raise ValueError(f"{where}: no such file (looked for {file.absolute()})")
     if file.suffix not in (".npy", ".npz"):
         raise ValueError(f"{where}: must be a .npy or .npz file, not {file.suffix or 'this'!r}")
+    if file.suffix == ".npy" and (key, label_key, vector_key) != ("x", "label", None):
+        raise ValueError(
+            f"{where}: a .npy holds one array without a name; data.source.key, label_key and vector_key are "
+            "for a .npz"
+        )
     label, vector = None, None
     try:
         if file.suffix == ".npy":

@@ -1,6 +1,7 @@
 """What a data source is: its shape, and random access to raw examples."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,7 +84,10 @@ class Spec:
 class Source(Protocol):
     """Random access to raw examples.  Implementations are picklable and hold no device arrays."""
 
-    spec: Spec
+    @property
+    def spec(self) -> Spec:
+        """What an example is."""
+        ...
 
     def __len__(self) -> int:
         """Number of examples, always positive."""
@@ -99,10 +103,37 @@ class Source(Protocol):
         ...
 
 
+class Late:
+    """A source that is opened when something is asked of it: for data that may be missing where not read.
+
+    Args:
+      open: gives the source; what it raises comes with the first use.
+    """
+
+    def __init__(self, open: Callable[[], Source]):
+        self._open = open
+
+    @functools.cached_property
+    def _source(self) -> Source:
+        return self._open()
+
+    @property
+    def spec(self) -> Spec:
+        """That of the source."""
+        return self._source.spec
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Raw examples, as of the source."""
+        return self._source.read(indices)
+
+
 def check_split(split: str) -> None:
     """Raise ValueError unless ``split`` is ``"train"`` or ``"test"``."""
     if split not in ("train", "test"):
-        raise ValueError(f"data.split = {split!r}: must be 'train' or 'test'")
+        raise ValueError(f"split = {split!r}: must be 'train' or 'test'")
 
 
 def check_fraction(held_out: float) -> None:

@@ -70,6 +70,10 @@ class Folder:
         images.check_center_crop(center_crop)
         if center_crop is not None and self._size is None:
             self._size = (center_crop, center_crop)
+        if self._size is None and resize == "squash":
+            raise ValueError(
+                "data.source.resize = 'squash': needs data.source.size, to which images are squashed"
+            )
         self._crop = center_crop
         self._resize = resize if self._size is not None else "none"
         root, self.files, classes = list_images(path, split, held_out)

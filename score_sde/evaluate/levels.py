@@ -15,7 +15,7 @@ from score_sde.conditions import Cond
 from score_sde.data import Source
 from score_sde.denoiser import Bind
 from score_sde.evaluate.batches import Encoder, Note, encoded_batches, to_host
-from score_sde.losses import loss_by_level
+from score_sde.losses import loss_at_level
 from score_sde.runtime.mesh import BATCH
 from score_sde.sde import SDE
 
@@ -59,19 +59,23 @@ def measure_levels(
 ) -> Callable[..., Levels]:
     """A function ``(parts, source, encoder, *, times, batch_size, seed, note) -> Levels``.
 
+    ``note`` is called after every level of every batch with the number of examples that are done.
+
     Made once and called often: its program is compiled at the first call.
     """
 
-    def errors(parts: Parts, x: Array, keys: Array, cond: Cond, times: Array) -> tuple[Array, Array]:
-        return loss_by_level(bind(parts, cond), sde, x, keys, times)
+    def errors(
+        parts: Parts, x: Array, keys: Array, cond: Cond, index: Array, t: Array
+    ) -> tuple[Array, Array]:
+        return loss_at_level(bind(parts, cond), sde, x, keys, index, t)
 
     whole, split = PartitionSpec(), PartitionSpec(BATCH)
     compiled = jax.jit(
         jax.shard_map(
             errors,
             mesh=mesh,
-            in_specs=(whole, split, split, split, whole),
-            out_specs=PartitionSpec(None, BATCH),
+            in_specs=(whole, split, split, split, whole, whole),
+            out_specs=split,
             check_vma=False,
         )
     )
@@ -89,10 +93,15 @@ def measure_levels(
         t = jnp.asarray(times, jnp.float32)
         noise, x0, done = [], [], 0
         for batch in encoded_batches(source, encoder, mesh, batch_size=batch_size, seed=seed):
-            both = to_host(compiled(parts, batch.x, batch.keys, batch.cond, t))
-            noise.append(np.asarray(both[0], np.float64)[:, batch.mask])
-            x0.append(np.asarray(both[1], np.float64)[:, batch.mask])
-            done += int(batch.mask.sum())
+            size, errors = int(batch.mask.sum()), []
+            for i, at in enumerate(t):  # level by level, so that a measurement can be left after each
+                both = to_host(compiled(parts, batch.x, batch.keys, batch.cond, jnp.uint32(i), at))
+                errors.append(np.asarray(both, np.float64)[:, batch.mask])
+                if note is not None and i + 1 < len(t):
+                    note(done + size * (i + 1) // len(t), "")
+            noise.append(np.stack([of_noise for of_noise, _ in errors]))
+            x0.append(np.stack([of_x0 for _, of_x0 in errors]))
+            done += size
             if note is not None:
                 note(done, f"loss {np.mean([n.mean() for n in noise]):.4g}")
         every = np.concatenate(noise, axis=1)

@@ -9,6 +9,9 @@ A section is a frozen dataclass whose fields are made by the functions here:
 
 What a ``choice`` offers is not written down again: its options are the arguments of the member of the table,
 with their defaults, types, and what the member's docstring says of them.
+
+A field that counts only where another field of its section has certain values says so with ``when``, and a
+member of a table with its attribute ``read_if`` (``names.ReadIf``).
 """
 
 import dataclasses
@@ -19,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from score_sde.names import ConfigError, nearest
+from score_sde.names import ConfigError, When, nearest
 
 T = TypeVar("T")
 Table = Mapping[str, Callable[..., T]]
@@ -48,7 +51,8 @@ class Entry:
       several: whether any number of members is chosen, each with a section of its options beside the names.
       given: options of the members that are no fields: the program fills them in.
       section: the class of a nested section.
-      when: ``(field, name)``: the field counts only where that field of the same section names this.
+      when: ``(field, values)``: the field counts only where that field of the same section has, or names,
+        one of these values, or with ``bool`` in their place is on.
       required: an option without a default.
     """
 
@@ -60,7 +64,7 @@ class Entry:
     several: bool = False
     given: tuple[str, ...] = ()
     section: type | None = None
-    when: tuple[str, str] | None = None
+    when: When | None = None
     required: bool = False
 
 
@@ -142,29 +146,27 @@ def _field(entry: Entry) -> Any:  # the type checker sees the type of the defaul
     return dataclasses.field(default=cast(Any, entry.default), metadata={_ENTRY: entry})
 
 
-def value(default: T, doc: str, *, when: tuple[str, str] | None = None) -> T:
+def value(default: T, doc: str, *, when: When | None = None) -> T:
     """Anything of the type."""
     return _field(Entry(default=default, doc=doc, when=when))
 
 
-def checked(
-    default: T, allowed: str, passes: Callable[[Any], bool], doc: str, when: tuple[str, str] | None = None
-) -> T:
+def checked(default: T, allowed: str, passes: Callable[[Any], bool], doc: str, when: When | None = None) -> T:
     """A value, every element of a tuple, that passes a test; None always does."""
     return _field(Entry(default=default, doc=doc, check=Check(allowed, passes), when=when))
 
 
-def positive(default: T, doc: str, *, when: tuple[str, str] | None = None) -> T:
+def positive(default: T, doc: str, *, when: When | None = None) -> T:
     """A number above zero."""
     return checked(default, "positive", lambda x: math.isfinite(x) and x > 0, doc, when)
 
 
-def natural(default: T, doc: str, *, when: tuple[str, str] | None = None) -> T:
+def natural(default: T, doc: str, *, when: When | None = None) -> T:
     """A number that is zero or more."""
     return checked(default, "0 or more", lambda x: math.isfinite(x) and x >= 0, doc, when)
 
 
-def finite(default: T, doc: str, *, when: tuple[str, str] | None = None) -> T:
+def finite(default: T, doc: str, *, when: When | None = None) -> T:
     """A number."""
     return checked(default, "finite", math.isfinite, doc, when)
 
@@ -174,9 +176,11 @@ def share(default: T, doc: str) -> T:
     return checked(default, "in [0, 1]", lambda x: 0 <= x <= 1, doc)
 
 
-def one_of(default: T, names: Mapping[str, object] | tuple[str, ...], doc: str) -> T:
+def one_of(
+    default: T, names: Mapping[str, object] | tuple[str, ...], doc: str, *, when: When | None = None
+) -> T:
     """A name, or several in a tuple, of a table or a list."""
-    return _field(Entry(default=default, doc=doc, check=_among(tuple(names))))
+    return _field(Entry(default=default, doc=doc, check=_among(tuple(names)), when=when))
 
 
 def _among(names: tuple[str, ...]) -> Check:
@@ -189,7 +193,7 @@ def choice(
     doc: str,
     *,
     given: tuple[str, ...] = (),
-    when: tuple[str, str] | None = None,
+    when: When | None = None,
 ) -> Choice[T]:
     """A member of a table: a nested section with ``name`` and the member's options; None: its first."""
     return _field(Entry(default=default or next(iter(table)), doc=doc, table=table, given=given, when=when))
@@ -200,7 +204,7 @@ def several(table: Table[T], default: tuple[str, ...], doc: str) -> Choices[T]:
     return _field(Entry(default=default, doc=doc, table=table, several=True))
 
 
-def section(cls: type[T], doc: str = "", *, when: tuple[str, str] | None = None) -> T:
+def section(cls: type[T], doc: str = "", *, when: When | None = None) -> T:
     """A nested section."""
     return _field(Entry(section=cls, doc=doc or (inspect.getdoc(cls) or "").partition("\n")[0], when=when))
 
@@ -227,7 +231,8 @@ def entries_of(make: Callable[..., object], given: tuple[str, ...] = ()) -> Mapp
             required = p.default is inspect.Parameter.empty
             kind = p.annotation | None if required else p.annotation
             default = None if required else p.default
-            made[p.name] = Entry(kind, default, docs.get(p.name, ""), required=required)
+            when = getattr(make, "read_if", {}).get(p.name)
+            made[p.name] = Entry(kind, default, docs.get(p.name, ""), required=required, when=when)
     return made
 
 

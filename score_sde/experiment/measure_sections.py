@@ -69,9 +69,10 @@ class Likelihood:
         "uniform",
         ("uniform", "learned"),
         "integer data: `uniform` noise, or `learned` by `--mode=dequantiser`",
+        when=("dequantize", bool),
     )
-    bound: BoundSection = section(BoundSection, when=("estimates", "bound"))
-    vlb: ChainSection = section(ChainSection, when=("estimates", "vlb"))
+    bound: BoundSection = section(BoundSection, when=("estimates", ("bound",)))
+    vlb: ChainSection = section(ChainSection, when=("estimates", ("vlb",)))
 
 
 @dataclass(frozen=True)
@@ -136,21 +137,23 @@ class Search:
     log_snr: tuple[float, ...] = finite(
         (0.0,),
         "network: noise level; of several, the best for the labels of the training data",
-        when=("features", "network"),
+        when=("features", ("network",)),
     )
     layer: str = value(
-        "", "network: name of a layer; empty: the last at the lowest resolution", when=("features", "network")
+        "",
+        "network: name of a layer; empty: the last at the lowest resolution",
+        when=("features", ("network",)),
     )
     cells: int = positive(
-        2, "network: parts of every axis over which features are averaged", when=("features", "network")
+        2, "network: parts of every axis over which features are averaged", when=("features", ("network",))
     )
     draws: int = natural(
         4,
         "network: draws of the noise to average over; 0: no noise, only its scale",
-        when=("features", "network"),
+        when=("features", ("network",)),
     )
     file: str | None = value(
-        None, "file: .npy of vectors `(N, d)`, one for each example", when=("features", "file")
+        None, "file: .npy of vectors `(N, d)`, one for each example", when=("features", ("file",))
     )
     metric: str = one_of("cosine", DISTANCES, "`cosine` (after the mean is subtracted) or `euclidean`")
     nearest: int = positive(5, "neighbours shown, and counted for the accuracy")

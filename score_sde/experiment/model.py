@@ -75,7 +75,7 @@ def _network(config: Config, conditions: Conditions, shape: tuple[int, ...]) -> 
     added: tuple[tuple[str, Condition], ...] = AUGMENTED if probability else ()
     net = nets.Net(config.model.build(conditions=(*conditions, *added)))
     try:
-        net.shapes(shape)
+        net.check(shape)
     except ValueError as error:
         raise ConfigError(config.model.placed(str(error))) from error
     return net

@@ -26,7 +26,9 @@ class Data:
         ("auto", "device", "stream"),
         "`device` (the whole set), `stream`, or `auto`: `device` up to 1 GiB in one process",
     )
-    num_workers: int = natural(0, "stream: worker processes; 0 reads in a thread")
+    num_workers: int = natural(
+        0, "stream: worker processes; 0 reads in a thread", when=("placement", ("stream", "auto"))
+    )
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,35 @@ class Training:
         5_000,
         "held-out loss of average and parameters at multiples of this, and at the end; 0: never",
     )
-    eval_examples: int = positive(512, "held-out examples of that loss")
+    eval_examples: int | None = positive(
+        None,
+        "held-out examples of that loss; none: at most 512, and so few that it costs about a twentieth of the "
+        "training between two of them",
+        when=("eval_every_steps", bool),
+    )
     sample_every_steps: int = natural(50_000, "sample grid at multiples of this, and at the end; 0: never")
-    sample_count: int = positive(64, "samples of that grid, and of its distance to the training data")
+    sample_count: int = positive(
+        64,
+        "samples of that grid, and of its distance to the training data",
+        when=("sample_every_steps", bool),
+    )
     best_metric: str = value(
         "held_out_loss",
         "the checkpoint where this is lowest is kept: `held_out_loss`, `held_out_loss_raw`, "
         "`sample_pixels_kid` (or another of `evaluate.features`), or empty: none is",
     )
+
+    @property
+    def held_out_examples(self) -> int:
+        """``eval_examples``, or what it is by default.
+
+        The loss at ten noise levels, of the average and of the parameters, is 20 forward passes an example;
+        an update is about three.
+        """
+        if self.eval_examples is not None:
+            return self.eval_examples
+        between = min(self.eval_every_steps, self.steps) * self.batch_size
+        return min(512, max(16, between * 3 // (20 * 20)))
 
     def __post_init__(self) -> None:
         count = self.steps_per_dispatch

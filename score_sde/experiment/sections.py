@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from score_sde.experiment import values
 from score_sde.experiment.fields import Choice, Choices, Entry, entries_of, member
-from score_sde.names import ConfigError, nearest
+from score_sde.names import ConfigError, When, nearest
 
 T = TypeVar("T")
 Tree = dict[str, Any]  # values of any type, and trees
@@ -178,7 +178,7 @@ def _locate(cls: type, tree: Tree, path: str) -> tuple[Tree, str, Entry]:
     entries, holder, keys = entries_of(cls), tree, path.split(".")
     for depth, key in enumerate(keys):
         where, rest = ".".join(keys[:depth]), keys[depth + 1 :]
-        single = {n: make for e in entries.values() if e.several for n, make in _optioned(e).items()}
+        single = _single(entries)
         if key in single and rest:
             entries, holder = entries_of(single[key]), holder[key]
             continue
@@ -232,38 +232,54 @@ def _options(entries: Entries, where: str) -> Iterator[str]:
 
 
 def check_read(cls: type, tree: Tree, paths: Sequence[str]) -> None:
-    """Refuse fields that were set and that nothing reads, as another field of their section names others.
+    """Refuse fields that were set and that nothing reads, as another field beside them says.
 
     Raises:
-      ConfigError: which field would have to name what.
+      ConfigError: which field would have to have what value.
     """
     for path in paths:
         entries, holder, where = entries_of(cls), tree, ""
         for key in path.split("."):
-            for field, name in _readers(entries, key):
-                _check_named(holder[field], field, name, where, path)
-            entry = entries.get(key)
-            if entry is None or entry.section is None:
+            for field, allowed in _readers(entries, key):
+                _check_on(holder[field], allowed, _join(where, field), path)
+            entry, single = entries.get(key), _single(entries).get(key)
+            if single is not None:
+                entries = entries_of(single)
+            elif entry is not None and entry.section is not None:
+                entries = entries_of(entry.section)
+            elif entry is not None and entry.table is not None and not entry.several:
+                entries = entries_of(entry.table[holder[key]["name"]], entry.given)
+            else:
                 break
-            entries, holder, where = entries_of(entry.section), holder[key], _join(where, key)
+            holder, where = holder[key], _join(where, key)
 
 
-def _readers(entries: Entries, key: str) -> list[tuple[str, str]]:
-    """The fields of a section, and what each has to name, for one of its entries to count."""
+def _single(entries: Entries) -> dict[str, Callable[..., object]]:
+    """Members of the fields of a section that have a section of their own beside them."""
+    return {
+        name: make for entry in entries.values() if entry.several for name, make in _optioned(entry).items()
+    }
+
+
+def _readers(entries: Entries, key: str) -> list[When]:
+    """The fields of a section, and the values of each, for one of its entries to count."""
     entry = entries.get(key)
     if entry is not None:
         return [] if entry.when is None else [entry.when]
-    return [(field, key) for field, other in entries.items() if other.several and key in _optioned(other)]
+    return [(field, (key,)) for field, other in entries.items() if other.several and key in _optioned(other)]
 
 
-def _check_named(chosen: object, field: str, name: str, where: str, path: str) -> None:
-    names = (chosen["name"],) if isinstance(chosen, Mapping) else chosen
-    names = names if isinstance(names, tuple) else (names,)
-    if name not in names:
-        said = ", ".join(map(repr, names)) or "nothing"
+def _check_on(chosen: object, allowed: tuple[object, ...] | type[bool], field: str, path: str) -> None:
+    value = chosen["name"] if isinstance(chosen, Mapping) else chosen
+    if isinstance(allowed, tuple):
+        held = value if isinstance(value, tuple) else (value,)
+        on, wanted = any(one in allowed for one in held), f"is for {' or '.join(map(repr, allowed))}"
+    else:
+        on, wanted = bool(value), "needs another"
+    if not on:
+        said = ", ".join(map(repr, value)) or "nothing" if isinstance(value, tuple) else repr(value)
         raise ConfigError(
-            f"config.{path} is set, and nothing reads it: it is for {name!r}, and config."
-            f"{_join(where, field)} names {said}"
+            f"config.{path} is set, and nothing reads it: it {wanted}, and config.{field} is {said}"
         )
 
 

@@ -56,8 +56,8 @@ def monitor_of(config: Config, architecture: Architecture, extractor: Extractor)
     sampler_of(config, architecture)  # what is wrong with it is said now, not after the last step
     monitor = Monitor(
         eval_every_steps=training.eval_every_steps,
-        eval_examples=training.eval_examples,
-        eval_batch_size=config.evaluate.batch_size,
+        eval_examples=training.held_out_examples,
+        eval_batch_size=min(config.evaluate.batch_size, training.batch_size),
         sample_every_steps=training.sample_every_steps,
         sample_count=training.sample_count,
         sample_batch_size=config.sampling.batch_size,

@@ -1,5 +1,6 @@
 """Values of config fields by their annotated type: read from text, checked, described."""
 
+import math
 import os
 import types
 from collections.abc import Mapping
@@ -69,6 +70,8 @@ def _cast(value: object, kind: object) -> object:
         return tuple(map(cast, items, _kinds(kind, len(items))))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
     if kind in (bool, int, float, str):
@@ -114,7 +117,7 @@ def _read(text: str, kind: object) -> object:
     if kind is int:
         return int(text)
     if kind is float:
-        return float(text)
+        return _cast(float(text), float)
     if get_origin(kind) is tuple:
         inner = text.strip()
         if inner[:1] + inner[-1:] in ("()", "[]"):

@@ -99,24 +99,22 @@ class DenoisingLoss:
         return loss, {"log_snr": self.sde.log_snr(t), "t": t}
 
 
-def loss_by_level(denoise: Denoise, sde: SDE, x0: Array, keys: Array, levels: Array) -> tuple[Array, Array]:
-    """Square errors at fixed times, for comparing models and checkpoints without time noise.
+def loss_at_level(
+    denoise: Denoise, sde: SDE, x0: Array, keys: Array, index: Array | int, t: Array
+) -> tuple[Array, Array]:
+    """Square errors at a fixed time, for comparing models and checkpoints without time noise.
 
     Args:
       x0: ``(B, *D)``.
       keys: one per example, ``(B,)``: an example meets the same noise whatever the batch.
-      levels: times, ``(L,)``.
+      index: of the level among those that are measured with these keys, for noise of its own.
+      t: the time, ``()``.
 
     Returns:
-      Mean square error of the noise and of ``x0`` over the dimensions, each ``(L, B)``.
+      Mean square error of the noise and of ``x0`` over the dimensions, each ``(B,)``.
     """
-
-    def at(level: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, t = level
-        noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, i), x0.shape[1:]))(keys)
-        times = jnp.full(x0.shape[:1], t)
-        estimate = denoise(sde.perturb(x0, times, noise), times)
-        square = mean_dims(x0_error(sde, estimate, x0, noise, times) ** 2)
-        return (sde.alpha(t) / sde.sigma(t)) ** 2 * square, square
-
-    return jax.lax.map(at, (jnp.arange(levels.shape[0]), levels))
+    noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, index), x0.shape[1:]))(keys)
+    times = jnp.full(x0.shape[:1], t)
+    estimate = denoise(sde.perturb(x0, times, noise), times)
+    square = mean_dims(x0_error(sde, estimate, x0, noise, times) ** 2)
+    return (sde.alpha(t) / sde.sigma(t)) ** 2 * square, square

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 
+from score_sde.data import Late
 from score_sde.experiment.assemble import architecture_of, average_of, optimizer_of, task_of
 from score_sde.flags import Options
 from score_sde.modes.run import workdir_of
@@ -18,7 +19,8 @@ from score_sde.train import TrainState, fit
 def train(options: Options) -> int:
     """Fit a task, or resume from the newest checkpoint of the workdir."""
     config, workdir = options.config, workdir_of(options)
-    source, held_out = workdir.source("train"), workdir.source("test")
+    source = workdir.source("train")
+    held_out = Late(lambda: workdir.source("test"))  # there need be none where nothing measures on it
     architecture = architecture_of(config, source.spec)
     # Made before anything is compiled or written: their mistakes are reported first.
     task = task_of(config, architecture, make_extractor(config, workdir.path))

@@ -19,6 +19,7 @@ from jax import Array
 from score_sde.arrays import Params, Tree
 from score_sde.conditions import Conditions, fill
 from score_sde.nets import initial
+from score_sde.nets.checks import attention, require
 from score_sde.nets.unets.adm import ADM
 from score_sde.nets.unets.ddpm import DDPM
 from score_sde.nets.unets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
@@ -69,6 +70,17 @@ class Net:
           ValueError: the network cannot work with the shape.
         """
         return initial.draw(key, _described(self, shape))
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse examples of a shape that the network cannot work with, or whose options it would not read.
+
+        Raises:
+          ValueError: names the field, its value and what is allowed.
+        """
+        self.shapes(shape)
+        chosen = getattr(self.module, "attn_resolutions", None)
+        if chosen != getattr(type(self.module), "attn_resolutions", None):  # a default is for any shape
+            require([attention(chosen, self.module.ch_mult, shape)])
 
     def shapes(self, shape: tuple[int, ...]) -> Tree:
         """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array; raises as it does."""

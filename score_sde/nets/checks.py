@@ -59,6 +59,15 @@ def input_range(bounds: tuple[float, ...]) -> Requirement:
     return ("input_range", bounds, "(low, high) with low < high", holds)
 
 
+def attention(
+    attn_resolutions: tuple[int, ...], ch_mult: tuple[int, ...], shape: tuple[int, ...]
+) -> Requirement:
+    """Feature maps with attention, of a network that halves examples of ``shape`` level by level."""
+    sizes = [shape[0] // 2**level for level in range(len(ch_mult))]
+    allowed = f"empty, or some of the first sizes of the feature maps, {', '.join(map(str, sizes))}"
+    return ("attn_resolutions", attn_resolutions, allowed, set(attn_resolutions) <= set(sizes))
+
+
 def arguments(shape: tuple[int, ...], noise_shape: tuple[int, ...], divisor: int) -> list[Requirement]:
     """``x`` of ``(B, *S, C)``, every size in S divisible by ``divisor``; ``c_noise`` of ``(B,)``."""
     batch = tuple(shape[:1])

@@ -1,14 +1,14 @@
 """Predictor-corrector sampling with any table as the predictor (arXiv:2011.13456, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import ClassVar, Generic, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
 from score_sde.denoiser import Denoise
-from score_sde.names import nearest
+from score_sde.names import ReadIf, nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import N, Noise, Plan, StepSolver, coefficients, make_plan, marginals
 from score_sde.solvers.langevin import CORRECTORS, NORMS, Level
@@ -64,6 +64,7 @@ class Corrected(StepSolver):
     corrector_steps: int = 1
     snr: float = 0.16
     norm: str = "sample"
+    read_if: ClassVar[ReadIf] = {"norm": ("corrector", ("langevin",))}
 
     def __post_init__(self) -> None:
         moves = {key: move for key, move in CORRECTORS.items() if move is not None}

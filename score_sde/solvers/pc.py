@@ -1,14 +1,14 @@
 """Predictor-corrector sampling (arXiv:2011.13456, algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import ClassVar, Generic, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
 from score_sde.denoiser import Denoise
-from score_sde.names import nearest
+from score_sde.names import ReadIf, nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import (
     Affine,
@@ -57,6 +57,12 @@ class PC(StepSolver):
     snr: float = 0.16
     norm: str = "sample"
     noise_scale: float = 1.0
+    read_if: ClassVar[ReadIf] = {
+        "corrector_steps": ("corrector", ("langevin", "ald")),
+        "snr": ("corrector", ("langevin", "ald")),
+        "norm": ("corrector", ("langevin",)),
+        "noise_scale": ("predictor", ("euler_maruyama", "reverse_diffusion", "ancestral")),
+    }
 
     def __post_init__(self) -> None:
         for name, table in (("predictor", PREDICTORS), ("corrector", CORRECTORS), ("norm", NORMS)):

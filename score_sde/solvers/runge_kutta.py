@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from score_sde.integrate.tableaus import CLASSICAL, EULER, Tableau, second_order
-from score_sde.names import nearest
+from score_sde.names import ReadIf, nearest
 from score_sde.sde import SDE
 from score_sde.solvers.base import Marginals, marginals, times_at
 from score_sde.solvers.table import PREDICTIONS, Prediction, Rows, TableSolver
@@ -83,6 +83,7 @@ class Churned(TableSolver):
     s_churn: float = 0.0
     s_min: float = 0.0
     s_max: float = math.inf
+    read_if: ClassVar[ReadIf] = {"s_min": ("s_churn", bool), "s_max": ("s_churn", bool)}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,7 +61,8 @@ class Monitor:
 
     def measures(self, architecture: Architecture, setting: Setting) -> tuple[Measure, ...]:
         """The held-out loss, and samples."""
-        return _held_out_loss(self, architecture, setting), _samples(self, architecture, setting)
+        made = ((self.eval_every_steps, _held_out_loss), (self.sample_every_steps, _samples))
+        return tuple(make(self, architecture, setting) for every_steps, make in made if every_steps)
 
 
 def _held_out_loss(monitor: Monitor, architecture: Architecture, setting: Setting) -> Measure:

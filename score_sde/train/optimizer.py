@@ -1,5 +1,6 @@
 """Optimizers, each one call; the learning rate warms up linearly and then stays."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -40,8 +41,8 @@ def adam(
       ValueError: an impossible number.
     """
     for name, value in (("learning_rate", learning_rate), ("epsilon", epsilon)):
-        if value <= 0:
-            raise ValueError(f"{name} = {value}: must be positive")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} = {value}: must be positive and finite")
     for name, value in (
         ("warmup_steps", warmup_steps),
         ("warmup_images", warmup_images),

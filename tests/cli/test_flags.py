@@ -49,6 +49,27 @@ def message(capsys, *words):
         (("--mode=train", "--config.data.source.path=x"), "'digits' has no option 'path'; 'folder', 'array'"),
         (("--mode=train", "--config.model.num_classes=3"), "'ncsnpp' has no option 'num_classes'"),
         (("--mode=train", "--config.conditions.dropout=0.1"), "needs conditions.names"),
+        (
+            ("--mode=train", "--config.sampling.solver.snr=0.2"),
+            "it is for 'langevin' or 'ald', and config.sampling.solver.corrector is 'none'",
+        ),
+        (
+            ("--mode=train", "--config.sampling.solver=heun", "--config.sampling.solver.s_min=1"),
+            "it needs another, and config.sampling.solver.s_churn is 0.0",
+        ),
+        (
+            ("--mode=train", "--config.training.eval_every_steps=0", "--config.training.eval_examples=9"),
+            "config.training.eval_every_steps is 0",
+        ),
+        (("--mode=train", "--config.model.fir_kernel=1,2,1"), "config.model.fir is False"),
+        (
+            (
+                *("--mode=train", "--config.data.source=array", "--config.data.source.path=a.npz"),
+                *("--config.data.source.test_path=b.npz", "--config.data.source.held_out=0.2"),
+            ),
+            "it is for None, and config.data.source.test_path is 'b.npz'",
+        ),
+        (("--mode=train", "--config.optimizer.learning_rate=nan"), "learning_rate = nan: must be a number"),
     ],
 )
 def test_what_nothing_reads_is_refused_with_what_would(words, said, capsys):
@@ -58,6 +79,8 @@ def test_what_nothing_reads_is_refused_with_what_would(words, said, capsys):
 def test_a_condition_of_the_model_is_a_flag_for_the_modes_that_read_it(capsys):
     conditional = f"--config={ROOT / 'configs' / 'flow_cifar.py'}:cond"
     assert parse(["run.py", conditional, "--mode=sample", "--label=3"], "").condition == ("label=3",)
+    changed = [DIGITS, "--mode=sample", "--config.conditions.names=label", "--label=3"]
+    assert parse(["run.py", *changed], "").condition == ("label=3",)
     assert "it is for sample, encode, decode" in message(capsys, conditional, "--mode=search", "--label=3")
     said = message(capsys, conditional, "--mode=sample", "--lable=3")
     assert "the model takes label; did you mean 'label'?" in said
@@ -66,9 +89,14 @@ def test_a_condition_of_the_model_is_a_flag_for_the_modes_that_read_it(capsys):
 def test_the_short_form_resets_what_the_file_says():
     file = parse(["run.py", DIGITS, "--mode=train"], "").config.sampling.solver
     assert file.options["predictor"] == "ancestral"
-    words = [DIGITS, "--mode=train", "--config.sampling.solver=pc", "--config.sampling.solver.snr=0.2"]
+    words = [
+        DIGITS,
+        "--mode=train",
+        "--config.sampling.solver=pc",
+        "--config.sampling.solver.noise_scale=0.2",
+    ]
     found = parse(["run.py", *words], "").config.sampling.solver
-    assert (found.options["predictor"], found.options["snr"]) == ("euler_maruyama", 0.2)
+    assert (found.options["predictor"], found.options["noise_scale"]) == ("euler_maruyama", 0.2)
 
 
 def test_every_mode_and_flag_has_its_readers():

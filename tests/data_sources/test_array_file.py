@@ -113,7 +113,7 @@ def test_npy_is_memory_mapped(tmp_path):
         (np.zeros((4, 2), np.float32), {"grey_levels": 16}, "data.source.grey_levels = 16.*float32"),
         (np.zeros((4, 2), np.uint8), {"held_out": -0.1}, "data.source.held_out = -0.1"),
         (np.zeros((4, 2), np.uint8), {"held_out": 0, "split": "test"}, "leaves none of the 4"),
-        (np.zeros((4, 2), np.uint8), {"split": "all"}, "data.split = 'all'"),
+        (np.zeros((4, 2), np.uint8), {"split": "all"}, "split = 'all'"),
         (np.full((4, 2), 1e39), {}, r"index \(0, 0\) is 1e\+39, expected finite float32"),
     ],
 )

@@ -30,9 +30,9 @@ def test_both_splits_have_every_class_in_proportion():
 
 
 def test_refuses_another_split():
-    with pytest.raises(ValueError, match="data.split = 'valid'"):
+    with pytest.raises(ValueError, match="split = 'valid'"):
         Digits("valid")
 
 
 def test_table():
-    assert sorted(SOURCES) == ["array", "digits", "folder", "tfds"]
+    assert sorted(SOURCES) == ["array", "digits", "folder", "idx", "tfds"]

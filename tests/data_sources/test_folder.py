@@ -181,7 +181,7 @@ def test_refuses_folders(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "eval"}, "data.split = 'eval'"),
+        ({"split": "eval"}, "split = 'eval'"),
         ({"held_out": 1.0}, "data.source.held_out = 1.0"),
         ({"on_error": "ignore"}, "data.source.on_error = 'ignore'"),
         ({"channels": 2}, "data.source.channels = 2"),

@@ -109,7 +109,7 @@ def test_refuses(prepared):
     assert len(str(caught.value)) < 300  # not the list of all sets
     with pytest.raises(ValueError, match="data.source.test_split = 'night'"):
         TFDS("test", "tiny_pictures", data_dir=prepared, test_split="night")
-    with pytest.raises(ValueError, match="data.split = 'eval'"):
+    with pytest.raises(ValueError, match="split = 'eval'"):
         TFDS("eval", "tiny_pictures", data_dir=prepared)
     with pytest.raises(ValueError, match="data.source.size = -1"):
         TFDS("train", "tiny_pictures", data_dir=prepared, size=-1)

@@ -66,7 +66,7 @@ class Loop:
 
     steps: int = positive(10, "updates")
     every: int | None = natural(None, "report at multiples of this; none: never")
-    extra: float = value(0.5, "for rounds", when=("kinds", "round"))
+    extra: float = value(0.5, "for rounds", when=("kinds", ("round",)))
     kinds: tuple[str, ...] = one_of(("square",), ("round", "square"), "what is measured")
 
 

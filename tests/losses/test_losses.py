@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from score_sde.denoiser import PREDICTIONS, TIME_INPUTS, Denoiser, Precondition
-from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss, loss_by_level, square_error
+from score_sde.losses import TIMES, WEIGHTS, DenoisingLoss, loss_at_level, square_error
 from score_sde.sde import DDPM, EDM, SDES, SMLD, VE, VP, SubVP
 from tests.oracles import Gaussian, denoise_by
 
@@ -136,19 +136,24 @@ def test_half_sum_is_the_mean_times_half_the_dimensions():
     np.testing.assert_allclose(aux["log_snr"], sde.log_snr(aux["t"]), rtol=1e-6)
 
 
-def test_loss_by_level_of_the_exact_denoiser_is_the_posterior_variance_at_each_level():
+def test_loss_at_a_level_of_the_exact_denoiser_is_the_posterior_variance_at_each_level():
     sde, count = VP(), 20000
     x0 = DATA.sample(jax.random.key(0), count)
     levels = jnp.array([0.1, 0.5, 0.9])
     keys = jax.random.split(jax.random.key(2), count)
-    noise, clean = loss_by_level(DATA.denoise(sde), sde, x0, keys, levels)
+
+    def at(x0, keys):
+        every = [loss_at_level(DATA.denoise(sde), sde, x0, keys, i, t) for i, t in enumerate(levels)]
+        return np.stack(every, axis=1)
+
+    noise, clean = at(x0, keys)
     a, s = np.asarray(sde.alpha(levels)), np.asarray(sde.sigma(levels))
     variance = np.mean(
         DATA.std**2 * s[:, None] ** 2 / (a[:, None] ** 2 * DATA.std**2 + s[:, None] ** 2), axis=1
     )
     np.testing.assert_allclose(np.mean(clean, axis=1), variance, rtol=0.05)
     np.testing.assert_allclose(noise, (a / s)[:, None] ** 2 * clean, rtol=1e-5)
-    few, _ = loss_by_level(DATA.denoise(sde), sde, x0[:5], keys[:5], levels)
+    few, _ = at(x0[:5], keys[:5])
     np.testing.assert_allclose(few, noise[:, :5], rtol=1e-5)  # whatever the batch
 
 

@@ -1,10 +1,13 @@
 """NCSN++ and DDPM++: the U-Nets of Song et al. 2021 (arXiv:2011.13456), section 4.4, appendix H."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from score_sde.conditions import Cond, Conditions
+from score_sde.names import ReadIf
 from score_sde.nets import checks, embedding, layers
 from score_sde.nets.remat import POLICIES, rematerialised
 from score_sde.nets.resample import BOX
@@ -76,6 +79,12 @@ class NCSNpp(nn.Module):
     input_range: tuple[float, float] = (-1.0, 1.0)
     dtype: str = "float32"
     remat: str = "none"
+    read_if: ClassVar[ReadIf] = {
+        "resamp_with_conv": ("resblock_type", ("ddpm",)),
+        "fir_kernel": ("fir", bool),
+        "progressive_combine": ("progressive_input", ("input_skip",)),
+        "fourier_scale": ("embedding_type", ("fourier",)),
+    }
 
     def __post_init__(self) -> None:
         # Configuration files and command lines have lists; a network is hashable.
