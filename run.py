@@ -41,11 +41,14 @@ only training, and importing what does not say which model it is, need --config.
 # Nothing heavy is imported before the flags are known, so that --help is immediate.
 
 import gc
+import os
 import sys
 
 from score_sde.cpu import malloc
 
-if __name__ == "__main__":
+
+def main() -> int:
+    """Parse the command line and run its mode; returns the exit status."""
     malloc.restart_with_settings()
     gc.set_threshold(100_000)  # importing and tracing programs make objects by the million and hardly garbage
 
@@ -56,5 +59,15 @@ if __name__ == "__main__":
     from score_sde.cli import run
 
     gc.freeze()  # what is imported stays, and looking for garbage there slows the tracing of programs
+    return run(options)
 
-    sys.exit(run(options))
+
+if __name__ == "__main__":
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        print("\nrun.py: interrupted; the same command continues with what is finished", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # an orderly exit would pull the ground from under threads that still compile
+    sys.exit(status)

@@ -1,6 +1,7 @@
 """Run a parsed command line."""
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -19,6 +20,9 @@ def run(options: Options) -> int:
 
     A mistake in a config, a file or a number is one message and status 2, not a trace.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _join(options)
     mesh, training = options.config.mesh, options.config.training
     compilation_cache.keep(options.compile_cache)

@@ -10,7 +10,7 @@ the data with and without it (classifier-free guidance, Ho and Salimans 2022, ar
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -210,6 +210,40 @@ def conditions_from_json(value: Mapping[str, Mapping[str, Json]]) -> Conditions:
 def first_class(conditions: Conditions) -> tuple[str, Condition] | None:
     """The first condition of kind class and its name: what "the class of an example" means; None for none."""
     return next(((name, one) for name, one in conditions if one.classes), None)
+
+
+def check_meaning(trained: Conditions, found: Conditions, names: Iterable[str], where: str) -> None:
+    """Refuse data whose conditions mean something else than those that a model was trained with.
+
+    Args:
+      trained: of the data of the training; what is not among them, as of an imported model, is not compared.
+      found: of the data at hand.
+      names: of the conditions that the model takes.
+      where: names the data at hand.
+
+    Raises:
+      ValueError: a condition that is missing or another; lists both.
+    """
+    known, have = dict(trained), dict(found)
+    for name in names:
+        if name not in known:
+            continue
+        if name not in have:
+            raise ValueError(f"{where}: has no condition {name!r}, which the model takes")
+        old, new = known[name], have[name]
+        unnamed = not (old.names and new.names)
+        if old == (replace(new, names=old.names) if unnamed else new):
+            continue
+        raise ValueError(
+            f"{where}: condition {name!r} is another than the model was trained with: {_said(new)} here, and "
+            f"{_said(old)} then; use the data as they were, or train in another workdir"
+        )
+
+
+def _said(one: Condition) -> str:
+    if not one.classes:
+        return f"{one.kind} of shape {one.shape}"
+    return f"{one.classes} classes{': ' if one.names else ''}{', '.join(one.names)}"
 
 
 def fill(conditions: Conditions, cond: Cond, x: Array) -> dict[str, Array]:

@@ -21,6 +21,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def printable(name: str) -> str:
+    """The name of a file, with what is no text in it as ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def options(make: Callable[..., object], *, given: Iterable[str] = ()) -> dict[str, Any]:
     """Keywords that ``make`` accepts, except ``given``, with their defaults (``inspect._empty`` if none)."""
     parameters = inspect.signature(make).parameters.values()

@@ -2,13 +2,14 @@
 
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from score_sde.conditions import Condition, Conditions, labelled
-from score_sde.data.base import Spec, check_fraction, check_split
+from score_sde.data.base import Spec, check_fraction, check_gaps, check_split
 from score_sde.data.order import permutation
 from score_sde.data.progress import progress
 from score_sde.names import ReadIf
@@ -134,6 +135,9 @@ def _open(
                     raise ValueError(f"no array {key!r} inside, only {names}; set data.source.key")
                 x = archive[key]
                 label = archive[label_key] if label_key in names else None
+                if label is None:
+                    others = [name for name in names if name not in (key, vector_key)]
+                    _warn_of_labels(where, archive, others, len(x))
                 if vector_key is not None and vector_key not in names:
                     raise ValueError(
                         f"no array {vector_key!r} inside, only {names}; set data.source.vector_key"
@@ -169,7 +173,25 @@ def _check_label(where: str, label: np.ndarray, label_key: str, count: int) -> n
         raise ValueError(f"{name} have type {label.dtype}, expected integers")
     if label.min() < 0:
         raise ValueError(f"{name} must not be negative; index {int(np.argmax(label < 0))} is")
+    check_gaps(name, label)
     return label.astype(np.int32)
+
+
+def _warn_of_labels(where: str, archive: np.lib.npyio.NpzFile, names: list[str], count: int) -> None:
+    """Say of an array that looks like labels and is called something else."""
+    for name in names:
+        assert archive.zip is not None
+        with archive.zip.open(f"{name}.npy") as file:  # its header alone
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format
+            read = header.read_array_header_1_0 if version == (1, 0) else header.read_array_header_2_0
+            shape, _, dtype = read(file)
+        if shape == (count,) and np.issubdtype(dtype, np.integer):
+            warnings.warn(
+                f"{where}: array {name!r} looks like labels and is not read; to use it set "
+                f"data.source.label_key = {name!r}",
+                stacklevel=2,
+            )
 
 
 def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool:
@@ -185,12 +207,21 @@ def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool
             f"{where}: shape {x.shape} may be (N, L, C) or (N, H, W); set "
             "data.source.channels_last = True or False"
         )
+    if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[3] not in (1, 2, 3, 4):
+        height, width, depth = x.shape[1:]
+        warnings.warn(
+            f"{where}: shape {x.shape} looks like channels first; it is read as pictures of {height}x{width} "
+            f"pixels with {depth} channels. Save numpy.moveaxis(x, 1, -1) if that is not meant, or set "
+            "data.source.channels_last = True if it is",
+            stacklevel=2,
+        )
     return x.ndim == 2 or x.ndim == 3
 
 
 def _check_type(where: str, x: np.ndarray, grey_levels: int | None) -> int | None:
-    if x.dtype in (np.uint8, np.uint16):
-        most = 256 if x.dtype == np.uint8 else 65536
+    kind = x.dtype.newbyteorder("=")
+    if kind in (np.uint8, np.uint16):
+        most = 256 if kind == np.uint8 else 65536
         if grey_levels is not None and not 2 <= grey_levels <= most:
             raise ValueError(f"data.source.grey_levels = {grey_levels}: must be from 2 to {most}, or None")
         return most if grey_levels is None else grey_levels

@@ -136,6 +136,24 @@ def check_split(split: str) -> None:
         raise ValueError(f"split = {split!r}: must be 'train' or 'test'")
 
 
+def check_gaps(name: str, label: np.ndarray) -> None:
+    """Refuse labels of which most numbers up to the largest are missing: a network has a row for each.
+
+    Args:
+      name: of the labels, for the message.
+      label: integers from 0.
+
+    Raises:
+      ValueError: says how many different labels there are, which is the largest, and how to renumber them.
+    """
+    largest, different = int(label.max()), len(np.unique(label))
+    if largest >= 100 + 10 * different:
+        raise ValueError(
+            f"{name}: {different} different labels, of which the largest is {largest}: a model would have "
+            f"{largest + 1} classes; number them from 0: numpy.unique(label, return_inverse=True)[1]"
+        )
+
+
 def check_fraction(held_out: float) -> None:
     """Raise ValueError unless ``held_out`` is a fraction in ``[0, 1)``."""
     if not 0 <= held_out < 1:

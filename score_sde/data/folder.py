@@ -39,6 +39,8 @@ class Folder:
       held_out: fraction in [0, 1) of the files in "test" where there is no such folder.
       on_error: "raise" stops at a file that cannot be used; "skip" tries every file up front,
         leaves those out and warns with their number and names.
+      max_pixels: the largest picture that is read; None: Pillow's limit, which is there against files that
+        unpack to more than the memory holds.
 
     Attributes:
       spec: ``(H, W, channels)`` uint8, 256 grey levels; with class folders, "label" with their names.
@@ -60,12 +62,16 @@ class Folder:
         center_crop: int | None = None,
         held_out: float = 0.1,
         on_error: str = "raise",
+        max_pixels: int | None = None,
     ):
         check_split(split)
         check_fraction(held_out)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"data.source.on_error = {on_error!r}: must be 'raise' or 'skip'")
         self._size = images.check_options(size, channels, resize)
+        if max_pixels is not None and max_pixels < 1:
+            raise ValueError(f"data.source.max_pixels = {max_pixels}: must be positive, or None")
+        self._max_pixels = max_pixels
         self._channels = channels
         images.check_center_crop(center_crop)
         if center_crop is not None and self._size is None:
@@ -108,7 +114,7 @@ class Folder:
     def _array(self, name: str) -> np.ndarray:
         file = os.path.join(self._root, name)
         try:
-            image = images.center_crop(images.load(file, self._channels), self._crop)
+            image = images.center_crop(images.load(file, self._channels, self._max_pixels), self._crop)
             return images.fit(image, self._size, self._resize)
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
             raise self._unusable(file, error) from error
@@ -116,7 +122,7 @@ class Folder:
     def _check_size(self, name: str) -> None:
         file = os.path.join(self._root, name)
         try:
-            height, width = images.upright_size(file)
+            height, width = images.upright_size(file, self._max_pixels)
             if self._crop is not None:
                 height, width = min(height, self._crop), min(width, self._crop)
             images.check_size(height, width, self._size)
@@ -139,7 +145,7 @@ class Folder:
         for name in self.files:
             file = os.path.join(self._root, name)
             try:
-                image = images.load(file, self._channels)
+                image = images.load(file, self._channels, self._max_pixels)
                 return image.height, image.width
             except Exception as error:
                 reason = self._unusable(file, error)
@@ -175,8 +181,9 @@ class Folder:
         self.files = usable
 
     def _count_threads(self) -> int:
-        first = [os.path.getsize(os.path.join(self._root, name)) for name in self.files[:16]]
-        return (os.cpu_count() or 1) if np.mean(first) > _BIG_FILE_BYTES else 1
+        files = [os.path.join(self._root, name) for name in self.files[:16]]
+        sizes = [os.path.getsize(file) for file in files if os.path.isfile(file)]
+        return (os.cpu_count() or 1) if sizes and np.mean(sizes) > _BIG_FILE_BYTES else 1
 
     def _each(self, action: Callable[[T], None], items: Sequence[T], what: str) -> None:
         """Run ``action`` on all items; of several failures the first in order is raised."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from score_sde.conditions import labelled
-from score_sde.data.base import Spec, check_fraction, check_split
+from score_sde.data.base import Spec, check_fraction, check_gaps, check_split
 from score_sde.data.order import permutation
 
 # Third byte of a file: the type of its values, big-endian.
@@ -164,6 +164,7 @@ def _labels(images: Path, count: int) -> np.ndarray | None:
         raise ValueError(f"{file}: holds {len(label)} labels, and {images.name} {count} images")
     if label.min() < 0:
         raise ValueError(f"{file}: label {int(np.argmax(label < 0))} is negative")
+    check_gaps(str(file), label)
     return label
 
 

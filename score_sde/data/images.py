@@ -1,5 +1,9 @@
 """Any file Pillow reads, as one uint8 array of the wanted channels and size."""
 
+import contextlib
+import functools
+import warnings
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,11 +43,47 @@ def check_options(size: Any, channels: int, resize: str) -> tuple[int, int] | No
     return int(height), int(width)
 
 
-def upright_size(file: str) -> tuple[int, int]:
-    """(H, W) of an image file after its EXIF orientation, from the header where possible."""
+@functools.cache
+def _leave_warning_to_us() -> None:
+    """Pillow's warning does not say what to do; for the whole process, as threads share its filters."""
     from PIL import Image
 
-    with Image.open(file) as image:
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+@contextlib.contextmanager
+def _opened(file: str | IO[bytes], max_pixels: int | None) -> "Iterator[Image]":
+    """An image whose header has been read.
+
+    Raises:
+      ValueError: it has more than ``max_pixels``, or without these more than twice Pillow's limit.
+    """
+    from PIL import Image
+
+    if max_pixels is not None:
+        Image.MAX_IMAGE_PIXELS = max(max_pixels, Image.MAX_IMAGE_PIXELS or 0)
+    limit = Image.MAX_IMAGE_PIXELS
+    _leave_warning_to_us()
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error}; if the file is what you think, set data.source.max_pixels") from error
+    with image:
+        pixels = image.width * image.height
+        if max_pixels is not None and pixels > max_pixels:
+            raise ValueError(f"{pixels} pixels, more than data.source.max_pixels = {max_pixels}")
+        if limit is not None and pixels > limit:
+            warnings.warn(
+                f"data.source.path: a picture has more than {limit} pixels, Pillow's limit against files "
+                "that unpack to more than the memory holds; data.source.max_pixels moves that limit",
+                stacklevel=2,
+            )
+        yield image
+
+
+def upright_size(file: str, max_pixels: int | None = None) -> tuple[int, int]:
+    """(H, W) of an image file after its EXIF orientation, from the header where possible."""
+    with _opened(file, max_pixels) as image:
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
@@ -55,7 +95,7 @@ def check_size(height: int, width: int, size: tuple[int, int] | None) -> None:
         raise WrongSize(f"size {height}x{width}, expected {size[0]}x{size[1]}")
 
 
-def load(file: str | IO[bytes], channels: int) -> "Image":
+def load(file: str | IO[bytes], channels: int, max_pixels: int | None = None) -> "Image":
     """Decode the first frame, turn it upright and convert it to 1, 3 or 4 channels of 8 bits.
 
     Transparency is flattened onto white when an alpha channel is not asked for: the colours
@@ -64,9 +104,9 @@ def load(file: str | IO[bytes], channels: int) -> "Image":
     Raises:
       OSError, ValueError, SyntaxError: whatever Pillow says of a file it cannot read.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    with Image.open(file) as image:
+    with _opened(file, max_pixels) as image:
         image.load()
         if image.getexif().get(_ORIENTATION, 1) != 1:
             return _convert(ImageOps.exif_transpose(image), channels)
@@ -84,7 +124,14 @@ def _convert(image: "Image", channels: int) -> "Image":
     from PIL import Image
 
     if image.mode.startswith("I;16"):  # Pillow's own conversion to "L" would saturate
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image)
+        if 255 < values.max() < 4096:
+            warnings.warn(
+                "data.source.path: a 16-bit picture has no value above 4095, as 12-bit data have; the upper "
+                "8 of 16 bits are kept, so that it is nearly black: multiply such data by 16 first",
+                stacklevel=2,
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of type {image.mode!r} have no 0..255 range; convert them")
     if image.has_transparency_data and channels != 4:

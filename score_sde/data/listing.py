@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
@@ -62,6 +63,14 @@ def list_images(
 
 
 def _walk(root: Path) -> list[str]:
+    """Images below a folder, as POSIX names relative to it, sorted.
+
+    Links are followed, but one to a folder above itself is not.  A link that leads nowhere is listed, so that
+    it is reported like any other file that cannot be read; pipes, sockets and devices are not.
+
+    Raises:
+      ValueError: a folder that cannot be read; names it.
+    """
     from PIL import Image
 
     Image.preinit()  # the common formats first: Image.open tries plugins in order of registration
@@ -70,16 +79,35 @@ def _walk(root: Path) -> list[str]:
         for suffix, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in _NOT_STILLS
     )
-    found = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__MACOSX"))]
-        relative = Path(folder).relative_to(root)
-        found += [
-            (relative / name).as_posix()
-            for name in names
-            if name.lower().endswith(suffixes) and not name.startswith(".")
-        ]
-    return sorted(found)
+    return sorted(_scan(str(root), "", frozenset([_identity(os.stat(root))]), suffixes))
+
+
+def _scan(
+    folder: str, relative: str, above: frozenset[tuple[int, int]], suffixes: tuple[str, ...]
+) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = list(listing)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"data.source.path: cannot look into {folder}: {reason}") from error
+    for entry in entries:
+        if entry.name.startswith((".", "__MACOSX")):
+            continue
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError:  # a link to itself
+            is_folder, is_file = False, False
+        if is_folder:
+            own = _identity(entry.stat())
+            if own not in above:
+                yield from _scan(entry.path, f"{relative}{entry.name}/", above | {own}, suffixes)
+        elif entry.name.lower().endswith(suffixes) and (is_file or entry.is_symlink()):
+            yield relative + entry.name
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
 
 
 def _classes(files: list[str]) -> list[str]:

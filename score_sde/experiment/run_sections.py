@@ -84,8 +84,8 @@ class Training:
     )
     eval_examples: int | None = positive(
         None,
-        "held-out examples of that loss; none: at most 512, and so few that it costs about a twentieth of the "
-        "training between two of them",
+        "held-out examples of that loss; none: at most 512, and so few that it costs about a twentieth of "
+        "the training between two of them",
         when=("eval_every_steps", bool),
     )
     sample_every_steps: int = natural(50_000, "sample grid at multiples of this, and at the end; 0: never")

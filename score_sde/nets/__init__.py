@@ -78,9 +78,11 @@ class Net:
           ValueError: names the field, its value and what is allowed.
         """
         self.shapes(shape)
-        chosen = getattr(self.module, "attn_resolutions", None)
-        if chosen != getattr(type(self.module), "attn_resolutions", None):  # a default is for any shape
-            require([attention(chosen, self.module.ch_mult, shape)])
+        module: Any = self.module
+        if hasattr(module, "attn_resolutions"):
+            chosen = module.attn_resolutions
+            if chosen != type(module).attn_resolutions:  # a default is for any shape
+                require([attention(chosen, module.ch_mult, shape)])
 
     def shapes(self, shape: tuple[int, ...]) -> Tree:
         """The tree of ``init`` with a ``jax.ShapeDtypeStruct`` in place of each array; raises as it does."""

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from score_sde.arrays import Parts
-from score_sde.conditions import Json
+from score_sde.conditions import Json, check_meaning, conditions_from_json, conditions_to_json
 from score_sde.evaluate.examples import Examples
 from score_sde.evaluate.extractors import values_of
 from score_sde.nets import digest
 from score_sde.runs.dequantiser import companion_schedule
-from score_sde.runs.workdir import Workdir
+from score_sde.runs.workdir import Workdir, write_json
 from score_sde.runtime.mesh import make_mesh
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting
@@ -23,6 +23,7 @@ from score_sde.tasks.classifier import PART, Classification
 from score_sde.train import EMAS, OPTIMIZERS, fit
 
 FOLDER = "classifier"
+_CONDITIONS = "conditions.json"  # of the data of the training
 
 
 def train_classifier(workdir: Workdir, output: Path) -> None:
@@ -35,16 +36,26 @@ def train_classifier(workdir: Workdir, output: Path) -> None:
     source, held_out = workdir.source("train"), workdir.source("test")
     task = Classification(source.spec, tuple(section.widths))
     task.check(source)
+    record, name = workdir.path / FOLDER / _CONDITIONS, workdir.source_name("train")
+    if record.is_file():
+        known = conditions_from_json(json.loads(record.read_text(encoding="utf-8")))
+        check_meaning(known, source.spec.conditions, [task.condition], name)
     setting = Setting(source, held_out, make_mesh(), workdir.path / FOLDER, config.seed)
     optimizer = OPTIMIZERS["adam"](
         learning_rate=section.learning_rate, warmup_steps=0, decay_steps=section.steps, clip_norm=0.0
     )
     schedule = companion_schedule(config.training, section.steps, section.batch_size)
-    state, _, finished = fit(task, setting, optimizer, EMAS["constant"](decay=0.0), schedule)
+
+    def begin(_: object) -> None:
+        if is_chief():
+            write_json(record, conditions_to_json(source.spec.conditions))
+
+    ema = EMAS["constant"](decay=0.0)
+    state, _, finished = fit(task, setting, optimizer, ema, schedule, begin=begin)
     if not finished:
         return
     right = task.accuracy(state.params, held_out, section.batch_size)
-    examples = Examples(source, workdir.source_name("train"))
+    examples = Examples(source, name)
     params = jax.device_get(state.params[PART])
     about = {
         **dataclasses.asdict(task.net),

@@ -11,7 +11,7 @@ from score_sde.conditions import Condition, Conditions, Value, first_class
 from score_sde.data import ArrayFile, Folder, Source, Spec, images
 from score_sde.experiment.run_sections import Data
 from score_sde.images.pictures import is_picture
-from score_sde.names import ConfigError
+from score_sde.names import ConfigError, printable
 from score_sde.runs.examples import array_key
 from score_sde.runs.workdir import Workdir
 
@@ -52,9 +52,9 @@ class Inputs:
         return {**batch, "x": to_levels(batch["x"], self._grey_levels, self.spec)}
 
     def title(self, i: int) -> str:
-        """The file, or the number, of an example."""
+        """The file, or the number, of an example; bytes of a name that are no text are escaped."""
         files = getattr(self._source, "files", None)
-        return str(i) if files is None else str(files[i])
+        return str(i) if files is None else printable(str(files[i]))
 
 
 def to_levels(x: np.ndarray, grey_levels: int | None, spec: Spec) -> np.ndarray:

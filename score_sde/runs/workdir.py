@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
-from score_sde.conditions import Json
+from score_sde.conditions import Json, check_meaning
 from score_sde.data import Source, Spec
 from score_sde.experiment import files
 from score_sde.experiment.assemble import architecture_of, data_name, open_source
@@ -108,8 +108,16 @@ class Workdir:
             return checkpoints.steps
 
     def source(self, split: str) -> Source:
-        """The ``train`` or ``test`` split of its data."""
-        return open_source(self.config, split)
+        """The ``train`` or ``test`` split of its data.
+
+        Raises:
+          ValueError: its conditions have another meaning than those that the model was trained with.
+        """
+        source = open_source(self.config, split)
+        if self.spec is not None:
+            taken = self.config.conditions.names
+            check_meaning(self.spec.conditions, source.spec.conditions, taken, self.source_name(split))
+        return source
 
     def source_name(self, split: str) -> str:
         """What messages and reports call that split."""

@@ -1,10 +1,21 @@
 """A model of classes, trained and sampled with classifier-free guidance, as a user meets it."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from score_sde.conditions import conditions_to_json
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import changed, typed
+from score_sde.runs.classifier import train_classifier
 from score_sde.runs.model import load
+from score_sde.runs.workdir import Workdir
 from tests.cli.test_cli import message, run, train
+from tests.conftest import ROOT
 
 CONDITIONAL = ("--config.conditions.names=label", "--config.conditions.dropout=0.2")
 GUIDED = ("--config.sampling.guidance=classifier_free", "--config.sampling.guidance.scale=3")
@@ -70,3 +81,47 @@ def test_mistakes_are_named(trained, capsys):
     assert "--mode=evaluate does not read it" in message(
         capsys, "--mode=evaluate", f"--workdir={trained}", "--label=3"
     )
+
+
+def pets(path, *names):
+    """A folder of eight pictures a class."""
+    shutil.rmtree(path, ignore_errors=True)
+    for name in names:
+        (path / name).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(np.full((8, 8), 30 * i, np.uint8)).save(path / name / f"{i}.png")
+
+
+def workdir_of_pets(tmp_path, taken):
+    changes = {
+        **{"data.source": "folder", "data.source.path": str(tmp_path / "pets"), "data.source.channels": 1},
+        **{"data.source.held_out": 0.3, "conditions.names": taken},
+    }
+    config = changed(typed(load_file(str(ROOT / "configs" / "vp_digits.py"))), changes)
+    workdir = Workdir(tmp_path / "run", config, None)
+    return replace(workdir, spec=workdir.source("train").spec)
+
+
+@pytest.mark.parametrize("names", [("bird", "cat", "dog"), ("dog",), ("cat", "puppy")])
+def test_classes_that_have_moved_are_refused(tmp_path, names):
+    pets(tmp_path / "pets", "cat", "dog")
+    known, free = workdir_of_pets(tmp_path, ("label",)), workdir_of_pets(tmp_path, ())
+    assert known.source("train").spec == known.spec
+    pets(tmp_path / "pets", *names)
+    said = f"{len(names)} classes: {', '.join(names)} here, and 2 classes: cat, dog then"
+    with pytest.raises(ValueError, match=said):
+        known.source("train")
+    assert free.source("train")  # a model that takes no class does not mind
+    record = tmp_path / "run" / "classifier" / "conditions.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps(conditions_to_json(known.spec.conditions)))
+    with pytest.raises(ValueError, match=said):
+        train_classifier(free, tmp_path / "classifier.npz")
+
+
+def test_a_condition_that_the_data_have_lost_is_named(tmp_path):
+    pets(tmp_path / "pets", "cat", "dog")
+    known = workdir_of_pets(tmp_path, ("label",))
+    pets(tmp_path / "pets", ".")
+    with pytest.raises(ValueError, match="has no condition 'label', which the model takes"):
+        known.source("train")

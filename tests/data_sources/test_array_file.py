@@ -1,5 +1,7 @@
 """Arrays on disk: ranks, types, labels, splits, and the messages for bad input."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -160,3 +162,74 @@ def test_refuses_labels(tmp_path, label, message):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 2), np.uint8), label=np.array(label))
     with pytest.raises(ValueError, match=message):
         ArrayFile("train", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "f2", "f4", "f8"])
+def test_byte_order_does_not_matter(tmp_path, kind):
+    x = rng().integers(0, 200, (10, 4, 4, 1))
+    read = []
+    for order in "<>":
+        np.save(tmp_path / "a.npy", x.astype(order + kind))
+        source = ArrayFile("train", tmp_path / "a.npy", held_out=0)
+        read.append(everything(source)["x"])
+        assert read[-1].dtype == source.spec.dtype and read[-1].dtype.isnative
+        np.testing.assert_array_equal(read[-1], x)
+    np.testing.assert_array_equal(*read)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ([0, 12345], "2 different labels, of which the largest is 12345: a model would have 12346 classes"),
+        ([0, 2_000_000_000], "the largest is 2000000000"),
+        ([3_000_000, 3_000_001], "the largest is 3000001.*numpy.unique"),
+        ([0, 120], "2 different labels"),
+    ],
+)
+def test_labels_with_gaps_are_refused(tmp_path, label, said):
+    x = np.zeros((4, 2, 2, 1), np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, label=np.array(label * 2, np.int64).astype(">i8"))
+    with pytest.raises(ValueError, match=f"data.source.path = .*label_key = 'label'.*{said}"):
+        ArrayFile("train", tmp_path / "a.npz", held_out=0)
+    np.savez(tmp_path / "a.npz", x=x, label=np.array([0, 119, 0, 0]))
+    assert ArrayFile("train", tmp_path / "a.npz", held_out=0).spec.conditions == labelled(120)
+
+
+def warnings_of(tmp_path, **arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        ArrayFile("train", tmp_path / "a.npz", held_out=0)
+    return [str(one.message) for one in said]
+
+
+@pytest.mark.parametrize(
+    ("shape", "warned"),
+    [
+        ((6, 3, 8, 8), True),
+        ((6, 4, 8, 8), True),
+        ((6, 1, 8, 8), True),
+        ((6, 8, 8, 3), False),
+        ((6, 3, 8, 3), False),
+        ((6, 8, 3, 8), False),
+    ],
+)
+def test_channels_first_are_doubted(tmp_path, shape, warned):
+    said = warnings_of(tmp_path, x=np.zeros(shape, np.float32))
+    assert len(said) == warned
+    if warned:
+        assert "looks like channels first" in said[0] and "numpy.moveaxis(x, 1, -1)" in said[0]
+
+
+def test_labels_under_another_name_are_pointed_at(tmp_path):
+    x = np.zeros((6, 2, 2, 1), np.uint8)
+    others = {"score": np.zeros(6), "edges": np.arange(7), "table": np.zeros((6, 2), int)}
+    said = warnings_of(tmp_path, x=x, y=np.arange(6), **others)
+    assert len(said) == 1 and "set data.source.label_key = 'y'" in said[0]
+    assert not warnings_of(tmp_path, x=x, y=np.arange(6), label=np.arange(6), **others)
+
+
+def test_names_are_for_archives(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 2, 2, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"a \.npy holds one array without a name"):
+        ArrayFile("train", tmp_path / "a.npy", label_key="y")

@@ -1,11 +1,15 @@
 """Folders of images: listing, classes, splits, damaged files, and the messages for bad input."""
 
+import os
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from score_sde.conditions import labelled
 from score_sde.data import Folder
+from score_sde.runs.inputs import Inputs
 
 
 def save(path, shape=(8, 8, 3), value=None, **options):
@@ -193,3 +197,72 @@ def test_refuses_options(tmp_path, options, message):
     save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=message):
         Folder(**{"split": "train", "path": tmp_path, **options})
+
+
+def test_links_are_followed_once_and_those_that_lead_nowhere_are_named(tmp_path):
+    pixels = save(tmp_path / "real" / "a.png")
+    (tmp_path / "set" / "cat").mkdir(parents=True)
+    (tmp_path / "set" / "cat" / "linked").symlink_to(tmp_path / "real")  # a folder elsewhere
+    (tmp_path / "set" / "cat" / "up").symlink_to(tmp_path / "set")  # a folder above itself
+    os.mkfifo(tmp_path / "set" / "cat" / "pipe.png")
+    source = Folder("train", tmp_path / "set", held_out=0)
+    assert source.files == ["cat/linked/a.png"]
+    np.testing.assert_array_equal(everything(source)["x"][0], pixels)
+    for name, target in (("gone.png", "nowhere.png"), ("itself.png", "itself.png")):
+        link = tmp_path / "set" / "cat" / name
+        link.symlink_to(link.with_name(target))
+        with pytest.raises(ValueError, match=f"data.source.path: cannot use .*{name}: .*on_error = 'skip'"):
+            everything(Folder("train", tmp_path / "set", held_out=0))
+        with pytest.warns(UserWarning, match=f"skipped 1 of 2 images .*{name}"):
+            kept = Folder("train", tmp_path / "set", held_out=0, on_error="skip")
+        assert kept.files == ["cat/linked/a.png"]
+        link.unlink()
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    save(tmp_path / "cat" / "a.png")
+    save(tmp_path / "dog" / "a.png")
+
+    def scandir(path, real=os.scandir):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ValueError, match=r"data.source.path: cannot look into .*dog: Permission denied"):
+        Folder("train", tmp_path)
+
+
+def test_names_that_are_no_text(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", raw)
+    source = Folder("train", tmp_path, held_out=0)
+    assert everything(source)["x"].shape == (1, 8, 8, 3)
+    title = Inputs(source, source.spec, "set").title(0)
+    assert title == r"caf\xe9.png" and title.encode()
+
+
+def test_the_size_limit_of_pillow_can_be_moved(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    save(tmp_path / "a.png")  # 64 pixels
+    with pytest.warns(UserWarning, match="more than 40 pixels.*data.source.max_pixels moves that limit"):
+        Folder("train", tmp_path, held_out=0)
+    save(tmp_path / "a.png", (10, 10, 3))
+    with pytest.raises(ValueError, match="if the file is what you think, set data.source.max_pixels"):
+        Folder("train", tmp_path, held_out=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Folder("train", tmp_path, held_out=0, max_pixels=100).spec.shape == (10, 10, 3)
+    with pytest.raises(ValueError, match="100 pixels, more than data.source.max_pixels = 99"):
+        Folder("train", tmp_path, held_out=0, max_pixels=99)
+
+
+@pytest.mark.parametrize(("largest", "warned"), [(255, False), (256, True), (4095, True), (4096, False)])
+def test_12_bits_in_16_are_doubted(tmp_path, largest, warned):
+    pixels = np.linspace(0, largest, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        Folder("train", tmp_path, held_out=0, channels=1)
+    assert any("no value above 4095" in str(one.message) for one in said) == warned
