@@ -236,14 +236,14 @@ def parse(argv: Sequence[str], usage: str) -> Options:
             known = raw.get("conditions", {}).get("names", ()) if changed is None else changed.split(",")
             own.condition = [*own.condition, *_conditions(named, tuple(known), own.mode)]
         config = _config(raw, changes, own.mode)
+        if path is not None and (place / SAVED).is_file():
+            saved = load_saved(place)[1]
     except (ConfigError, FileNotFoundError) as error:
         fail(error)
     except ValueError as error:  # a checkpoint that cannot be read
         if own.checkpoint is None:
             raise
         fail(error)
-    if path is not None and (place / SAVED).is_file():
-        saved = load_saved(place)[1]
     given: dict[str, Any] = {name: own[name].value for name in FLAGS if name not in ("workdir", "checkpoint")}
     given["condition"] = tuple(own.condition)
     checkpoint = None if own.checkpoint is None else Path(own.checkpoint)

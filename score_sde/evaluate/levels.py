@@ -91,27 +91,25 @@ def measure_levels(
         note: Note | None = None,
     ) -> Levels:
         t = jnp.asarray(times, jnp.float32)
-        noise, x0, done = [], [], 0
+        errors, done = [], 0
         for batch in encoded_batches(source, encoder, mesh, batch_size=batch_size, seed=seed):
-            size, errors = int(batch.mask.sum()), []
+            size, of_batch = int(batch.mask.sum()), []
             for i, at in enumerate(t):  # level by level, so that a measurement can be left after each
                 both = to_host(compiled(parts, batch.x, batch.keys, batch.cond, jnp.uint32(i), at))
-                errors.append(np.asarray(both, np.float64)[:, batch.mask])
+                of_batch.append(np.asarray(both, np.float64)[:, batch.mask])
                 if note is not None and i + 1 < len(t):
                     note(done + size * (i + 1) // len(t), "")
-            noise.append(np.stack([of_noise for of_noise, _ in errors]))
-            x0.append(np.stack([of_x0 for _, of_x0 in errors]))
+            errors.append(np.stack(of_batch, axis=1))
             done += size
             if note is not None:
-                note(done, f"loss {np.mean([n.mean() for n in noise]):.4g}")
-        every = np.concatenate(noise, axis=1)
-        count = every.shape[1]
-        return Levels(
-            np.asarray(times),
-            np.asarray(sde.log_snr(t)),
-            every.mean(axis=1),
-            np.concatenate(x0, axis=1).mean(axis=1),
-            every.std(axis=1) / math.sqrt(count),
-        )
+                note(done, f"loss {np.mean([e[0].mean() for e in errors]):.4g}")
+        return _summary(np.asarray(times), np.asarray(sde.log_snr(t)), np.concatenate(errors, axis=2))
 
     return measure
+
+
+def _summary(t: np.ndarray, log_snr: np.ndarray, errors: np.ndarray) -> Levels:
+    """Of ``(2, L, N)`` errors, of the noise and of ``x0``."""
+    noise, x0 = errors
+    deviation = noise.std(axis=1) / math.sqrt(noise.shape[1])
+    return Levels(t, log_snr, noise.mean(axis=1), x0.mean(axis=1), deviation)

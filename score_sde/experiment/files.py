@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from score_sde.names import ConfigError, frozen, nearest
+from score_sde.runtime.json_files import read_json
 
 SAVED = "config.json"
 
@@ -79,6 +80,7 @@ def load_saved(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
 
     Raises:
       FileNotFoundError: the workdir holds no config.
+      ConfigError: its file is torn, or of something else.
     """
     file = Path(workdir) / SAVED
     if not file.is_file():
@@ -86,7 +88,12 @@ def load_saved(workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
             f"--workdir={workdir}: no {SAVED} there; train first, or name a directory that "
             "--mode=train has written"
         )
-    saved = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        saved = read_json(file)
+    except ValueError as error:
+        raise ConfigError(f"{error}") from error
+    if not isinstance(saved.get("config"), dict):
+        raise ConfigError(f"{file}: holds no config; restore it, or start another workdir")
     return ConfigDict(_tuples(saved.pop("config"))), saved
 
 

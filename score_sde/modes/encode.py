@@ -13,7 +13,7 @@ from score_sde.runs.inputs import Conditioned, everything, open_inputs, to_user
 from score_sde.runs.inverter import map_with
 from score_sde.runs.model import Model
 from score_sde.runs.vectors import transport_of
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import write_json
 from score_sde.runtime.processes import is_chief, say
 
 _SHOWN = 12

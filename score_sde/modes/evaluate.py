@@ -8,7 +8,7 @@ from score_sde.modes.run import model_of, seed_of, workdir_of
 from score_sde.names import ConfigError
 from score_sde.report.tables import write_tables
 from score_sde.runs.scores import Scored, score_checkpoints, score_files
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 

@@ -12,7 +12,7 @@ from score_sde.names import ConfigError
 from score_sde.report.likelihood import arrays_of, long, markdown, numbers_of, short
 from score_sde.runs.estimates import ESTIMATES, Estimate, make_estimate, measure
 from score_sde.runs.model import Model
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 

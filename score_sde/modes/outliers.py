@@ -18,7 +18,7 @@ from score_sde.names import ConfigError
 from score_sde.runs.estimates import make_estimate, measure
 from score_sde.runs.inputs import Inputs, drawable, open_inputs, to_user
 from score_sde.runs.model import Model
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 

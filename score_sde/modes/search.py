@@ -17,7 +17,7 @@ from score_sde.names import ConfigError
 from score_sde.runs.inputs import Inputs, Picked, classes_of, drawable, open_inputs, to_user
 from score_sde.runs.model import Model
 from score_sde.runs.vectors import VECTORS, Vectors
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import write_json
 from score_sde.runtime.processes import is_chief, say
 
 _ROWS = 8

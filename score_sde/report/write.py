@@ -17,6 +17,7 @@ from score_sde.report.tables import score_chart
 from score_sde.report.verdict import judge
 from score_sde.runs.model import Model
 from score_sde.runs.workdir import Choice, Workdir
+from score_sde.runtime.json_files import read_json
 from score_sde.tasks.base import Logged
 from score_sde.train import BEST, CHECKPOINTS, read_best
 
@@ -122,7 +123,7 @@ def _levels(page: Page, workdir: Path, lines: list[Logged]) -> None:
         curves.append(Line(name, np.array(by_level[-1]["held_out_log_snr"]), raw))
     path = workdir / "evaluate.json"
     if path.is_file():
-        full = json.loads(path.read_text(encoding="utf-8"))
+        full = read_json(path)
         error = np.array(full["noise_mse_standard_error"])
         curve = Line(
             f"evaluate, {full['step']}", np.array(full["log_snr"]), np.array(full["noise_mse"]), error
@@ -177,7 +178,7 @@ def _likelihood(page: Page, workdir: Path) -> None:
         return
     with np.load(path, allow_pickle=False) as file:
         bits, nats = file["bits_per_dim"], file["nats"]
-    whole = json.loads((workdir / "likelihood.json").read_text(encoding="utf-8"))
+    whole = read_json(workdir / "likelihood.json")
     if "bits_per_dim" in whole:
         page.svg(histogram("Held-out examples", "bits per dimension", bits).svg())
         value = f"{whole['bits_per_dim']:.4f} +- {whole['bits_per_dim_standard_error']:.4f} bits/dim"

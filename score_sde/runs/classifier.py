@@ -15,7 +15,8 @@ from score_sde.evaluate.examples import Examples
 from score_sde.evaluate.extractors import values_of
 from score_sde.nets import digest
 from score_sde.runs.dequantiser import companion_schedule
-from score_sde.runs.workdir import Workdir, write_json
+from score_sde.runs.workdir import Workdir
+from score_sde.runtime.json_files import read_json, write_json
 from score_sde.runtime.mesh import make_mesh
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting
@@ -38,7 +39,7 @@ def train_classifier(workdir: Workdir, output: Path) -> None:
     task.check(source)
     record, name = workdir.path / FOLDER / _CONDITIONS, workdir.source_name("train")
     if record.is_file():
-        known = conditions_from_json(json.loads(record.read_text(encoding="utf-8")))
+        known = conditions_from_json(read_json(record))
         check_meaning(known, source.spec.conditions, [task.condition], name)
     setting = Setting(source, held_out, make_mesh(), workdir.path / FOLDER, config.seed)
     optimizer = OPTIMIZERS["adam"](

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import numpy as np
 from score_sde.experiment.run_sections import Training
 from score_sde.likelihood.dequantise import encode
 from score_sde.nets import digest
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import read_json, write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting
 from score_sde.tasks.dequantiser import PART, Dequantisation
@@ -97,7 +96,7 @@ def with_dequantiser(estimate: "Estimate", model: "Model") -> "Estimate":
         raise FileNotFoundError(
             f"--workdir={workdir.path}: holds no learned dequantiser; run --mode=dequantiser first"
         )
-    about = json.loads((workdir.path / _ABOUT).read_text(encoding="utf-8"))
+    about = read_json(workdir.path / _ABOUT)
     task = Dequantisation(model.architecture, {}, about["width"], about["couplings"])
     shapes = jax.eval_shape(lambda key: task.init({}, key), jax.random.key(0))
     with Checkpoints(workdir.path / _FOLDER / CHECKPOINTS) as checkpoints:

@@ -17,7 +17,7 @@ from score_sde.experiment.sections import as_tree
 from score_sde.images import pictures
 from score_sde.names import ConfigError
 from score_sde.runs.model import Model
-from score_sde.runs.workdir import write_json
+from score_sde.runtime.json_files import read_json, write_json
 from score_sde.runtime.processes import is_chief
 
 RECORD = "samples.json"
@@ -109,7 +109,7 @@ class Stored:
     def _claim(self, what: Mapping[str, Json]) -> None:
         record = self.directory / RECORD
         if record.is_file():
-            before = json.loads(record.read_text(encoding="utf-8"))
+            before = read_json(record)
             wanted = json.loads(json.dumps(what))
             other = sorted(key for key in wanted.keys() | before.keys() if wanted.get(key) != before.get(key))
             if other:

@@ -1,7 +1,5 @@
 """A run on disk: its config, its data's spec, its checkpoints."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from jax.sharding import Mesh
 
 from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
-from score_sde.conditions import Json, check_meaning
+from score_sde.conditions import check_meaning
 from score_sde.data import Source, Spec
 from score_sde.experiment import files
 from score_sde.experiment.assemble import architecture_of, data_name, open_source
@@ -197,11 +195,3 @@ class Workdir:
             part = checkpoints.restore_ema(shapes, mesh, step)[1]
             total = jax.tree.map(lambda sum, leaf, w=float(weight): sum + w * leaf, total, part)
         return last, total
-
-
-def write_json(path: Path, report: Mapping[str, Json]) -> None:
-    """Write JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    os.replace(fresh, path)

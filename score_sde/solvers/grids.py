@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from score_sde.runtime.json_files import read_json
 from score_sde.sde import SDE
 from score_sde.solvers.base import marginals, times_at
 
@@ -149,7 +150,7 @@ class FromFile:
         if self.times_file is None:
             raise ValueError("times_file is not set, and grid = 'file' needs it")
         try:
-            times = json.loads(Path(self.times_file).read_text(encoding="utf-8"))["times"]
+            times = read_json(Path(self.times_file))["times"]
             times = tuple(float(t) for t in times)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from score_sde.runtime.json_files import read_json
 from score_sde.tasks.base import Logged
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.state import TrainState
@@ -28,7 +29,7 @@ class Record(NamedTuple):
 def read_best(path: Path) -> Record | None:
     """The record of a file; None if there is none, or none that can be read."""
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        return Record(**read_json(path))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
         return None
 

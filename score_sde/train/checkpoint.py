@@ -1,8 +1,9 @@
 """Checkpoints: written in the background, complete or absent, restored only into the state they came from."""
 
+import contextlib
 import errno
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,7 +96,8 @@ class Checkpoints:
         self._check(step, shapes)
         target = _placed(shapes, state_shardings(mesh, shapes))
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args)["state"]
+        with self._reading(step):
+            return self._manager.restore(step, args=args)["state"]
 
     def save_frozen(self, parts: Parts) -> None:
         """Write the frozen parts, once for the whole run, in ``frozen`` beside the checkpoints."""
@@ -130,7 +132,7 @@ class Checkpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes
         )
         item = {"ema": target}
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        with self._reading(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             restored = reader.restore(
                 self.directory / str(step) / "state",
                 args=ocp.args.PyTreeRestore(
@@ -161,8 +163,29 @@ class Checkpoints:
         return step
 
     def _saved(self, step: int) -> Tree:
-        metadata = self._manager.item_metadata(step)["state"]
-        return getattr(metadata, "tree", metadata)
+        with self._reading(step):
+            metadata = self._manager.item_metadata(step)["state"]
+            tree = getattr(metadata, "tree", metadata)
+            if not tree or "ema" not in tree:
+                raise ValueError("its list of arrays is missing")
+        return tree
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Names the checkpoint that cannot be read, and those beside it."""
+        try:
+            yield
+        except Exception as error:  # orbax and its storage raise nearly anything on damaged files
+            others = [other for other in self.steps if other != step]
+            beside = (
+                f"beside it is step {others[-1]}: --step={others[-1]} uses that one, and training resumes "
+                "from it when the damaged folder is removed"
+                if others
+                else "there is no other"
+            )
+            reason = str(error).partition("\n")[0]
+            damaged = f"checkpoint {self.directory / str(step)} cannot be read, and may be damaged"
+            raise ValueError(f"{damaged}; {beside} ({reason})") from error
 
     def _check(self, step: int, shapes: TrainState) -> None:
         saved = self._saved(step)

@@ -102,7 +102,7 @@ def workdir_of_pets(tmp_path, taken):
     return replace(workdir, spec=workdir.source("train").spec)
 
 
-@pytest.mark.parametrize("names", [("bird", "cat", "dog"), ("dog",), ("cat", "puppy")])
+@pytest.mark.parametrize("names", [("bird", "cat", "dog"), ("dog", "eel"), ("cat", "puppy")])
 def test_classes_that_have_moved_are_refused(tmp_path, names):
     pets(tmp_path / "pets", "cat", "dog")
     known, free = workdir_of_pets(tmp_path, ("label",)), workdir_of_pets(tmp_path, ())
