@@ -103,13 +103,13 @@ FLAGS: Mapping[str, Flag] = {
     "output": Flag(
         str,
         (
-            *("sample", "evaluate", "stats", "classifier", "report", "encode", "decode", "interpolate"),
-            *("search", "outliers", "export"),
+            *("sample", "likelihood", "evaluate", "stats", "classifier", "report", "encode", "decode"),
+            *("interpolate", "search", "outliers", "export"),
         ),
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
-        "evaluate, stats, classifier, report: the .json, .npz, .npz or .html to write; default: in the "
-        "workdir.  encode: the .npz of latents.  decode, interpolate: as sample.  search, outliers: the "
-        ".png.  export: a .safetensors file, or a directory for diffusers.",
+        "likelihood, evaluate, stats, classifier, report: the .json, .json, .npz, .npz or .html to write; "
+        "default: in the workdir.  encode: the .npz of latents.  decode, interpolate: as sample.  search, "
+        "outliers: the .png.  export: a .safetensors file, or a directory for diffusers.",
     ),
     "checkpoint": Flag(
         str,

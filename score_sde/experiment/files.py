@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from score_sde.names import ConfigError, frozen, nearest
-from score_sde.runtime.json_files import read_json
+from score_sde.runtime.files import read_json
 
 SAVED = "config.json"
 

@@ -1,19 +1,16 @@
 """``--mode=encode``."""
 
-from pathlib import Path
-
 import numpy as np
 
 from score_sde.conditions import Json
 from score_sde.flags import Options
 from score_sde.images import pictures
-from score_sde.modes.run import conditions_of, model_of
-from score_sde.names import ConfigError
+from score_sde.modes.run import conditions_of, model_of, output_of
 from score_sde.runs.inputs import Conditioned, everything, open_inputs, to_user
 from score_sde.runs.inverter import map_with
 from score_sde.runs.model import Model
 from score_sde.runs.vectors import transport_of
-from score_sde.runtime.json_files import write_json
+from score_sde.runtime.files import write_json
 from score_sde.runtime.processes import is_chief, say
 
 _SHOWN = 12
@@ -22,9 +19,7 @@ _KEPT = ("latent", "rms", "largest", "evaluations")
 
 def encode(options: Options) -> int:
     """Latents of the data, or of ``--samples``, and the error of decoding them again."""
-    output = options.workdir / "latents.npz" if options.output is None else Path(options.output)
-    if output.suffix != ".npz":
-        raise ConfigError(f"--output={output}: latents are a .npz")
+    output = output_of(options, "latents.npz", "latents are a .npz", ".npz")
     model = model_of(options)
     section, conditions = model.config.inversion, model.architecture.conditions
     inputs = open_inputs(model.workdir, options.samples, section.split, section.num_examples)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.flags import Options
-from score_sde.modes.run import model_of, seed_of, workdir_of
+from score_sde.modes.run import model_of, output_of, seed_of, workdir_of
 from score_sde.names import ConfigError
 from score_sde.report.tables import write_tables
 from score_sde.runs.scores import Scored, score_checkpoints, score_files
-from score_sde.runtime.json_files import write_json
+from score_sde.runtime.files import check_writable, write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 
@@ -19,6 +19,7 @@ def evaluate(options: Options) -> int:
     Raises:
       ConfigError: flags that contradict each other.
     """
+    check_writable(options.workdir / "evaluate.json" if options.output is None else Path(options.output))
     if options.samples is not None:
         _refuse(options, f"--samples={options.samples}", "which generate", *_GENERATING)
         if options.reference is None and not options.saved and not options.config_given:
@@ -29,7 +30,7 @@ def evaluate(options: Options) -> int:
     if options.num_samples is not None:
         return _write(options, _of_checkpoints(options, options.num_samples))
     what = "for scores; name --num_samples=N too, or --samples=PATH"
-    _refuse(options, "the held-out loss", what, "reference", "all_checkpoints", "output")
+    _refuse(options, "the held-out loss", what, "reference", "all_checkpoints")
     return held_out_loss(options)
 
 
@@ -63,6 +64,7 @@ def _write(options: Options, scored: Scored) -> int:
 
 def held_out_loss(options: Options) -> int:
     """Loss on the held-out split by noise level."""
+    output = output_of(options, "evaluate.json", "the held-out loss is a .json", ".json")
     model = model_of(options)
     config, sde = model.config, model.architecture.sde
     source = model.workdir.source("test")
@@ -93,5 +95,5 @@ def held_out_loss(options: Options) -> int:
             "noise_mse_standard_error": levels.noise_error.tolist(),
             "x0_mse": levels.x0.tolist(),
         }
-        write_json(options.workdir / "evaluate.json", report)
+        write_json(output, report)
     return 0

@@ -9,6 +9,7 @@ from score_sde.flags import Options
 from score_sde.modes.run import model_of
 from score_sde.names import ConfigError
 from score_sde.nets import parameter_count
+from score_sde.runtime.files import check_writable
 from score_sde.runtime.processes import say
 
 
@@ -16,6 +17,7 @@ def import_checkpoint(options: Options) -> int:
     """A released checkpoint as a workdir."""
     if options.checkpoint is None:
         raise ConfigError("--mode=import needs --checkpoint=PATH")
+    check_writable(options.workdir, "--workdir")
     check_free(options.workdir)
     imported = load(options.checkpoint, options.config)
     write(imported, options.workdir)
@@ -32,8 +34,9 @@ def export_checkpoint(options: Options) -> int:
     """The averaged parameters of a workdir as a file for others."""
     if options.output is None:
         raise ConfigError("--mode=export needs --output=FILE.safetensors, or a directory for diffusers")
-    model = model_of(options)
     path = Path(options.output)
+    check_writable(path)
+    model = model_of(options)
     export(path, model.config, model.architecture, model.parts, model.step)
     count = parameter_count(model.parts["net"])
     say(f"checkpoint {model.step}: {count:,} averaged parameters in {path}")

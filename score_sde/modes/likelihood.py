@@ -7,12 +7,12 @@ from score_sde.evaluate import Density
 from score_sde.evaluate.cache import Cache
 from score_sde.evaluate.examples import First
 from score_sde.flags import Options
-from score_sde.modes.run import model_of, seed_of
+from score_sde.modes.run import model_of, output_of, seed_of
 from score_sde.names import ConfigError
 from score_sde.report.likelihood import arrays_of, long, markdown, numbers_of, short
 from score_sde.runs.estimates import ESTIMATES, Estimate, make_estimate, measure
 from score_sde.runs.model import Model
-from score_sde.runtime.json_files import write_json
+from score_sde.runtime.files import write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 
@@ -26,13 +26,15 @@ def likelihood(options: Options) -> int:
     section, seed = options.config.likelihood, seed_of(options)
     if not section.estimates:
         raise ConfigError(f"config.likelihood.estimates is empty; there are: {', '.join(ESTIMATES)}")
+    allowed = "the result is a .json, with a .md and a .npz beside it"
+    path = output_of(options, "likelihood.json", allowed, ".json")
     model = model_of(options).density_model
     estimates = {name: make_estimate(model, name) for name in section.estimates}
     source: Source = model.workdir.source("test")
     if section.num_examples is not None:
         source = First(source, section.num_examples)
     results = {name: _measured(model, name, estimate, source, seed) for name, estimate in estimates.items()}
-    spec, path = model.architecture.spec, options.workdir
+    spec = model.architecture.spec
     report = {
         "step": model.step,
         "weights": model.digest,
@@ -47,16 +49,16 @@ def likelihood(options: Options) -> int:
         },
     }
     if is_chief():
-        write_json(path / "likelihood.json", report)
-        (path / "likelihood.md").write_text(markdown(report), encoding="utf-8")
-        np.savez(path / "likelihood.npz", **arrays_of(results))
+        write_json(path, report)
+        path.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
+        np.savez(path.with_suffix(".npz"), **arrays_of(results))
     for name, result in results.items():
         numbers = numbers_of(spec, result)
         say(
             f"likelihood, {name}: {long(numbers)} on {len(source)} held-out examples (checkpoint "
             f"{model.step}, {numbers['evaluations_mean']:.0f} evaluations an example)"
         )
-    say(f"details in {path / 'likelihood.md'}")
+    say(f"details in {path.with_suffix('.md')}")
     return 0
 
 

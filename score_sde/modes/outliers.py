@@ -13,12 +13,12 @@ from score_sde.evaluate.outliers import FOREIGN, OUTLIER_SCORES, auroc, compress
 from score_sde.flags import Options
 from score_sde.images import pictures
 from score_sde.images.charts import Chart, Line
-from score_sde.modes.run import model_of, seed_of
+from score_sde.modes.run import model_of, output_of, seed_of
 from score_sde.names import ConfigError
 from score_sde.runs.estimates import make_estimate, measure
 from score_sde.runs.inputs import Inputs, drawable, open_inputs, to_user
 from score_sde.runs.model import Model
-from score_sde.runtime.json_files import write_json
+from score_sde.runtime.files import write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
 
@@ -100,9 +100,8 @@ def _chosen(names: tuple[str, ...], table: Iterable[str], field: str) -> tuple[s
 
 
 def _output(options: Options) -> Path:
-    path = options.workdir / "outliers.png" if options.output is None else Path(options.output)
-    if path.suffix != ".png":
-        raise ConfigError(f"--output={path}: the result is a .png, with a .json and a .npz beside it")
+    allowed = "the result is a .png, with a .json and a .npz beside it"
+    path = output_of(options, "outliers.png", allowed, ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -10,6 +10,7 @@ from score_sde.names import ConfigError
 from score_sde.runs.inputs import drawable
 from score_sde.runs.model import Model
 from score_sde.runs.workdir import Choice, Workdir
+from score_sde.runtime.files import check_writable
 
 
 def workdir_of(options: Options) -> Workdir:
@@ -59,6 +60,24 @@ def chosen_of(options: Options, conditions: Conditions) -> Chosen:
     return Chosen.fixed(conditions, conditions_of(options, conditions))
 
 
+def output_of(options: Options, default: str, allowed: str, *suffixes: str) -> Path:
+    """Where the result goes: ``--output``, or a file of the workdir.
+
+    Args:
+      allowed: what the result is, for the message of another suffix.
+
+    Raises:
+      ConfigError: another suffix, or a place that cannot be written; said before any work.
+    """
+    path = options.workdir / default if options.output is None else Path(options.output)
+    if path.suffix not in suffixes:
+        raise ConfigError(f"--output={path}: {allowed}")
+    if path.is_dir():
+        raise ConfigError(f"--output={path}: is a folder; name a file")
+    check_writable(path)
+    return path
+
+
 def examples_path(options: Options, spec: Spec, name: str) -> Path:
     """Where examples go: ``--output``, or ``samples/<name>`` of the workdir.
 
@@ -70,5 +89,6 @@ def examples_path(options: Options, spec: Spec, name: str) -> Path:
     pictures.check_output(path)
     if path.suffix != ".npz" and not drawable(spec):
         raise ConfigError(f"--output={path}: examples of shape {spec.shape} are no pictures; use a .npz")
+    check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -12,12 +12,12 @@ from score_sde.experiment.fields import member
 from score_sde.experiment.measure_sections import Search
 from score_sde.flags import Options
 from score_sde.images import pictures
-from score_sde.modes.run import model_of, seed_of
+from score_sde.modes.run import model_of, output_of, seed_of
 from score_sde.names import ConfigError
 from score_sde.runs.inputs import Inputs, Picked, classes_of, drawable, open_inputs, to_user
 from score_sde.runs.model import Model
 from score_sde.runs.vectors import VECTORS, Vectors
-from score_sde.runtime.json_files import write_json
+from score_sde.runtime.files import write_json
 from score_sde.runtime.processes import is_chief, say
 
 _ROWS = 8
@@ -81,9 +81,9 @@ def _names(options: Options) -> tuple[str, ...]:
 
 
 def _output(options: Options) -> Path:
-    path = options.workdir / "search.png" if options.output is None else Path(options.output)
-    if path.suffix != ".png":
-        raise ConfigError(f"--output={path}: the result of a search is a .png, with a .json beside it")
+    path = output_of(
+        options, "search.png", "the result of a search is a .png, with a .json beside it", ".png"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -10,6 +10,7 @@ from score_sde.experiment.assemble import architecture_of, average_of, optimizer
 from score_sde.flags import Options
 from score_sde.modes.run import workdir_of
 from score_sde.runs.extractors import make_extractor
+from score_sde.runtime.files import check_writable
 from score_sde.runtime.mesh import make_mesh
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting
@@ -19,6 +20,7 @@ from score_sde.train import TrainState, fit
 def train(options: Options) -> int:
     """Fit a task, or resume from the newest checkpoint of the workdir."""
     config, workdir = options.config, workdir_of(options)
+    check_writable(workdir.path, "--workdir")
     source = workdir.source("train")
     held_out = Late(lambda: workdir.source("test"))  # there need be none where nothing measures on it
     architecture = architecture_of(config, source.spec)

@@ -11,7 +11,7 @@ from score_sde.evaluate.scores import shown
 from score_sde.images import pictures
 from score_sde.images.charts import Chart, Line
 from score_sde.runs.scores import Row, Scored
-from score_sde.runtime.json_files import write_json
+from score_sde.runtime.files import write_json
 from score_sde.runtime.processes import is_chief, say
 
 _SMALLER_IS_BETTER = ("fid", "cfd", "frechet", "kid")

@@ -17,7 +17,7 @@ from score_sde.report.tables import score_chart
 from score_sde.report.verdict import judge
 from score_sde.runs.model import Model
 from score_sde.runs.workdir import Choice, Workdir
-from score_sde.runtime.json_files import read_json
+from score_sde.runtime.files import read_json
 from score_sde.tasks.base import Logged
 from score_sde.train import BEST, CHECKPOINTS, read_best
 

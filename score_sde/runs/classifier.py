@@ -16,7 +16,7 @@ from score_sde.evaluate.extractors import values_of
 from score_sde.nets import digest
 from score_sde.runs.dequantiser import companion_schedule
 from score_sde.runs.workdir import Workdir
-from score_sde.runtime.json_files import read_json, write_json
+from score_sde.runtime.files import read_json, write_json
 from score_sde.runtime.mesh import make_mesh
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting

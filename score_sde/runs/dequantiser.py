@@ -11,7 +11,7 @@ import numpy as np
 from score_sde.experiment.run_sections import Training
 from score_sde.likelihood.dequantise import encode
 from score_sde.nets import digest
-from score_sde.runtime.json_files import read_json, write_json
+from score_sde.runtime.files import read_json, write_json
 from score_sde.runtime.processes import is_chief, say
 from score_sde.tasks.base import Setting
 from score_sde.tasks.dequantiser import PART, Dequantisation

@@ -15,6 +15,7 @@ from score_sde.experiment.measure_sections import Evaluate
 from score_sde.experiment.sections import as_tree
 from score_sde.runs.examples import array_names, open_path
 from score_sde.runs.workdir import Workdir
+from score_sde.runtime.files import writable
 from score_sde.runtime.processes import is_chief
 from score_sde.runtime.progress import Progress
 
@@ -80,7 +81,7 @@ def open_reference(
     examples = of_split(workdir, section.split)
     reference = _compared(extractor, protocol, examples, section, section.split)
     origin = about(examples, section.split)
-    if is_chief():
+    if is_chief() and writable(kept):
         save_reference(kept, reference, protocol, origin)
     return reference, {**origin, "count": len(examples)}
 

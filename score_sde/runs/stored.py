@@ -17,7 +17,7 @@ from score_sde.experiment.sections import as_tree
 from score_sde.images import pictures
 from score_sde.names import ConfigError
 from score_sde.runs.model import Model
-from score_sde.runtime.json_files import read_json, write_json
+from score_sde.runtime.files import read_json, write_json
 from score_sde.runtime.processes import is_chief
 
 RECORD = "samples.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from score_sde.runtime.json_files import read_json
+from score_sde.runtime.files import read_json
 from score_sde.sde import SDE
 from score_sde.solvers.base import marginals, times_at
 

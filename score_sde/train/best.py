@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from score_sde.runtime.json_files import read_json
+from score_sde.runtime.files import read_json
 from score_sde.tasks.base import Logged
 from score_sde.train.checkpoint import Checkpoints
 from score_sde.train.state import TrainState

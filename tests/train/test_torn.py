@@ -10,7 +10,7 @@ import pytest
 
 from score_sde.experiment.files import load_saved, save
 from score_sde.names import ConfigError
-from score_sde.runtime.json_files import read_json, write_json
+from score_sde.runtime.files import read_json, write_json
 from score_sde.runtime.mesh import make_mesh
 from score_sde.train import Checkpoints
 from score_sde.train.best import read_best
