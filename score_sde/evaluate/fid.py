@@ -48,7 +48,10 @@ def _from_root(a: Gaussian, root: np.ndarray, b: Gaussian) -> float:
 
 def _distance(a: Gaussian, b: Gaussian, singular: np.ndarray) -> float:
     shift = float(np.sum((a.mean - b.mean) ** 2))
-    return shift + float(np.trace(a.covariance) + np.trace(b.covariance) - 2 * singular.sum())
+    traces = float(np.trace(a.covariance) + np.trace(b.covariance))
+    distance = shift + traces - 2 * float(singular.sum())
+    # The difference of numbers as large as the traces: what is below their rounding, or negative, is zero.
+    return distance if distance > traces * len(a.mean) * np.finfo(np.float64).eps else 0.0
 
 
 def weighted(features: np.ndarray, weights: np.ndarray) -> Gaussian:
@@ -97,6 +100,7 @@ class Frechet:
 
     bootstrap: int = 20
     seed: int = 0
+    least = 2
 
     def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
         """``{"frechet": ...}``; warns of few examples, raises ValueError for one."""

@@ -67,6 +67,7 @@ class InceptionScore:
     splits: int = 10
     bootstrap: int = 20
     seed: int = 0
+    least = 2
 
     def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
         """``{"inception_score": one split, "inception_score_<splits>": mean and deviation over splits}``."""

@@ -80,6 +80,7 @@ class KernelDistance:
     subsets: int = 100
     subset_size: int = 1000
     seed: int = 2020
+    least = 2
 
     def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
         """``{"kid": mean over the subsets, with their standard deviation as the error}``."""

@@ -86,6 +86,11 @@ class PRDC:
 
     nearest: int = 5
 
+    @property
+    def least(self) -> int:
+        """A neighbour more than the one that is looked at."""
+        return self.nearest + 1
+
     def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
         """The four scores; each is a mean, whose error bar is the standard error given the balls."""
         terms = prdc_terms(sampled.features, reference.need_features("prdc"), self.nearest)

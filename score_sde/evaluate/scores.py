@@ -63,7 +63,14 @@ class Reference:
 
 
 class Metric(Protocol):
-    """A frozen set of options that turns features into named scores."""
+    """A frozen set of options that turns features into named scores.
+
+    Attributes:
+      least: examples that each set must have.
+    """
+
+    @property
+    def least(self) -> int: ...
 
     def __call__(self, sampled: Sampled, reference: Reference) -> dict[str, Score]:
         """Scores by name.

@@ -62,6 +62,7 @@ def score_files(workdir: Workdir, samples: str, reference: str | None) -> Scored
     config = workdir.config
     extractor, metrics = make_extractor(config, workdir.path), make_metrics(config.evaluate)
     examples = of_path(workdir, "samples", samples)
+    check_count(metrics, len(examples), f"--samples={samples}")
     protocol = extractor.protocol(examples.shape, examples.dtype)
     known, origin = open_reference(workdir, reference, extractor, protocol)
     parts = map(extractor, examples.batches(config.evaluate.batch_size))
@@ -82,6 +83,7 @@ def score_checkpoints(
     """
     config, workdir = model.config, model.workdir
     extractor, metrics = make_extractor(config, workdir.path), make_metrics(config.evaluate)
+    check_count(metrics, count, f"--num_samples={count}")
     protocol = protocol_of(model, extractor)
     known, origin = open_reference(workdir, reference, extractor, protocol)
     rows, first = [], np.empty(0)
@@ -122,8 +124,32 @@ def scores_of(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for metric in metrics:
+            if too_few := _too_few(metric, len(sampled.features), reference):
+                warnings.warn(too_few, stacklevel=1)
+                continue
             scores |= {title(name, features): s for name, s in metric(sampled, reference).items()}
     messages = [str(entry.message) for entry in caught]
     for message in messages:
         say(f"warning: {message}")
     return scores, messages
+
+
+def _too_few(metric: Metric, count: int, reference: Reference) -> str:
+    """Why a metric is left out; empty, if it is not."""
+    there = [count, *([] if reference.features is None else [len(reference.features)])]
+    if min(there) >= metric.least:
+        return ""
+    return (
+        f"{type(metric).__name__} is left out: it needs sets of {metric.least} examples, one has {min(there)}"
+    )
+
+
+def check_count(metrics: Sequence[Metric], count: int, what: str) -> None:
+    """Refuse a number of examples that no metric can work with, before anything is computed.
+
+    Raises:
+      ConfigError: says how many are needed.
+    """
+    least = min(metric.least for metric in metrics)
+    if count < least:
+        raise ConfigError(f"{what}: {count} examples, and config.evaluate.metrics need at least {least}")

@@ -7,13 +7,16 @@ import warnings
 import numpy as np
 import pytest
 
-from score_sde.evaluate.fid import Frechet, frechet_distance, symmetric_root
+from score_sde.evaluate import METRICS
+from score_sde.evaluate.fid import Frechet, frechet_distance, symmetric_root, weighted
 from score_sde.evaluate.inception_score import InceptionScore, inception_scores
 from score_sde.evaluate.kid import ESTIMATORS, KernelDistance, squared_mmd, squared_mmd_score
 from score_sde.evaluate.moments import Gaussian, Moments, moments_of
 from score_sde.evaluate.prdc import PRDC, prdc_terms
 from score_sde.evaluate.rows import fill
 from score_sde.evaluate.scores import Reference, Sampled, bootstrap
+from score_sde.names import ConfigError
+from score_sde.runs.scores import check_count, scores_of
 
 
 def normals(seed, *shape):
@@ -252,3 +255,30 @@ def test_mistakes_are_named(features):
         moments_of([])
     with pytest.raises(ValueError, match="u_statistic"):
         squared_mmd(x[:5], x[:6], "u_statistic")
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("rank", [3, 40])
+def test_a_set_has_the_distance_zero_from_itself_and_never_a_negative_one(scale, rank):
+    rng = np.random.default_rng(0)
+    x = scale * (rng.normal(size=(60, rank)) @ rng.normal(size=(rank, 40)) + 3.0)
+    same = weighted(x, np.ones(60))
+    assert frechet_distance(same, same) == 0.0
+    shifted = weighted(x + 1e-3 * scale, np.ones(60))
+    assert frechet_distance(same, shifted) == pytest.approx(40 * (1e-3 * scale) ** 2, rel=1e-3)
+
+
+def test_a_metric_without_enough_examples_is_left_out_and_the_others_are_given(capsys):
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    reference = Reference(weighted(x, np.ones(5)), 5, x)
+    metrics = [METRICS["frechet"](), METRICS["kid"](), METRICS["prdc"](nearest=5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores, said = scores_of(metrics, Sampled(x), reference, "pixels")
+    assert set(scores) == {"pixels_frechet", "pixels_kid"}
+    assert "PRDC is left out: it needs sets of 6 examples, one has 5" in said
+    more, _ = scores_of([METRICS["prdc"](nearest=4)], Sampled(x), reference, "pixels")
+    assert more["pixels_precision"].value == 1.0
+    check_count(metrics, 2, "--num_samples=2")
+    with pytest.raises(ConfigError, match="--num_samples=5: 5 examples, .* need at least 6"):
+        check_count(metrics[2:], 5, "--num_samples=5")
