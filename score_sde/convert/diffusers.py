@@ -7,16 +7,16 @@ which is given ``log sigma`` and predicts the score times sigma.
 """
 
 import json
+import warnings
 from pathlib import Path
 
 from score_sde.conditions import Json, labelled
-from score_sde.convert import safetensors, torch_files
+from score_sde.convert import diffusers_weights
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Release, Section
 from score_sde.data import Spec
 from score_sde.nets.diffusers_names import from_diffusers_names
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 SCHEDULER = "scheduler_config.json"
 # Their names on the way down at a level without and with attention, and the mirror image on the way up.
 BLOCKS = {
@@ -43,28 +43,31 @@ FIXED: dict[str, Json] = {
 }
 
 
-def read(folder: Path) -> Release:
+def read(path: Path) -> Release:
     """A folder as data.
+
+    Args:
+      path: of the folder, of the folder of the network in it (``unet``, ``unet_ema``), or of a file of
+        weights in that, to choose one of several.
 
     Raises:
       CheckpointError: files are missing, or the network or the process is none of ours; does not name the
         folder.
     """
+    folder = path if path.is_dir() else path.parent
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     about = _json(unet / "config.json")
-    file = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
-    if file is None:
-        raise CheckpointError(f"no weights in {unet.name}/: expected {' or '.join(WEIGHTS)}")
+    file = diffusers_weights.choose(unet) if path.is_dir() else path
     model = model_of(about)
-    tensors = safetensors.read(file)[0] if file.suffix == ".safetensors" else torch_files.read(file)
-    if not isinstance(tensors, dict):
-        raise CheckpointError(f"{file.name} holds a {type(tensors).__name__}, not tensors by name")
+    tensors = diffusers_weights.read(file)
+    _warn_of_average(folder, unet)
     size, channels = about.get("sample_size"), about["in_channels"]
     classes = about.get("num_class_embeds") or 0
     if size is None:
         raise CheckpointError("config.json has no sample_size, the size of the images")
     height, width = (size, size) if isinstance(size, int) else size
-    scheduler = next((f for f in (folder / "scheduler" / SCHEDULER, folder / SCHEDULER) if f.is_file()), None)
+    places = (folder / "scheduler", folder, folder.parent / "scheduler")
+    scheduler = next((place / SCHEDULER for place in places if (place / SCHEDULER).is_file()), None)
     # Attention is placed by level there and by resolution here.
     names = about["down_block_types"]
     attention = tuple(height // 2**level for level, name in enumerate(names) if name.startswith("Attn"))
@@ -81,9 +84,23 @@ def read(folder: Path) -> Release:
     )
 
 
+def _warn_of_average(folder: Path, unet: Path) -> None:
+    """Say of an average beside the network that is read."""
+    other = folder / "unet_ema"
+    if unet.name == "unet" and other.is_dir():
+        warnings.warn(
+            f"{other} holds averaged weights, and {unet} is read; --checkpoint={other} reads the others",
+            stacklevel=2,
+        )
+
+
 def _json(path: Path) -> Section:
     if not path.is_file():
-        raise CheckpointError(f"no {path.name} in {path.parent.name}/: not a folder of diffusers")
+        there = ", ".join(sorted(entry.name for entry in path.parent.iterdir())) or "nothing"
+        raise CheckpointError(
+            f"no {path.name} in {path.parent.name}/: not a folder of diffusers, or not the whole of it; it "
+            f"holds {there}"
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -12,7 +12,8 @@ from score_sde.architecture import Architecture
 from score_sde.arrays import Params
 from score_sde.conditions import Json, first_class
 from score_sde.convert import safetensors
-from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES, WEIGHTS
+from score_sde.convert.diffusers import ACTIVATIONS, BLOCKS, FIXED, PREDICTIONS, SCHEDULER, VARIANCES
+from score_sde.convert.diffusers_weights import NAME
 from score_sde.convert.release import Section
 from score_sde.experiment.schema import Config
 from score_sde.names import ConfigError
@@ -51,7 +52,7 @@ def write(folder: Path, config: Config, architecture: Architecture, params: Para
         _write_json(fresh / "unet" / "config.json", _model(config, architecture))
         _write_json(fresh / "scheduler" / SCHEDULER, scheduler)
         _write_json(fresh / "model_index.json", pipeline)
-        safetensors.write(fresh / "unet" / WEIGHTS[0], tensors, {"format": "pt"})
+        safetensors.write(fresh / "unet" / f"{NAME}.safetensors", tensors, {"format": "pt"})
         os.rename(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -12,8 +12,9 @@ import numpy as np
 from score_sde.architecture import Architecture
 from score_sde.arrays import HostParams
 from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
+from score_sde.convert.diffusers_weights import is_weights
 from score_sde.convert.errors import CheckpointError
-from score_sde.convert.recipes import channels, describe, fitting, only
+from score_sde.convert.recipes import channels, describe, fitting, is_of, only
 from score_sde.convert.release import Release, check_claims
 from score_sde.data import Spec
 from score_sde.experiment.assemble import architecture_of, optimizer_of
@@ -65,7 +66,7 @@ def read(path: str | Path) -> Release:
 
 
 def _read_file(path: Path) -> Release:
-    if path.is_dir():
+    if path.is_dir() or is_weights(path):
         return diffusers.read(path)
     with path.open("rb") as file:
         head = file.read(512)
@@ -194,7 +195,9 @@ def _specs(release: Release, config: Config) -> Iterator[list[Spec]]:
         size = tuple(np.broadcast_to(source["size"], 2).tolist())
         yield [Spec((*size, depth), grey_levels)]
         return
-    official = {recipe.size for recipe in fitting(release.shapes)}
+    fits = fitting(release.shapes)
+    of_data = [recipe for recipe in fits if is_of(recipe, str(source.get("dataset", "")))]
+    official = {recipe.size for recipe in of_data or fits}
     halvings = len(model.get("ch_mult", (1,))) - 1
     attention = model.get("attn_resolutions", ())
     possible = {size * 2**level for size in attention for level in range(halvings + 1)}

@@ -4,6 +4,7 @@ A released file holds no config.  What its parameters look like narrows the reci
 trained for often remains open (DDPM++ has the same parameters for VP and sub-VP), and then the user must say.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -124,6 +125,12 @@ def fitting(shapes: Iterable[Sequence[int]]) -> list[Recipe]:
     """The official recipes, at any width, whose parameters have these shapes."""
     found = signature(shapes)
     return [recipe for recipe in RECIPES if recipe.signature == found]
+
+
+def is_of(recipe: Recipe, dataset: str) -> bool:
+    """Whether a recipe is for a set of TensorFlow Datasets, such as ``celeb_a:2.1.0`` or ``lsun/bedroom``."""
+    name = re.sub("[^a-z0-9]", "", dataset.partition(":")[0].rpartition("/")[2].lower())
+    return bool(name) and name in recipe.name
 
 
 def only(shapes: Iterable[Sequence[int]]) -> str | None:

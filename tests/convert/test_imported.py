@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_sde import cli
+from score_sde import cli, convert
 from score_sde.denoiser import score_from
 from score_sde.evaluate.extractors import Pixels
 from score_sde.experiment.assemble import average_of, optimizer_of, task_of
+from score_sde.experiment.files import load_file
+from score_sde.experiment.schema import changed, typed
 from score_sde.flags import parse
 from score_sde.likelihood.ode_density import Adaptive, Hutchinson, bits_per_dim, log_prob
 from score_sde.losses import Drawn
@@ -312,3 +314,14 @@ def test_training_goes_on_as_there(tag, tmp_path):
 
 def _flat(tree):
     return {jax.tree_util.keystr(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+@pytest.mark.parametrize(("dataset", "size"), [("cifar10", 32), ("cifar10:3.0.2", 32), ("celeb_a", 64)])
+def test_the_data_of_the_config_tell_two_recipes_of_equal_shapes_apart(tmp_path, dataset, size):
+    average = drawn("ncsnv2")
+    path = save_zip(tmp_path / "x.pth", checkpoint(average, average, step=7, untrained=[]))
+    config = changed(typed(load_file(str(ROOT / "configs" / "ve_cifar.py") + ":ncsnv2")), {"model.nf": 8})
+    found = convert.load(path, changed(config, {"data.source.dataset": dataset}))
+    assert found.architecture.spec.shape == (size, size, 3)
+    with pytest.raises(convert.CheckpointError, match="fit images of 32, 64 pixels; say which"):
+        convert.load(path, changed(config, {"data.source": "folder", "data.source.path": str(tmp_path)}))
