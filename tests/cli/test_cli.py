@@ -426,3 +426,20 @@ def test_samples_that_are_there_are_kept_and_others_refused(trained, tmp_path, c
     assert "differ in seed" in message(capsys, *words, "--seed=5", "--config.sampling.batch_size=8")
     (tmp_path / "samples.json").unlink()
     assert "no samples.json" in message(capsys, *words)
+
+
+def test_ctrl_c_is_one_line_and_a_status_of_its_own(trained):
+    words = ["--mode=evaluate", f"--workdir={trained}", "--num_samples=5000"]
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    time.sleep(2.0)  # JAX is being imported, or a program compiled; at no time is there a trace
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, out
+    assert out.splitlines()[-1] == "run.py: interrupted; the same command continues with what is finished"
+    assert "Traceback" not in out
