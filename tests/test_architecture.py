@@ -28,7 +28,7 @@ LAYERS = [
     {"guidance", "losses", "nets", "solvers"},
     {"architecture"},
     {"likelihood", "sampling"},
-    {"inversion"},
+    {"inverse", "inversion"},
     {"evaluate"},
     {"tasks"},
     {"train"},

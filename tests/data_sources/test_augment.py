@@ -67,3 +67,28 @@ def test_an_image_does_not_depend_on_its_neighbours(smooth):
     np.testing.assert_array_equal(labels, same)
     np.testing.assert_allclose(images[0], others[0], atol=1e-6)
     assert float(jnp.abs(images[0] - smooth).max()) > 0.1
+
+
+def test_transformations_act_independently_of_each_other(smooth):
+    # y-flip, scale, rotation, anisotropy, translation: every pair acts with the square of the probability.
+    count, probability = 4000, 0.4
+    images = jnp.broadcast_to(smooth[:8, :8], (count, 8, 8, 2))
+    _, label = jax.jit(augment, static_argnums=2)(images, jax.random.key(5), probability)
+    label = np.asarray(label)
+    acts = np.stack(
+        [label[:, 2] != 0, *(np.any(label[:, i : i + 2] != 0, axis=1) for i in (3, 5, 7))]
+    ).astype(float)
+    both = acts @ acts.T / count
+    want = np.where(np.eye(4) > 0, probability, probability**2)
+    np.testing.assert_allclose(both, want, atol=4 * np.sqrt(0.25 / count))
+
+
+def test_the_direction_of_the_stretch_is_not_the_angle_of_the_rotation(smooth):
+    images = jnp.broadcast_to(smooth[:8, :8], (2000, 8, 8, 2))
+    _, label = jax.jit(augment, static_argnums=2)(images, jax.random.key(6), 1.0)
+    label = np.asarray(label, np.float64)
+    angle = np.stack([label[:, 3] + 1.0, label[:, 4]])
+    polar = label[:, 5:7].T / np.linalg.norm(label[:, 5:7], axis=1)
+    for left in (angle, np.abs(angle)):
+        for right in (polar, np.abs(polar)):
+            assert np.abs(np.corrcoef(np.concatenate([left, right]))[:2, 2:]).max() < 4 / np.sqrt(2000)

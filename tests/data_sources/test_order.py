@@ -14,8 +14,9 @@ def stream(seed, steps, batch_size, size):
 def test_every_epoch_visits_each_example_once(batch_size, size):
     epochs = 5
     order = stream(3, -(-epochs * size // batch_size), batch_size, size)[: epochs * size]
-    for epoch in order.reshape(epochs, size):
+    for i, epoch in enumerate(order.reshape(epochs, size)):
         assert sorted(epoch) == list(range(size))
+        np.testing.assert_array_equal(epoch, permutation(3, i, size))  # each its own
 
 
 def test_epochs_and_seeds_have_different_orders():

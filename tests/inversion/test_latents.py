@@ -131,3 +131,14 @@ def test_temperature_scales_latents_and_the_spread_of_what_they_decode_to():
     # decoding Gaussian data is affine: cooled latents give exactly the spread of the data, cooled
     both = [decode(DATA.denoise(sde), sde, temper(latent, t), Adaptive()).x for t in (1.0, 0.5)]
     np.testing.assert_allclose(np.std(both[1], axis=0), 0.5 * np.std(both[0], axis=0), rtol=1e-3)
+
+
+def test_each_tolerance_is_what_its_name_says():
+    # Values of a hundred: relative to them a thousandth is a tenth, and so much looser than absolutely.
+    data, sde = Gaussian(np.full(2, 100.0), np.full(2, 1.0)), VE()
+    x = data.sample(jax.random.key(0), 4)
+    few, many = (
+        Adaptive(rtol=rtol, atol=atol)(data.denoise(sde), sde, x, sde.t_min, sde.t_max).evaluations
+        for rtol, atol in ((1e-2, 1e-6), (1e-6, 1e-2))
+    )
+    assert int(few.max()) < int(many.min())

@@ -165,12 +165,13 @@ def test_more_steps_bring_the_discrete_bound_to_the_continuous_one():
 
 @pytest.mark.parametrize("make", [LevelDecoder, BinDecoder])
 @pytest.mark.parametrize("count", [2, 17, 300])
-def test_a_decoder_of_levels_is_a_distribution_over_them(make, count):
-    # The probabilities of all levels that one noisy value could come from sum to one.
+@pytest.mark.parametrize("place", [0.3, -1.01, 1.02])
+def test_a_decoder_of_levels_is_a_distribution_over_them(make, count, place):
+    # The probabilities of all levels that one noisy value could come from sum to one, near both ends too.
     sde, t = VP(), jnp.float32(0.01)
     cells = Cells(-1.0, 2 / (count - 1), count)
     levels = jnp.asarray(cells.first + cells.step * np.arange(count), jnp.float32)[:, None]
-    noise = (0.3 - sde.alpha(t) * levels) / sde.sigma(t)
+    noise = (place - sde.alpha(t) * levels) / sde.sigma(t)
     denoise = denoise_by(sde, lambda x, t: x / sde.alpha(t))
     cost = make(cells)(denoise, sde, levels, noise, t)
     assert float(jnp.sum(jnp.exp(-cost))) == pytest.approx(1.0, abs=1e-4)

@@ -379,3 +379,12 @@ def test_closed_forms_in_3072_dimensions(kind, name, nodes):
     nats = np.asarray(measure(data, sde, x, Hutchinson(probes=16, kind="gaussian"), nodes=nodes).by_probe)
     error = nats.std(axis=1, ddof=1) / math.sqrt(16)
     assert np.all(np.abs(nats.mean(1) - np.asarray(exact.nats)) < 3 * error + size * 1e-5)
+
+
+def test_each_tolerance_is_what_its_name_says():
+    # Values of a hundred: relative to them a thousandth is a tenth, and so much looser than absolutely.
+    data = Gaussian(np.full(2, 100.0), np.full(2, 1.0))
+    x = data.sample(jax.random.key(0), 4)
+    relative, absolute = Adaptive(rtol=1e-3, atol=1e-7), Adaptive(rtol=1e-7, atol=1e-3)
+    few, many = (measure(data, VE(), x, Exact(), integrator=each) for each in (relative, absolute))
+    assert int(few.evaluations.max()) < int(many.evaluations.min())

@@ -138,3 +138,16 @@ def test_resampling_with_a_one_point_convolution_is_resampling(kind, kernel):
     else:
         want = layers.smooth(x, kernel, margin=1)[:, 1::2, 1::2]
     np.testing.assert_allclose(y, want, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "below", "above"),
+    [
+        ("swish", -1 / (1 + np.e), 1 / (1 + np.exp(-1))),
+        ("elu", np.expm1(-1), 1.0),
+        ("relu", 0.0, 1.0),
+        ("lrelu", -0.2, 1.0),
+    ],
+)
+def test_activations_at_minus_one_and_one(name, below, above):
+    np.testing.assert_allclose(layers.ACTIVATIONS[name](jnp.array([-1.0, 1.0])), [below, above], rtol=1e-6)

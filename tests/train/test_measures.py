@@ -10,6 +10,7 @@ from score_sde.data import Digits, Late
 from score_sde.denoiser import Estimate
 from score_sde.evaluate import level_times, measure_levels
 from score_sde.evaluate.examples import First
+from score_sde.evaluate.levels import _summary
 from score_sde.experiment.run_sections import Training
 from score_sde.runtime.mesh import make_mesh
 from score_sde.sde import VP
@@ -101,3 +102,11 @@ def test_the_loss_by_level_is_left_after_any_level_and_does_not_depend_on_the_ba
 
     with pytest.raises(Left):
         of(6, leave)
+
+
+def test_the_error_bar_is_that_of_a_mean_over_examples():
+    noise = np.array([[1.0, 2.0, 3.0, 6.0], [0.0, 0.0, 4.0, 4.0]])
+    levels = _summary(np.array([0.1, 0.2]), np.zeros(2), np.stack([noise, 2 * noise]))
+    np.testing.assert_allclose(levels.noise, [3.0, 2.0])
+    np.testing.assert_allclose(levels.x0, [6.0, 4.0])
+    np.testing.assert_allclose(levels.noise_error, noise.std(axis=1) / 2)

@@ -190,6 +190,16 @@ def _flat(tree):
     return {jax.tree_util.keystr(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
+def test_the_average_of_the_first_step_is_mostly_the_new_parameters(tmp_path):
+    # min(decay, (1 + n) / (10 + n)) for update n = 1: two elevenths of the old ones.
+    run = Run(tmp_path, optimizer=optax.sgd(0.5))
+    before = jax.device_get(run.fresh().params)
+    after = run.step(run.fresh(), next(run.data.from_step(0)))[0]
+    assert float(jnp.abs(after.params["net"]["w"] - before["net"]["w"]).max()) > 1e-3
+    want = jax.tree.map(lambda old, new: 2 / 11 * old + 9 / 11 * new, before, jax.device_get(after.params))
+    assert_same(after.ema, want, rtol=1e-5, atol=1e-7)
+
+
 def test_resumed_run_is_bit_identical(tmp_path):
     whole = Run(tmp_path / "a").to(20)
     Run(tmp_path / "b").to(10)
