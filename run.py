@@ -28,6 +28,8 @@
               python run.py --mode=decode --workdir=runs/digits --samples=runs/digits/latents.npz
   interpolate a strip of pictures from one example to another
               python run.py --mode=interpolate --workdir=runs/digits --images=3,five.png
+  edit        fill, colour, enlarge or sharpen pictures with a trained model (docs/inverse.md)
+              python run.py --mode=edit --workdir=runs/digits --task=inpaint --mask=half
   search      the most similar pictures of a folder, and retrieval accuracy where it has labels
               python run.py --mode=search --workdir=runs/digits --samples=FOLDER --images=query.png
   outliers    how unlike the training data examples are: likelihood, typicality, complexity

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from absl import flags
 
 from score_sde.experiment.files import SAVED, load_file, load_saved
+from score_sde.experiment.shorthand import long_forms
 from score_sde.names import ConfigError, nearest
 
 if TYPE_CHECKING:  # both import jax, which a mistyped flag does not wait for
@@ -44,6 +45,7 @@ MODES: Mapping[str, Mode] = {
     "encode": Mode("encode.encode", _LATENTS),
     "decode": Mode("decode.decode", _LATENTS),
     "interpolate": Mode("interpolate.interpolate", _LATENTS),
+    "edit": Mode("edit.edit", (*_MODEL, "sampling", "edit")),
     "search": Mode("search.search", (*_LATENTS, "search", "evaluate")),
     "outliers": Mode("outliers.outliers", (*_MODEL, "likelihood", "outliers")),
     "import": Mode("exchange.import_checkpoint", None),
@@ -53,7 +55,7 @@ MODES: Mapping[str, Mode] = {
 _ALL = tuple(MODES)
 _CHECKPOINT = (
     *("sample", "likelihood", "evaluate", "dequantiser", "report", "encode", "decode", "interpolate"),
-    *("search", "outliers", "export"),
+    *("edit", "search", "outliers", "export"),
 )
 
 
@@ -93,6 +95,9 @@ FLAGS: Mapping[str, Flag] = {
         ("interpolate", "search"),
         "interpolate, search: pictures, with commas between: files, or numbers of examples.",
     ),
+    "input": Flag(
+        str, ("edit",), "edit: pictures, with commas between: files, or numbers of held-out examples."
+    ),
     "reference": Flag(
         str,
         ("evaluate",),
@@ -104,7 +109,7 @@ FLAGS: Mapping[str, Flag] = {
         str,
         (
             *("sample", "likelihood", "evaluate", "stats", "classifier", "report", "encode", "decode"),
-            *("interpolate", "search", "outliers", "export"),
+            *("interpolate", "edit", "search", "outliers", "export"),
         ),
         "sample: a .png grid, a .npz array, or a directory of PNGs; default: samples/ in the workdir.  "
         "likelihood, evaluate, stats, classifier, report: the .json, .json, .npz, .npz or .html to write; "
@@ -130,14 +135,14 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "condition": Flag(
         list,
-        ("sample", "encode", "decode", "interpolate"),
+        ("sample", "encode", "decode", "interpolate", "edit"),
         "NAME=VALUE, or --NAME=VALUE: a condition of the model: a class by number or name, or numbers with "
         "commas between.  May be repeated.",
     ),
     "seed": Flag(
         int,
-        ("sample", "likelihood", "evaluate", "search", "outliers"),
-        "sample, likelihood, evaluate, search, outliers: root of the noise; default: config.seed.",
+        ("sample", "likelihood", "evaluate", "edit", "search", "outliers"),
+        "sample, likelihood, evaluate, edit, search, outliers: root of the noise; default: config.seed.",
         0,
     ),
     "coordinator": Flag(
@@ -191,6 +196,7 @@ class Options:
     num_samples: int | None = None
     samples: str | None = None
     images: str | None = None
+    input: str | None = None
     reference: str | None = None
     all_checkpoints: bool = False
     config_given: bool = False
@@ -224,6 +230,7 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         print(f"{usage.strip()}\n\nFlags:\n{_define().get_help()}")
         raise SystemExit(0)
     path, words = _take(words, "config")
+    words = [long for word in words for long in long_forms(word)]
     overrides = [word for word in words if re.match(r"--?config\.", word)]
     named = [word for word in words if _condition(word)]
     own = _parse_flags([word for word in words if word not in (*overrides, *named)], argv[0])

@@ -21,6 +21,7 @@ from score_sde.experiment.fields import (
     several,
     value,
 )
+from score_sde.inverse import EDITS, METHODS, Edit, Posterior
 from score_sde.inversion.latents import Transport
 from score_sde.likelihood.bounds import DECODERS, VARIANCES, Decoder
 from score_sde.likelihood.ode_density import DIVERGENCES, INTEGRATORS, Divergence, Integrator
@@ -123,6 +124,19 @@ class Inversion:
     def __post_init__(self) -> None:
         if not self.temperature:
             raise ValueError("temperature = (): must be one or more numbers, 0 or more")
+
+
+@dataclass(frozen=True)
+class EditSection:
+    """Pictures that agree with what is kept of another; see [Inverse problems](inverse.md)."""
+
+    task: Choice[Edit] = choice(EDITS, "inpaint", "what is kept of a picture, and what is made anew")
+    method: Choice[Posterior] = choice(
+        METHODS, "mmps", "how samples are made to agree with it", given=("operator", "sde")
+    )
+    noise_std: float = natural(0.02, "noise of what is kept, in the model's range; it is added to it")
+    samples: int = positive(4, "pictures for each")
+    split: str = one_of("test", SPLITS, "which examples the numbers of `--input` are of")
 
 
 @dataclass(frozen=True)

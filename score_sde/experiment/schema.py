@@ -16,6 +16,7 @@ from score_sde.experiment.fields import Choice, checked, choice, section
 from score_sde.experiment.measure_sections import (
     ClassifierSection,
     DequantiserSection,
+    EditSection,
     Evaluate,
     Inversion,
     Likelihood,
@@ -70,6 +71,7 @@ class Config:
     likelihood: Likelihood = section(Likelihood)
     evaluate: Evaluate = section(Evaluate)
     inversion: Inversion = section(Inversion)
+    edit: EditSection = section(EditSection)
     search: Search = section(Search)
     outliers: Outliers = section(Outliers)
     classifier: ClassifierSection = section(ClassifierSection)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from score_sde.inverse.base import MEASURED, NOISE_STD, LinearOperator, Posterior, check_adjoint
 from score_sde.inverse.blur import Blur
 from score_sde.inverse.ddnm import DDNM
+from score_sde.inverse.edits import EDITS, Edit
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
 from score_sde.inverse.mask import MASK, Mask
@@ -25,6 +26,7 @@ METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "d
 
 __all__ = [
     "DDNM",
+    "EDITS",
     "MASK",
     "MEASURED",
     "METHODS",
@@ -34,6 +36,7 @@ __all__ = [
     "Blur",
     "BoxDown",
     "ChannelMean",
+    "Edit",
     "Function",
     "LinearOperator",
     "Mask",

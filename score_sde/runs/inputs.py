@@ -199,7 +199,7 @@ def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> I
 
 
 class Picked:
-    """The examples that ``--images`` names: numbers in the inputs, or files of pictures.
+    """The examples that ``--images``, or another flag, names: numbers in the inputs, or files of pictures.
 
     Attributes:
       name: None, as they are no set of their own.
@@ -212,11 +212,11 @@ class Picked:
 
     name = None
 
-    def __init__(self, words: str, inputs: Inputs, data: Data):
+    def __init__(self, words: str, inputs: Inputs, data: Data, flag: str = "--images"):
         self.spec, self.titles = inputs.spec, [word.strip() for word in words.split(",") if word.strip()]
         if not self.titles:
-            raise ConfigError(f"--images={words}: names nothing; write numbers or files, with commas between")
-        rows = [_pick(word, inputs, data) for word in self.titles]
+            raise ConfigError(f"{flag}={words}: names nothing; write numbers or files, with commas between")
+        rows = [_pick(word, inputs, data, flag) for word in self.titles]
         self.numbers = np.array([number for number, _ in rows])
         self._batch = {name: np.stack([row[name] for _, row in rows]) for name in self.spec.fields}
 
@@ -228,8 +228,8 @@ class Picked:
         return {name: values[indices] for name, values in self._batch.items()}
 
 
-def _pick(word: str, inputs: Inputs, data: Data) -> tuple[int, dict[str, np.ndarray]]:
-    where, spec = f"--images: {word!r}", inputs.spec
+def _pick(word: str, inputs: Inputs, data: Data, flag: str) -> tuple[int, dict[str, np.ndarray]]:
+    where, spec = f"{flag}: {word!r}", inputs.spec
     if word.isdigit() and not Path(word).exists():
         if int(word) >= len(inputs):
             raise ConfigError(f"{where}: {inputs.name} holds the examples 0 to {len(inputs) - 1}")

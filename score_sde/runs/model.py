@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,13 @@ from score_sde.evaluate.cache import fingerprint
 from score_sde.experiment.assemble import sampler_of
 from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
+from score_sde.inverse import LinearOperator
 from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.runs.estimates import Estimate, make_estimate, measure
 from score_sde.runs.inputs import from_user
 from score_sde.runs.inverter import Inverter, map_with
+from score_sde.runs.posterior import posterior
 from score_sde.runs.workdir import NEWEST, Choice, Workdir
 from score_sde.sampling.chunks import Draw, Progress
 from score_sde.sampling.draw import generate
@@ -178,6 +181,49 @@ class Model:
             chosen=Chosen.every_class(self.architecture.conditions) if chosen is None else chosen,
             inputs=sampler.guidance.inputs(count) if inputs is None else inputs,
             start=start,
+        )
+
+    def posterior(
+        self,
+        measured: np.ndarray,
+        operator: LinearOperator,
+        *,
+        given: Mapping[str, np.ndarray] = MappingProxyType({}),
+        noise_std: float = 0.01,
+        method: str = "mmps",
+        options: Mapping[str, object] = MappingProxyType({}),
+        samples: int = 1,
+        seed: int | None = None,
+        progress: Progress | None = None,
+        **conditions: Value,
+    ) -> np.ndarray:
+        """Samples of ``x0`` given ``measured = A x0 + noise_std z``: ``(N, samples, *shape)``.
+
+        Args:
+          measured: ``(N, *M)`` in the model's range, one measurement for each result.
+          operator: ``A``; what it needs is in ``given``, ``(N, ...)`` each, such as ``mask``.
+          noise_std: in the model's range.
+          method: of ``score_sde.inverse.METHODS``, with its ``options``.
+          samples: of each measurement, by the solver of ``config.sampling``.
+          conditions: values by name, one for all; those that are left out are null.
+
+        Raises:
+          ValueError: an unknown method, or a measurement that it cannot use.
+        """
+        count, taken = len(measured) * samples, self.architecture.conditions
+        nulls: dict[str, Value] = {name: one.null for name, one in taken}  # what is measured says the rest
+        return posterior(
+            self,
+            measured,
+            operator,
+            given=given,
+            noise_std=noise_std,
+            method=method,
+            options=options,
+            samples=samples,
+            seed=self.config.seed if seed is None else seed,
+            chosen=choose(taken, {**nulls, **conditions}, count),
+            progress=progress,
         )
 
     # --- what the model makes of examples -----------------------------------------------------------

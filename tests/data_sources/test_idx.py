@@ -48,7 +48,8 @@ def test_every_type_is_read_in_its_byte_order(tmp_path, kind):
 
 
 def test_splits_are_the_files_and_labels_go_with_their_pictures(folder):
-    train, test = IDX("train", folder), IDX("test", folder)
+    train, test = IDX("train", folder, held_out=0.4), IDX("test", folder)  # which has files of its own
+    assert (len(train), len(test)) == (5, 3)
     assert train.spec.shape == (5, 4, 1) and train.spec.grey_levels == 256
     assert train.spec.conditions == test.spec.conditions == labelled(3)
     batch = train.read(np.array([3, 1]))

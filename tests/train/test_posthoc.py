@@ -69,3 +69,10 @@ def test_another_average_is_made_of_kept_ones(wanted):
     assert abs(made - direct) < 0.25 * abs(kept[2000] - direct)
     few = combine(steps[9::10], 0.1, 2000, wanted)
     assert few.error > 2 * plan.error
+
+
+def test_each_update_keeps_the_share_that_the_power_says():
+    # (1 - 1/n)^(gamma + 1) for update n = 1, 2, ...: nothing of what was there before the first.
+    n = np.arange(1, 50)
+    got = EMAS["power"](0.1)(jnp.asarray(n - 1))
+    np.testing.assert_allclose(got, (1 - 1 / n) ** (exponent(0.1) + 1), rtol=1e-5, atol=1e-30)
