@@ -126,6 +126,8 @@ SKIPPED = {
     r"--config\.evaluate\.features\.weights=FILE": "needs Inception's weights",
     r"run\.py \.\.\.$": "stands for any command",
 }
+if not Path("/usr/share/datasets/fashion-mnist").is_dir():
+    SKIPPED[r"_fashion\.py"] = "needs Fashion-MNIST, which is not where its package puts it"
 
 # Options that a page shows without a command: the command that they belong to.
 COMMANDS = {
