@@ -300,6 +300,22 @@ def null_of(conditions: Conditions, cond: Cond) -> dict[str, Array]:
     return {name: jnp.asarray(known[name].nulls(values.shape[0])) for name, values in cond.items()}
 
 
+def against(conditions: Conditions, words: Iterable[str], cond: Cond) -> dict[str, Array]:
+    """Values ``NAME=VALUE`` for every row of ``cond``.
+
+    Raises:
+      ValueError: a condition that there is not, or a value that it cannot have.
+    """
+    known, found = dict(conditions), {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"negative = {word}: must be NAME=VALUE of {', '.join(known) or 'no condition'}")
+        value = jnp.asarray(known[name].parse(name, text))
+        found[name] = jnp.broadcast_to(value[None], cond[name].shape)
+    return found
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Which conditions samples get: a function of a sample's number.

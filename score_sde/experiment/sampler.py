@@ -1,7 +1,7 @@
 """From a config to how samples are drawn."""
 
 from score_sde.architecture import Architecture
-from score_sde.conditions import Cond, null_of
+from score_sde.conditions import Cond, against, null_of
 from score_sde.experiment.run_sections import Sampling
 from score_sde.experiment.schema import Config
 from score_sde.guidance import ChangeProcess, Guidance, compose
@@ -44,8 +44,8 @@ def _guidance(sampling: Sampling, architecture: Architecture, process: SDE) -> G
             f"config.sampling.round_to_levels = {levels}: must be 0 with sampling.process = 'trained'"
         )
 
-    def null(cond: Cond) -> Cond:
-        return null_of(architecture.conditions, cond)
+    def null(cond: Cond, negative: tuple[str, ...]) -> Cond:
+        return {**null_of(architecture.conditions, cond), **against(architecture.conditions, negative, cond)}
 
     parts: list[Guidance] = [guidance.build(null=null, sde=sde)]
     if process is not sde:

@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 from score_sde.guidance.base import Guidance, Unchanged, compose
 from score_sde.guidance.change_process import ChangeProcess
-from score_sde.guidance.classifier_free import GUIDANCE_SCALE, ClassifierFree
+from score_sde.guidance.classifier_free import (
+    GUIDANCE_INTERVAL,
+    GUIDANCE_RESCALE,
+    GUIDANCE_SCALE,
+    ClassifierFree,
+)
 from score_sde.guidance.thresholds import THRESHOLDS, Dynamic, Static
 
 GUIDANCES: dict[str, Callable[..., Guidance]] = {
@@ -18,6 +23,8 @@ GUIDANCES: dict[str, Callable[..., Guidance]] = {
 
 __all__ = [
     "GUIDANCES",
+    "GUIDANCE_INTERVAL",
+    "GUIDANCE_RESCALE",
     "GUIDANCE_SCALE",
     "THRESHOLDS",
     "ChangeProcess",

@@ -1,5 +1,6 @@
 """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,11 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from score_sde.arrays import Parts
+from score_sde.arrays import Parts, expand
 from score_sde.denoiser import Bind, Cond, Denoise, Estimate
 from score_sde.guidance.base import Guidance
+from score_sde.sde import SDE
 
-GUIDANCE_SCALE = "guidance_scale"  # the entry of ``cond`` that holds the scale of each sample, ``(B,)``
+GUIDANCE_SCALE = "guidance_scale"  # entries of ``cond``, each with a row for every sample: ``(B,)``,
+GUIDANCE_INTERVAL = "guidance_interval"  # ``(B, 2)``,
+GUIDANCE_RESCALE = "guidance_rescale"  # and ``(B,)``
+_OWN = (GUIDANCE_SCALE, GUIDANCE_INTERVAL, GUIDANCE_RESCALE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +30,46 @@ class ClassifierFree(Guidance):
     Both estimates come from one pass of the network over a batch of twice the size, in pairs, so that a batch
     that is split over devices stays where it is.  A model must have been trained with conditions dropped.
 
+    The numbers that act are entries of ``cond``, with a row for every sample: ``guidance_scale``, and
+    ``guidance_interval`` and ``guidance_rescale`` if they are there.  ``inputs`` makes them of the options
+    below, and other values compile nothing.
+
     Attributes:
-      null: a batch of conditions to its null values, by name; a condition that is left out stays as it is.
-      scale: what ``inputs`` asks for.  The scale that acts is the entry ``guidance_scale`` of ``cond``,
-        ``(B,)``.
+      null: a batch of conditions, and ``negative``, to what takes their place; a condition that is left out
+        stays as it is.
+      sde: the process of the model.
+      scale: how far to go from the null estimate to the conditional one.
+      interval_low, interval_high: noise levels ``sigma / alpha`` between which that happens; the conditional
+        model acts at others (arXiv:2404.07724).
+      rescale: share, 0 to 1, of ``x0`` that is brought to the standard deviation that the conditional one has
+        over all its dimensions (arXiv:2305.08891, eq. 15 and 16, there for the prediction of the network).
+      negative: conditions ``NAME=VALUE`` in place of null values: samples go away from them.
     """
 
-    null: Callable[[Cond], Cond]
+    null: Callable[[Cond, tuple[str, ...]], Cond]
+    sde: SDE
     scale: float = 1.0
+    interval_low: float = 0.0
+    interval_high: float = math.inf
+    rescale: float = 0.0
+    negative: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.interval_low < self.interval_high:
+            raise ValueError(
+                f"interval_low = {self.interval_low}: must be 0 or more and below interval_high = "
+                f"{self.interval_high}"
+            )
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"rescale = {self.rescale}: must be in [0, 1]")
 
     def inputs(self, count: int) -> dict[str, np.ndarray]:
-        return {GUIDANCE_SCALE: np.full(count, self.scale, np.float32)}
+        interval = np.array([self.interval_low, self.interval_high], np.float32)
+        return {
+            GUIDANCE_SCALE: np.full(count, self.scale, np.float32),
+            GUIDANCE_INTERVAL: np.broadcast_to(interval, (count, 2)).copy(),
+            GUIDANCE_RESCALE: np.full(count, self.rescale, np.float32),
+        }
 
     def __call__(self, bind: Bind) -> Bind:
         """The guided model.
@@ -47,19 +81,38 @@ class ClassifierFree(Guidance):
         def bind_guided(parts: Parts, cond: Cond) -> Denoise:
             if GUIDANCE_SCALE not in cond:
                 raise ValueError(f"cond has no {GUIDANCE_SCALE!r}: add the guidance's inputs(count)")
-            given = {name: value for name, value in cond.items() if name != GUIDANCE_SCALE}
-            null = {**given, **self.null(given)}
+            own = {**self.inputs(len(cond[GUIDANCE_SCALE])), **cond}
+            given = {name: value for name, value in cond.items() if name not in _OWN}
+            null = {**given, **self.null(given, self.negative)}
             denoise = bind(parts, {name: _paired(value, null[name]) for name, value in given.items()})
 
             def guided(x: Array, t: Array) -> Estimate:
                 times = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
                 both = denoise(_paired(x, x), _paired(times, times))
                 conditional, unconditional = (Estimate(*(half[i::2] for half in both)) for i in (0, 1))
-                return unconditional.toward(conditional, cond[GUIDANCE_SCALE])
+                estimate = unconditional.toward(conditional, own[GUIDANCE_SCALE])
+                estimate = self._rescaled(estimate, conditional, times, jnp.asarray(own[GUIDANCE_RESCALE]))
+                return self._within(estimate, conditional, times, jnp.asarray(own[GUIDANCE_INTERVAL]))
 
             return guided
 
         return bind_guided
+
+    def _rescaled(self, estimate: Estimate, conditional: Estimate, t: Array, share: Array) -> Estimate:
+        """``x0`` with a standard deviation nearer that of the conditional one, for the same ``x``."""
+        axes = tuple(range(1, estimate.x0.ndim))
+        ratio = jnp.std(conditional.x0, axis=axes) / jnp.maximum(jnp.std(estimate.x0, axis=axes), 1e-12)
+        shift = expand(share * (ratio - 1.0), estimate.x0) * estimate.x0
+        moved = estimate.shifted(self.sde, t, shift)
+        return Estimate(
+            *(jnp.where(expand(share > 0, a), b, a) for a, b in zip(estimate, moved, strict=True))
+        )
+
+    def _within(self, estimate: Estimate, conditional: Estimate, t: Array, interval: Array) -> Estimate:
+        """The guided estimate within the interval of noise levels, and the conditional one outside."""
+        level = jnp.exp(-0.5 * self.sde.log_snr(t))
+        inside = expand((interval[:, 0] <= level) & (level <= interval[:, 1]), estimate.x0)
+        return Estimate(*(jnp.where(inside, a, b) for a, b in zip(estimate, conditional, strict=True)))
 
 
 def _paired(first: Array, second: Array) -> Array:
