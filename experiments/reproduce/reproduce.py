@@ -60,7 +60,8 @@ def official_solver(config: str, solver: str) -> list[str]:
     words = [f"--config.sampling.solver={solver}"]
     if solver == "legacy_pc":
         options = typed(load_file(str(ROOT / "configs" / config))).sampling.solver.options
-        shared = ("predictor", "corrector", "corrector_steps", "snr")
+        of_corrector = () if options["corrector"] == "none" else ("corrector_steps", "snr")
+        shared = ("predictor", "corrector", *of_corrector)
         words += [f"--config.sampling.solver.{name}={options[name]}" for name in shared]
     return words
 

@@ -30,7 +30,7 @@ def read_best(path: Path) -> Record | None:
     """The record of a file; None if there is none, or none that can be read."""
     try:
         return Record(**read_json(path))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):  # it is made again
         return None
 
 

@@ -92,7 +92,8 @@ def test_a_torn_json_file_is_named(tmp_path, capsys, content, said):
     with pytest.raises(ConfigError, match=f"config.json: {said}"):
         load_saved(tmp_path)
     with pytest.raises(ValueError, match=f"best.json: {said}"):
-        read_best(tmp_path / "best.json")
+        read_json(tmp_path / "best.json")
+    assert read_best(tmp_path / "best.json") is None  # it is made again
     assert f"config.json: {said}" in message(capsys, "--mode=sample", f"--workdir={tmp_path}")
 
 
