@@ -21,14 +21,17 @@ from score_sde.evaluate.cache import fingerprint
 from score_sde.experiment.assemble import sampler_of
 from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
+from score_sde.guidance import UNCHANGED, Guidance, compose
 from score_sde.nets import digest
 from score_sde.runs.estimates import Estimate, make_estimate, measure
 from score_sde.runs.inputs import from_user
 from score_sde.runs.inverter import Inverter, map_with
+from score_sde.runs.others import open_run
 from score_sde.runs.workdir import NEWEST, Choice, Workdir
 from score_sde.sampling.chunks import Draw, Progress
 from score_sde.sampling.draw import generate
 from score_sde.sampling.sampler import Sampler
+from score_sde.sde import SDE
 
 
 def load(
@@ -67,6 +70,7 @@ class Model:
       parts: averaged parameters by part, on ``mesh``.
       which: checkpoint was asked for.
       step: of it.
+      guidance: of samples, after that of the config; see ``guided``.
     """
 
     workdir: Workdir
@@ -75,6 +79,7 @@ class Model:
     parts: Parts = field(repr=False)
     step: int
     mesh: Mesh
+    guidance: Guidance = UNCHANGED
 
     @classmethod
     def of(cls, workdir: Workdir, which: Choice = NEWEST) -> "Model":
@@ -108,12 +113,25 @@ class Model:
         workdir = self.workdir.changed(changes)
         return replace(self, workdir=workdir, architecture=workdir.architecture.freeze(self.parts))
 
+    def guided(self, guidance: Guidance) -> "Model":
+        """The same with more guidance of its samples, such as ``Gradient(loss, scale, sde=model.sde)``.
+
+        It acts on the process of the model, after the guidance of the config and before a change of process
+        and a threshold.
+        """
+        return replace(self, guidance=compose(self.guidance, guidance))
+
+    @property
+    def sde(self) -> SDE:
+        """The process of the model."""
+        return self.architecture.sde
+
     # --- samples ------------------------------------------------------------------------------------
 
     @cached_property
     def sampler(self) -> Sampler:
         """How ``config.sampling`` draws samples."""
-        return sampler_of(self.config, self.architecture)
+        return sampler_of(self.config, self.architecture, open_run=open_run, guided=self.guidance)
 
     @cached_property
     def draw(self) -> Draw:
@@ -142,7 +160,7 @@ class Model:
         own = {name: conditions.pop(name) for name in inputs if name in conditions}
         for name, value in own.items():
             inputs[name] = np.broadcast_to(np.asarray(value, inputs[name].dtype), inputs[name].shape)
-        chosen = choose(self.architecture.conditions, conditions, count)
+        chosen = choose(self.sampler.conditions, conditions, count)
         batches = self.batches(count, seed=seed, chosen=chosen, inputs=inputs)
         return np.concatenate([self.architecture.decode(self.parts, batch) for batch in batches])
 
@@ -174,7 +192,7 @@ class Model:
             seed=self.config.seed if seed is None else seed,
             num_samples=count,
             batch_size=self.config.sampling.batch_size if batch_size is None else batch_size,
-            chosen=Chosen.every_class(self.architecture.conditions) if chosen is None else chosen,
+            chosen=Chosen.every_class(sampler.conditions) if chosen is None else chosen,
             inputs=sampler.guidance.inputs(count) if inputs is None else inputs,
             start=start,
         )
