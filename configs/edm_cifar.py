@@ -5,7 +5,8 @@
 
 DIR holds train/ and test/ folders of 32x32 images, with a sub-folder per class for ``cond``.  Without the two
 overrides the data come from TensorFlow Datasets by name (cifar10).  Variants: ``cond`` learns with the ten
-labels; ``ncsnpp`` and ``ncsnpp_cond`` have the NCSN++ network.
+labels, and ``class_conditional`` also without them, for guidance; ``ncsnpp`` and ``ncsnpp_cond`` have the
+NCSN++ network.
 
 Published with 35 evaluations: FID 1.97, cond 1.79, ncsnpp 1.98, ncsnpp_cond 1.79.  55.7 M parameters, ncsnpp
 56.4 M.
@@ -23,9 +24,12 @@ NCSNPP = {
     "model.progressive_input": "residual",
 }
 COND = {"conditions.names": ("label",)}
+# For guidance: the labels are dropped now and then (arXiv:2207.12598).
+CLASS_CONDITIONAL = COND | {"conditions.dropout": 0.1}
 VARIANTS = {
     "": {},
     "cond": COND,
+    "class_conditional": CLASS_CONDITIONAL,
     "ncsnpp": NCSNPP,
     "ncsnpp_cond": NCSNPP | COND,
 }

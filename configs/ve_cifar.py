@@ -61,6 +61,8 @@ MANY_LEVELS = {
     "sampling.solver.corrector_steps": 5,
     "sampling.solver.snr": 0.176,
 }
+# One network with and without the class, for guidance (arXiv:2207.12598); DIR has a sub-folder per class.
+CLASS_CONDITIONAL = {"conditions.names": ("label",), "conditions.dropout": 0.1}
 VARIANTS = {
     "": {},  # ve/cifar10_ncsnpp_continuous
     "ncsnpp_deep": {  # ve/cifar10_ncsnpp_deep_continuous
@@ -83,6 +85,7 @@ VARIANTS = {
         "optimizer.learning_rate": 1e-4,
         "ema.decay": 0.999,
     },
+    "class_conditional": CLASS_CONDITIONAL,
     "reduced": {  # meant for about ten minutes on two CPU cores
         "model.nf": 16,
         "model.ch_mult": (1, 2, 4),

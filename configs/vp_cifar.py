@@ -71,6 +71,8 @@ REDUCED = {
     "sampling.solver": "heun",
     "sampling.steps": 18,
 }
+# One network with and without the class, for guidance (arXiv:2207.12598); DIR has a sub-folder per class.
+CLASS_CONDITIONAL = {"conditions.names": ("label",), "conditions.dropout": 0.1}
 VARIANTS = {
     "": {},  # vp/cifar10_ddpmpp_continuous
     "ddpmpp_deep": DEEP,  # vp/cifar10_ddpmpp_deep_continuous
@@ -88,6 +90,7 @@ VARIANTS = {
     "ml": ML,
     "ml_deep": ML | DEEP,
     "learned": LEARNED,
+    "class_conditional": CLASS_CONDITIONAL,
     "reduced": REDUCED,
     "reduced_ml": REDUCED | ML,
 }

@@ -67,6 +67,16 @@ class Estimate(NamedTuple):
         ratio = expand(sde.alpha(t) / sde.sigma(t), shift)
         return Estimate(self.x0 + shift, self.noise - ratio * shift)
 
+    def with_score(self, sde: SDE, t: Array, term: Array) -> "Estimate":
+        """The estimate with ``term``, ``(B, *D)``, added to the score; ``t``: ``()`` or ``(B,)``.
+
+        ``x0`` moves by ``sigma^2 / alpha term`` and the noise by ``-sigma term``.  Where ``alpha`` is zero
+        and ``x`` says nothing of ``x0``, only the noise moves.
+        """
+        alpha, sigma = expand(sde.alpha(t), term), expand(sde.sigma(t), term)
+        gain = jnp.where(alpha > 0, sigma**2 / jnp.where(alpha > 0, alpha, 1.0), 0.0)
+        return Estimate(self.x0 + gain * term, self.noise - sigma * term)
+
 
 class Denoise(Protocol):
     """What solvers, guidance, likelihood and losses see."""

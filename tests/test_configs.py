@@ -95,7 +95,10 @@ def test_sampling_does_not_ask_whether_the_likelihood_is_possible():
 
 
 # Networks of full size take seconds to build; these differ from one that is built in a field or two.
-LARGE = ("edm_cifar.py:cond", "edm_cifar.py:ncsnpp_cond", "flow_cifar.py:cond", "_cifar.py:ml_deep")
+LARGE = (
+    *("edm_cifar.py:cond", "edm_cifar.py:ncsnpp_cond", "flow_cifar.py:cond", "_cifar.py:ml_deep"),
+    "_cifar.py:class_conditional",
+)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,10 @@ class Sampling:
         0, "on another process: the model is asked at times i / (levels - 1) only; 0: at any"
     )
     guidance: Choice[Guidance] = choice(
-        GUIDANCES, "none", "what the prediction is changed by", given=("null", "sde")
+        GUIDANCES,
+        "none",
+        "what the prediction is changed by",
+        given=("null", "sde", "prefix", "open_guide", "open_classifier"),
     )
     threshold: Choice[Guidance] = choice(
         THRESHOLDS,

@@ -2,24 +2,36 @@
 
 from score_sde.architecture import Architecture
 from score_sde.conditions import Cond, against, null_of
+from score_sde.experiment.others import Open, classifier_for, guide_for, none_open
 from score_sde.experiment.run_sections import Sampling
 from score_sde.experiment.schema import Config
-from score_sde.guidance import ChangeProcess, Guidance, compose
+from score_sde.guidance import UNCHANGED, ChangeProcess, Guidance, compose
 from score_sde.names import ConfigError
 from score_sde.sampling.sampler import Sampler
 from score_sde.sde import SDE
 from score_sde.solvers import Plan, Solver
 
 
-def sampler_of(config: Config, architecture: Architecture, sampling: Sampling | None = None) -> Sampler:
+def sampler_of(
+    config: Config,
+    architecture: Architecture,
+    sampling: Sampling | None = None,
+    *,
+    open_run: Open = none_open,
+    guided: Guidance = UNCHANGED,
+) -> Sampler:
     """The sampler that ``config.sampling``, or another such section, describes.
+
+    Args:
+      open_run: opens the runs that a guidance names.
+      guided: further guidance, on the process of the model, after that of the config.
 
     Raises:
       ConfigError: names the field, the value and what is allowed.
     """
     sampling = config.sampling if sampling is None else sampling
     process = sampling.process.build() or architecture.sde
-    guidance = _guidance(sampling, architecture, process)
+    guidance = _guidance(sampling, architecture, process, open_run, guided)
     solver = sampling.solver.build()
     return Sampler(
         bind=guidance(architecture.bind),
@@ -28,10 +40,13 @@ def sampler_of(config: Config, architecture: Architecture, sampling: Sampling | 
         solver=solver,
         plan=_plan(sampling, process, solver),
         shape=architecture.state_shape,
+        conditions=tuple({**dict(guidance.conditions), **dict(architecture.conditions)}.items()),
     )
 
 
-def _guidance(sampling: Sampling, architecture: Architecture, process: SDE) -> Guidance:
+def _guidance(
+    sampling: Sampling, architecture: Architecture, process: SDE, open_run: Open, guided: Guidance
+) -> Guidance:
     """From the model to what the solver sees: guidance, then the other process, and then the threshold."""
     guidance, sde, levels = sampling.guidance, architecture.sde, sampling.round_to_levels
     if guidance.takes("null") and not architecture.conditions:
@@ -47,7 +62,13 @@ def _guidance(sampling: Sampling, architecture: Architecture, process: SDE) -> G
     def null(cond: Cond, negative: tuple[str, ...]) -> Cond:
         return {**null_of(architecture.conditions, cond), **against(architecture.conditions, negative, cond)}
 
-    parts: list[Guidance] = [guidance.build(null=null, sde=sde)]
+    own = guidance.build(
+        null=null,
+        sde=sde,
+        open_guide=guide_for(architecture, open_run),
+        open_classifier=classifier_for(architecture, open_run),
+    )
+    parts: list[Guidance] = [own, guided]
     if process is not sde:
         parts.append(ChangeProcess(trained=sde, sampled=process, levels=levels))
     return compose(*parts, _threshold(sampling, architecture, process))

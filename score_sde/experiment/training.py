@@ -7,6 +7,7 @@ import optax
 
 from score_sde.architecture import Architecture
 from score_sde.evaluate.extractors import Extractor
+from score_sde.experiment.others import Open, none_open
 from score_sde.experiment.sampler import sampler_of
 from score_sde.experiment.schema import Config
 from score_sde.losses import DenoisingLoss, VariationalLoss
@@ -20,11 +21,14 @@ from score_sde.train.ema import Decay
 _OF_TIME = ("time_999", "index", "reverse_index")  # time inputs that say the time and not the noise level
 
 
-def task_of(config: Config, architecture: Architecture, extractor: Extractor) -> Task:
+def task_of(
+    config: Config, architecture: Architecture, extractor: Extractor, open_run: Open = none_open
+) -> Task:
     """The task that ``config.task`` names; it gets what its constructor asks for of the following.
 
     Args:
       extractor: features in which samples are compared with data.
+      open_run: opens the runs that the guidance of samples names.
 
     Raises:
       ConfigError: names the field, the value and what is allowed.
@@ -36,7 +40,7 @@ def task_of(config: Config, architecture: Architecture, extractor: Extractor) ->
     if task.takes("objective"):
         given["objective"] = loss_of(config, architecture)
     if task.takes("monitor"):
-        given["monitor"] = monitor_of(config, architecture, extractor)
+        given["monitor"] = monitor_of(config, architecture, extractor, open_run)
     return task.build(**given)
 
 
@@ -46,14 +50,18 @@ def preparation_of(config: Config, architecture: Architecture) -> Preparation:
     return Preparation(architecture, config.conditions.dropout, data.random_flip, data.augment_probability)
 
 
-def monitor_of(config: Config, architecture: Architecture, extractor: Extractor) -> Monitor:
+def monitor_of(
+    config: Config, architecture: Architecture, extractor: Extractor, open_run: Open = none_open
+) -> Monitor:
     """What is measured during training.
 
     Raises:
       ConfigError: sampling that is impossible, or a ``training.best_metric`` that training does not know.
     """
     training = config.training
-    sampler_of(config, architecture)  # what is wrong with it is said now, not after the last step
+    sampler_of(
+        config, architecture, open_run=open_run
+    )  # what is wrong with it is said now, not after the last step
     monitor = Monitor(
         eval_every_steps=training.eval_every_steps,
         eval_examples=training.held_out_examples,
@@ -61,7 +69,7 @@ def monitor_of(config: Config, architecture: Architecture, extractor: Extractor)
         sample_every_steps=training.sample_every_steps,
         sample_count=training.sample_count,
         sample_batch_size=config.sampling.batch_size,
-        sampler=lambda frozen: sampler_of(config, frozen),
+        sampler=lambda frozen: sampler_of(config, frozen, open_run=open_run),
         extractor=extractor,
     )
     name = training.best_metric

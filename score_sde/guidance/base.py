@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from score_sde.arrays import Parts
+from score_sde.conditions import Conditions
 from score_sde.denoiser import Bind
 
 
@@ -27,6 +29,16 @@ class Guidance(abc.ABC):
         """
         return {}
 
+    def frozen(self) -> Parts:
+        """Parameters of other models by part, which are added to those of the model: inputs of the compiled
+        program, and no constants in it."""
+        return {}
+
+    @property
+    def conditions(self) -> Conditions:
+        """Conditions that samples get for its sake, whether the model takes them or not."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Unchanged(Guidance):
@@ -34,6 +46,9 @@ class Unchanged(Guidance):
 
     def __call__(self, bind: Bind) -> Bind:
         return bind
+
+
+UNCHANGED = Unchanged()
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,23 @@ class Composed(Guidance):
     def inputs(self, count: int) -> dict[str, np.ndarray]:
         return {name: value for part in self.parts for name, value in part.inputs(count).items()}
 
+    def frozen(self) -> Parts:
+        return {name: value for part in self.parts for name, value in part.frozen().items()}
+
+    @property
+    def conditions(self) -> Conditions:
+        return tuple({name: one for part in self.parts for name, one in part.conditions}.items())
+
 
 def compose(*parts: Guidance) -> Guidance:
-    """All of ``parts``, the first next to the model: a threshold stands after what it is to limit."""
+    """All of ``parts``, the first next to the model: a threshold stands after what it is to limit.
+
+    Raises:
+      ValueError: two of them have an input, or a part, of one name; names it.
+    """
+    for what in ("inputs", "frozen"):
+        names = [name for part in parts for name in (part.inputs(0) if what == "inputs" else part.frozen())]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two guidances have {name!r} among their {what}: give one another prefix")
     return Composed(parts)

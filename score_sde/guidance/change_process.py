@@ -11,6 +11,20 @@ from score_sde.guidance.base import Guidance
 from score_sde.sde import SDE
 
 
+def at_equal_log_snr(trained: SDE, sampled: SDE, x: Array, t: Array, levels: int = 0) -> tuple[Array, Array]:
+    """The place, ``(B, *D)`` and time, of ``trained`` that belongs to ``x`` at ``t`` of ``sampled``.
+
+    Beyond the trained range the level is the nearest one, the scale still that of ``x``.
+
+    Args:
+      levels: as of ``ChangeProcess``.
+    """
+    u = trained.time_of(sampled.log_snr(t), 0.0 if levels else trained.t_min)
+    if levels:
+        u = jnp.round(u * (levels - 1)) / (levels - 1)
+    return x * expand(trained.alpha(u) / sampled.alpha(t), x), u
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChangeProcess(Guidance):
     """A model trained under one process, for the solvers of another.
@@ -33,21 +47,17 @@ class ChangeProcess(Guidance):
 
     def __call__(self, bind: Bind) -> Bind:
         trained, sampled, levels = self.trained, self.sampled, self.levels
-        low = 0.0 if levels else trained.t_min
 
         def bind_sampled(parts: Parts, cond: Cond) -> Denoise:
             denoise = bind(parts, cond)
 
             def denoise_sampled(x: Array, t: Array) -> Estimate:
                 t = jnp.asarray(t, x.dtype)
-                log_snr = sampled.log_snr(t)
-                u = trained.time_of(log_snr, low)
-                if levels:
-                    u = jnp.round(u * (levels - 1)) / (levels - 1)
-                # Beyond the trained range the level is the nearest one, the scale still that of x.
-                x0, noise = denoise(x * expand(trained.alpha(u) / sampled.alpha(t), x), u)
+                placed, u = at_equal_log_snr(trained, sampled, x, t, levels)
+                x0, noise = denoise(placed, u)
                 # What x has beside x0 is all noise of the level of t, also where the model saw another.
-                return Estimate(x0, noise * expand(jnp.exp(0.5 * (log_snr - trained.log_snr(u))), x))
+                ratio = jnp.exp(0.5 * (sampled.log_snr(t) - trained.log_snr(u)))
+                return Estimate(x0, noise * expand(ratio, x))
 
             return denoise_sampled
 

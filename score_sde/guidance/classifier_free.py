@@ -1,6 +1,5 @@
 """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,17 +9,15 @@ from jax import Array
 
 from score_sde.arrays import Parts, expand
 from score_sde.denoiser import Bind, Cond, Denoise, Estimate
-from score_sde.guidance.base import Guidance
-from score_sde.sde import SDE
+from score_sde.guidance.strength import Scaled
 
 GUIDANCE_SCALE = "guidance_scale"  # entries of ``cond``, each with a row for every sample: ``(B,)``,
 GUIDANCE_INTERVAL = "guidance_interval"  # ``(B, 2)``,
 GUIDANCE_RESCALE = "guidance_rescale"  # and ``(B,)``
-_OWN = (GUIDANCE_SCALE, GUIDANCE_INTERVAL, GUIDANCE_RESCALE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierFree(Guidance):
+class ClassifierFree(Scaled):
     """``null + scale (conditional - null)``, for x0 and noise alike, hence for score and velocity.
 
     Scale 1 is the conditional model, 0 the unconditional one; above 1 samples fit their condition better and
@@ -37,39 +34,22 @@ class ClassifierFree(Guidance):
     Attributes:
       null: a batch of conditions, and ``negative``, to what takes their place; a condition that is left out
         stays as it is.
-      sde: the process of the model.
-      scale: how far to go from the null estimate to the conditional one.
-      interval_low, interval_high: noise levels ``sigma / alpha`` between which that happens; the conditional
-        model acts at others (arXiv:2404.07724).
       rescale: share, 0 to 1, of ``x0`` that is brought to the standard deviation that the conditional one has
         over all its dimensions (arXiv:2305.08891, eq. 15 and 16, there for the prediction of the network).
       negative: conditions ``NAME=VALUE`` in place of null values: samples go away from them.
     """
 
     null: Callable[[Cond, tuple[str, ...]], Cond]
-    sde: SDE
-    scale: float = 1.0
-    interval_low: float = 0.0
-    interval_high: float = math.inf
     rescale: float = 0.0
     negative: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.interval_low < self.interval_high:
-            raise ValueError(
-                f"interval_low = {self.interval_low}: must be 0 or more and below interval_high = "
-                f"{self.interval_high}"
-            )
+        super().__post_init__()
         if not 0 <= self.rescale <= 1:
             raise ValueError(f"rescale = {self.rescale}: must be in [0, 1]")
 
     def inputs(self, count: int) -> dict[str, np.ndarray]:
-        interval = np.array([self.interval_low, self.interval_high], np.float32)
-        return {
-            GUIDANCE_SCALE: np.full(count, self.scale, np.float32),
-            GUIDANCE_INTERVAL: np.broadcast_to(interval, (count, 2)).copy(),
-            GUIDANCE_RESCALE: np.full(count, self.rescale, np.float32),
-        }
+        return {**super().inputs(count), GUIDANCE_RESCALE: np.full(count, self.rescale, np.float32)}
 
     def __call__(self, bind: Bind) -> Bind:
         """The guided model.
@@ -81,8 +61,11 @@ class ClassifierFree(Guidance):
         def bind_guided(parts: Parts, cond: Cond) -> Denoise:
             if GUIDANCE_SCALE not in cond:
                 raise ValueError(f"cond has no {GUIDANCE_SCALE!r}: add the guidance's inputs(count)")
-            own = {**self.inputs(len(cond[GUIDANCE_SCALE])), **cond}
-            given = {name: value for name, value in cond.items() if name not in _OWN}
+            count = len(cond[GUIDANCE_SCALE])
+            own = {name: jnp.asarray(value) for name, value in self.inputs(count).items()}
+            strength, rest = self.taken({**own, **cond})
+            given = {name: value for name, value in rest.items() if name != GUIDANCE_RESCALE}
+            share = rest[GUIDANCE_RESCALE]
             null = {**given, **self.null(given, self.negative)}
             denoise = bind(parts, {name: _paired(value, null[name]) for name, value in given.items()})
 
@@ -90,9 +73,9 @@ class ClassifierFree(Guidance):
                 times = jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
                 both = denoise(_paired(x, x), _paired(times, times))
                 conditional, unconditional = (Estimate(*(half[i::2] for half in both)) for i in (0, 1))
-                estimate = unconditional.toward(conditional, own[GUIDANCE_SCALE])
-                estimate = self._rescaled(estimate, conditional, times, jnp.asarray(own[GUIDANCE_RESCALE]))
-                return self._within(estimate, conditional, times, jnp.asarray(own[GUIDANCE_INTERVAL]))
+                estimate = unconditional.toward(conditional, strength.scale)
+                estimate = self._rescaled(estimate, conditional, times, share)
+                return self.within(strength.interval, estimate, conditional, times)
 
             return guided
 
@@ -107,12 +90,6 @@ class ClassifierFree(Guidance):
         return Estimate(
             *(jnp.where(expand(share > 0, a), b, a) for a, b in zip(estimate, moved, strict=True))
         )
-
-    def _within(self, estimate: Estimate, conditional: Estimate, t: Array, interval: Array) -> Estimate:
-        """The guided estimate within the interval of noise levels, and the conditional one outside."""
-        level = jnp.exp(-0.5 * self.sde.log_snr(t))
-        inside = expand((interval[:, 0] <= level) & (level <= interval[:, 1]), estimate.x0)
-        return Estimate(*(jnp.where(inside, a, b) for a, b in zip(estimate, conditional, strict=True)))
 
 
 def _paired(first: Array, second: Array) -> Array:

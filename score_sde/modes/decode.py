@@ -12,8 +12,8 @@ from score_sde.inversion.latents import temper
 from score_sde.modes.run import conditions_of, examples_path, model_of
 from score_sde.names import ConfigError
 from score_sde.runs.examples import array_names
+from score_sde.runs.given import Latents
 from score_sde.runs.inverter import map_with
-from score_sde.runs.model import Latents
 from score_sde.runtime.processes import is_chief, say
 
 

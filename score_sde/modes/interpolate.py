@@ -8,9 +8,9 @@ from score_sde.images import pictures
 from score_sde.inversion.latents import interpolate as between
 from score_sde.modes.run import conditions_of, examples_path, model_of
 from score_sde.names import ConfigError
+from score_sde.runs.given import Latents
 from score_sde.runs.inputs import Conditioned, Picked, open_inputs, to_user
 from score_sde.runs.inverter import map_with
-from score_sde.runs.model import Latents
 from score_sde.runtime.processes import is_chief, say
 
 

@@ -11,8 +11,8 @@ def sample(options: Options) -> int:
     model = model_of(options)
     output = examples_path(options, model.architecture.spec, "samples")
     count = 64 if options.num_samples is None else options.num_samples
-    chosen = chosen_of(options, model.architecture.conditions)
-    assert model.sampler  # what is wrong with it is said before anything is drawn
+    # What is wrong with the sampler is said before anything is drawn.
+    chosen = chosen_of(options, model.sampler.conditions)
     write_samples(Request(model, chosen, count, seed_of(options)), output)
     say(f"{count} samples in {output}")
     return 0

@@ -10,6 +10,7 @@ from score_sde.experiment.assemble import architecture_of, average_of, optimizer
 from score_sde.flags import Options
 from score_sde.modes.run import workdir_of
 from score_sde.runs.extractors import make_extractor
+from score_sde.runs.others import open_run
 from score_sde.runtime.files import check_writable
 from score_sde.runtime.mesh import make_mesh
 from score_sde.runtime.processes import is_chief, say
@@ -25,7 +26,7 @@ def train(options: Options) -> int:
     held_out = Late(lambda: workdir.source("test"))  # there need be none where nothing measures on it
     architecture = architecture_of(config, source.spec)
     # Made before anything is compiled or written: their mistakes are reported first.
-    task = task_of(config, architecture, make_extractor(config, workdir.path))
+    task = task_of(config, architecture, make_extractor(config, workdir.path), open_run)
     optimizer, ema = optimizer_of(config), average_of(config)
     architecture.codec.examine(source)
     mesh = make_mesh(config.mesh.fsdp)

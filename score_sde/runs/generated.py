@@ -36,10 +36,11 @@ class Generated:
 def features_of(model: Model, extractor: Extractor, count: int, seed: int) -> Generated:
     """Draw ``count`` samples and extract their features, or take them from the workdir's results."""
     size = round_up(min(model.config.sampling.batch_size, count), model.mesh)
-    chosen = Chosen.every_class(model.architecture.conditions)
+    chosen = Chosen.every_class(model.sampler.conditions)
     name = model.fingerprint(
         "sampling",
         plan=model.sampler.plan,  # which may come from a file
+        **model.sampler.guidance_digest,
         seed=seed,
         batch=size,  # the last bits of a sample depend on it
         protocol=asdict(protocol_of(model, extractor)),

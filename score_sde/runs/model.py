@@ -21,17 +21,21 @@ from score_sde.evaluate.cache import fingerprint
 from score_sde.experiment.assemble import sampler_of
 from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
+from score_sde.guidance import UNCHANGED, Guidance, compose
 from score_sde.inverse import LinearOperator
 from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.runs.estimates import Estimate, make_estimate, measure
+from score_sde.runs.given import Given, Latents
 from score_sde.runs.inputs import from_user
 from score_sde.runs.inverter import Inverter, map_with
+from score_sde.runs.others import open_run
 from score_sde.runs.posterior import posterior
 from score_sde.runs.workdir import NEWEST, Choice, Workdir
 from score_sde.sampling.chunks import Draw, Progress
 from score_sde.sampling.draw import generate
 from score_sde.sampling.sampler import Sampler
+from score_sde.sde import SDE
 
 
 def load(
@@ -70,6 +74,7 @@ class Model:
       parts: averaged parameters by part, on ``mesh``.
       which: checkpoint was asked for.
       step: of it.
+      guidance: of samples, after that of the config; see ``guided``.
     """
 
     workdir: Workdir
@@ -78,6 +83,7 @@ class Model:
     parts: Parts = field(repr=False)
     step: int
     mesh: Mesh
+    guidance: Guidance = UNCHANGED
 
     @classmethod
     def of(cls, workdir: Workdir, which: Choice = NEWEST) -> "Model":
@@ -111,13 +117,26 @@ class Model:
         workdir = self.workdir.changed(changes)
         return replace(self, workdir=workdir, architecture=_given(workdir, workdir.architecture, self.parts))
 
+    def guided(self, guidance: Guidance) -> "Model":
+        """The same with more guidance of its samples, such as ``Gradient(loss, scale, sde=model.sde)``.
+
+        It acts on the process of the model, after the guidance of the config and before a change of process
+        and a threshold.
+        """
+        return replace(self, guidance=compose(self.guidance, guidance))
+
+    @property
+    def sde(self) -> SDE:
+        """The process of the model."""
+        return self.architecture.sde
+
     # --- samples ------------------------------------------------------------------------------------
 
     @cached_property
     def sampler(self) -> Sampler:
         """How ``config.sampling`` draws samples."""
         self._check_denoises("samples")
-        return sampler_of(self.config, self.architecture)
+        return sampler_of(self.config, self.architecture, open_run=open_run, guided=self.guidance)
 
     @cached_property
     def draw(self) -> Draw:
@@ -146,7 +165,7 @@ class Model:
         own = {name: conditions.pop(name) for name in inputs if name in conditions}
         for name, value in own.items():
             inputs[name] = np.broadcast_to(np.asarray(value, inputs[name].dtype), inputs[name].shape)
-        chosen = choose(self.architecture.conditions, conditions, count)
+        chosen = choose(self.sampler.conditions, conditions, count)
         batches = self.batches(count, seed=seed, chosen=chosen, inputs=inputs)
         return np.concatenate([self.architecture.decode(self.parts, batch) for batch in batches])
 
@@ -178,7 +197,7 @@ class Model:
             seed=self.config.seed if seed is None else seed,
             num_samples=count,
             batch_size=self.config.sampling.batch_size if batch_size is None else batch_size,
-            chosen=Chosen.every_class(self.architecture.conditions) if chosen is None else chosen,
+            chosen=Chosen.every_class(sampler.conditions) if chosen is None else chosen,
             inputs=sampler.guidance.inputs(count) if inputs is None else inputs,
             start=start,
         )
@@ -256,7 +275,9 @@ class Model:
           ValueError: examples of another shape or type.
           FloatingPointError: an example could not be integrated.
         """
-        source = Given(self, examples, choose(self.architecture.conditions, conditions, len(examples)))
+        source = Given(
+            self.architecture.spec, examples, choose(self.architecture.conditions, conditions, len(examples))
+        )
         return self.likelihood(source, self.config.likelihood.estimates[0], seed=seed).nats
 
     def likelihood(self, source: Source, estimate: str, *, seed: int | None = None) -> Density:
@@ -285,7 +306,9 @@ class Model:
 
     def encode(self, examples: np.ndarray, **conditions: Value) -> np.ndarray:
         """Latents of examples, points of the prior of unit variance: ``(N, *state_shape)`` float32."""
-        source = Given(self, examples, choose(self.architecture.conditions, conditions, len(examples)))
+        source = Given(
+            self.architecture.spec, examples, choose(self.architecture.conditions, conditions, len(examples))
+        )
         return map_with(self, self.inverter.encode, source)["latent"]
 
     def decode(self, latents: np.ndarray, **conditions: Value) -> np.ndarray:
@@ -359,38 +382,3 @@ def choose(conditions: Conditions, values: Mapping[str, Value], count: int) -> C
         return base
     about = [base.about, {name: array.tolist() for name, array in each.items()}]
     return Chosen.of_data(conditions, lambda i: {**base.of(i), **{n: a[i] for n, a in each.items()}}, about)
-
-
-class Given:
-    """Examples that a user gives, as a source of the model's raw examples."""
-
-    def __init__(self, model: Model, examples: np.ndarray, chosen: Chosen):
-        self.spec = model.architecture.spec
-        self._x, self._chosen = from_user(examples, self.spec), chosen
-
-    def __len__(self) -> int:
-        return len(self._x)
-
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Raw examples, and conditions: those of the data that the model does not take are null."""
-        nulls = {name: one.nulls(len(indices)) for name, one in self.spec.conditions}
-        return {"x": self._x[indices], **nulls, **self._chosen.of(indices)}
-
-
-class Latents:
-    """Latents as examples.
-
-    Args:
-      x: ``(N, *D)``.
-      conditions: of each, ``(N, *shape)`` by name.
-    """
-
-    def __init__(self, x: np.ndarray, conditions: Mapping[str, np.ndarray]):
-        self._x, self._conditions = np.asarray(x, np.float32), conditions
-
-    def __len__(self) -> int:
-        return len(self._x)
-
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """``x``, ``(n, *D)``, and its conditions."""
-        return {"x": self._x[indices], **{name: a[indices] for name, a in self._conditions.items()}}

@@ -36,6 +36,7 @@ def identity(model: Model, chosen: Chosen, seed: int, size: int) -> dict[str, Js
         **{name: fingerprint(section=config[name]) for name in SECTIONS},
         "plan": fingerprint(plan=model.sampler.plan),  # which may come from a file
         "checkpoint": model.digest,
+        **model.sampler.guidance_digest,
         "conditions": chosen.about,
         "seed": seed,
         "batch": size,

@@ -124,7 +124,7 @@ def _samples(monitor: Monitor, architecture: Architecture, setting: Setting) -> 
             seed=setting.seed,
             num_samples=count,
             batch_size=monitor.sample_batch_size,
-            chosen=Chosen.every_class(architecture.conditions),
+            chosen=Chosen.every_class(sampler.conditions),
             inputs=sampler.guidance.inputs(count),
         ):
             drawn.append(architecture.decode(parts, batch))

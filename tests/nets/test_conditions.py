@@ -68,6 +68,17 @@ def test_an_image_is_the_input_of_the_stem_as_it_is():
     np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.abs(want).max()))
 
 
+@pytest.mark.parametrize("name", [name for name in NETS if not name.startswith("ncsnv2") and name != "ncsn"])
+def test_every_unet_of_the_table_has_a_place_for_each_condition(name):
+    """By shapes alone: a row for each class, a column for each number, and channels for the image."""
+    conditions = (*labelled(7), VECTOR, IMAGE)
+    tiny = TINY | {"nf": 32}
+    plain, every = (Net(NETS[name](**tiny, conditions=some)).shapes(SHAPE) for some in ((), conditions))
+    assert set(every) - set(plain) == {"label", "size"}
+    assert every["label"]["kernel"].shape[0] == 7 and every["size"]["kernel"].shape[0] == 3
+    assert every["stem"]["kernel"].shape[-2] - plain["stem"]["kernel"].shape[-2] == 2
+
+
 @pytest.mark.parametrize("name", ["ncsn", "ncsnv2_64"])
 def test_networks_that_take_none_refuse_by_name(name):
     net = Net(NETS[name](nf=4))
