@@ -95,6 +95,7 @@ def test_a_field_of_vectors_must_be_there(tmp_path):
         ArrayFile("train", tmp_path / "a.npz", vector_key="v")
 
 
+@pytest.mark.slow
 def test_conditions_that_the_network_does_not_take_are_left_out(source):
     """Those of the data, and those of other data than the model's own, as an imported model is given them."""
     config = typed(CONFIG | {"conditions": {"names": ("vector",)}})

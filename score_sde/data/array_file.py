@@ -137,7 +137,7 @@ def _open(
                 label = archive[label_key] if label_key in names else None
                 if label is None:
                     others = [name for name in names if name not in (key, vector_key)]
-                    _warn_of_labels(where, archive, others, len(x))
+                    _warn_of_labels(where, archive, others, x.shape[:1])
                 if vector_key is not None and vector_key not in names:
                     raise ValueError(
                         f"no array {vector_key!r} inside, only {names}; set data.source.vector_key"
@@ -170,28 +170,37 @@ def _check_label(where: str, label: np.ndarray, label_key: str, count: int) -> n
     if label.shape != (count,):
         raise ValueError(f"{name} have shape {label.shape}, expected ({count},)")
     if not np.issubdtype(label.dtype, np.integer):
-        raise ValueError(f"{name} have type {label.dtype}, expected integers")
+        raise ValueError(
+            f"{name} have type {label.dtype}, expected integers from 0, which numpy.unique(label, "
+            "return_inverse=True)[1] makes of anything"
+        )
     if label.min() < 0:
         raise ValueError(f"{name} must not be negative; index {int(np.argmax(label < 0))} is")
     check_gaps(name, label)
     return label.astype(np.int32)
 
 
-def _warn_of_labels(where: str, archive: np.lib.npyio.NpzFile, names: list[str], count: int) -> None:
-    """Say of an array that looks like labels and is called something else."""
+def _warn_of_labels(
+    where: str, archive: np.lib.npyio.NpzFile, names: list[str], count: tuple[int, ...]
+) -> None:
+    """Say of arrays that look like labels and are called something else; their headers alone are read."""
+    assert archive.zip is not None
+    members, found = archive.zip.namelist(), []
     for name in names:
-        assert archive.zip is not None
-        with archive.zip.open(f"{name}.npy") as file:  # its header alone
-            version = np.lib.format.read_magic(file)
-            header = np.lib.format
+        if f"{name}.npy" not in members:
+            continue
+        with archive.zip.open(f"{name}.npy") as file:
+            version, header = np.lib.format.read_magic(file), np.lib.format
             read = header.read_array_header_1_0 if version == (1, 0) else header.read_array_header_2_0
             shape, _, dtype = read(file)
-        if shape == (count,) and np.issubdtype(dtype, np.integer):
-            warnings.warn(
-                f"{where}: array {name!r} looks like labels and is not read; to use it set "
-                f"data.source.label_key = {name!r}",
-                stacklevel=2,
-            )
+        if shape in (count, (*count, 1)) and count and (dtype.kind in "iuUS"):
+            found.append(name)
+    if found:
+        warnings.warn(
+            f"{where}: array {' or '.join(map(repr, found))} looks like labels and is not read; to use it "
+            f"set data.source.label_key = {found[0]!r}; labels are integers (N,)",
+            stacklevel=2,
+        )
 
 
 def _adds_channel(where: str, x: np.ndarray, channels_last: bool | None) -> bool:
@@ -238,6 +247,7 @@ def _check_type(where: str, x: np.ndarray, grey_levels: int | None) -> int | Non
 
 
 def _check_values(where: str, x: np.ndarray, grey_levels: int | None) -> None:
+    largest = 0
     if grey_levels == 256 and x.dtype == np.uint8:
         return
     step = max(1, _CHECKED_BYTES // max(1, x[:1].nbytes))
@@ -248,6 +258,7 @@ def _check_values(where: str, x: np.ndarray, grey_levels: int | None) -> None:
                 bad = ~np.isfinite(part.astype(np.float32, copy=False))
         else:
             bad = part >= grey_levels
+            largest = max(largest, int(part.max()))
         if bad.any():
             place = np.unravel_index(int(np.argmax(bad)), bad.shape)
             value, index = part[place], tuple(int(i) for i in (place[0] + start, *place[1:]))
@@ -259,3 +270,9 @@ def _check_values(where: str, x: np.ndarray, grey_levels: int | None) -> None:
                     else f"data.source.grey_levels = {grey_levels}"
                 )
             )
+    if grey_levels == 2**16 and 0 < largest < 2**12:
+        warnings.warn(
+            f"{where}: no value is above {largest} of 65535 grey levels; set data.source.grey_levels, "
+            f"to {2 ** largest.bit_length()} perhaps",
+            stacklevel=2,
+        )

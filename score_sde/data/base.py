@@ -137,7 +137,8 @@ def check_split(split: str) -> None:
 
 
 def check_gaps(name: str, label: np.ndarray) -> None:
-    """Refuse labels of which most numbers up to the largest are missing: a network has a row for each.
+    """Refuse labels of which most numbers up to the largest are missing, or that hardly two examples share: a
+    network has a row for each.
 
     Args:
       name: of the labels, for the message.
@@ -147,6 +148,11 @@ def check_gaps(name: str, label: np.ndarray) -> None:
       ValueError: says how many different labels there are, which is the largest, and how to renumber them.
     """
     largest, different = int(label.max()), len(np.unique(label))
+    if different > 1000 and 2 * different > len(label):
+        raise ValueError(
+            f"{name}: {different} different labels of {len(label)} examples, the largest of them {largest}: "
+            "these are no classes, of which each has many examples"
+        )
     if largest >= 100 + 10 * different:
         raise ValueError(
             f"{name}: {different} different labels, of which the largest is {largest}: a model would have "

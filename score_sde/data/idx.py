@@ -78,7 +78,9 @@ class IDX:
                 f"data.source.held_out = {held_out}: leaves none of the {len(self._x)} examples for the "
                 f"{split} split; change it, or add the test files"
             )
-        classes = _count(file, label, class_names)
+        other = _find(where, folder, prefix, "train" if split == "test" else "test")
+        beside = None if other is None or other == file else _labels(other, None)
+        classes = _count(file, label, beside, class_names)
         self._label = label
         shape = (*self._x.shape[1:3], *(self._x.shape[3:] or (1,)))
         self.spec = Spec(shape, 256, labelled(classes, class_names))
@@ -150,8 +152,8 @@ def _images(file: Path) -> np.ndarray:
     return x
 
 
-def _labels(images: Path, count: int) -> np.ndarray | None:
-    """Labels of the images of a file; None where there is no file of them."""
+def _labels(images: Path, count: int | None) -> np.ndarray | None:
+    """Labels of the images of a file, of which there are ``count``; None where there is no file of them."""
     name = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
     name = name.replace("idx4", "idx1")
     file = next((f for f in (images.with_name(name), images.with_name(f"{name}.gz")) if f.is_file()), None)
@@ -160,7 +162,7 @@ def _labels(images: Path, count: int) -> np.ndarray | None:
     label = read_idx(file)
     if label.ndim != 1 or not np.issubdtype(label.dtype, np.integer):
         raise ValueError(f"{file}: holds {label.dtype} of shape {label.shape}: labels must be integers (N,)")
-    if len(label) != count:
+    if count is not None and len(label) != count:
         raise ValueError(f"{file}: holds {len(label)} labels, and {images.name} {count} images")
     if label.min() < 0:
         raise ValueError(f"{file}: label {int(np.argmax(label < 0))} is negative")
@@ -168,13 +170,13 @@ def _labels(images: Path, count: int) -> np.ndarray | None:
     return label
 
 
-def _count(file: Path, label: np.ndarray | None, names: tuple[str, ...]) -> int:
-    """Number of classes."""
+def _count(file: Path, label: np.ndarray | None, beside: np.ndarray | None, names: tuple[str, ...]) -> int:
+    """Number of classes of both splits together."""
     if label is None:
         if names:
             raise ValueError(f"data.source.class_names = {names}: {file} has no labels beside it")
         return 0
-    largest = int(label.max())
+    largest = max(int(label.max()), -1 if beside is None else int(beside.max()))
     if names and largest >= len(names):
         raise ValueError(
             f"data.source.class_names: {len(names)} names, and {file} has the label {largest} beside it"

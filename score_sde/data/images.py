@@ -125,10 +125,10 @@ def _convert(image: "Image", channels: int) -> "Image":
 
     if image.mode.startswith("I;16"):  # Pillow's own conversion to "L" would saturate
         values = np.asarray(image)
-        if 255 < values.max() < 4096:
+        if 0 < values.max() < 4096:
             warnings.warn(
-                "data.source.path: a 16-bit picture has no value above 4095, as 12-bit data have; the upper "
-                "8 of 16 bits are kept, so that it is nearly black: multiply such data by 16 first",
+                "data.source.path: a 16-bit picture has no value above 4095, as data of 8 or 12 bits have; "
+                "the upper 8 of 16 bits are kept, so that it is nearly black: multiply such data by 16 first",
                 stacklevel=2,
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))

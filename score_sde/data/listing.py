@@ -65,8 +65,9 @@ def list_images(
 def _walk(root: Path) -> list[str]:
     """Images below a folder, as POSIX names relative to it, sorted.
 
-    Links are followed, but one to a folder above itself is not.  A link that leads nowhere is listed, so that
-    it is reported like any other file that cannot be read; pipes, sockets and devices are not.
+    Links to folders elsewhere are followed, each place once; those to a folder within, or to one around it,
+    are not.  A link that leads nowhere is listed, so that it is reported like any other file that cannot be
+    read; pipes, sockets and devices are not.
 
     Raises:
       ValueError: a folder that cannot be read; names it.
@@ -79,12 +80,10 @@ def _walk(root: Path) -> list[str]:
         for suffix, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in _NOT_STILLS
     )
-    return sorted(_scan(str(root), "", frozenset([_identity(os.stat(root))]), suffixes))
+    return sorted(_scan(str(root), "", os.path.realpath(root), set(), suffixes))
 
 
-def _scan(
-    folder: str, relative: str, above: frozenset[tuple[int, int]], suffixes: tuple[str, ...]
-) -> Iterator[str]:
+def _scan(folder: str, relative: str, root: str, seen: set[str], suffixes: tuple[str, ...]) -> Iterator[str]:
     try:
         with os.scandir(folder) as listing:
             entries = list(listing)
@@ -99,15 +98,20 @@ def _scan(
         except OSError:  # a link to itself
             is_folder, is_file = False, False
         if is_folder:
-            own = _identity(entry.stat())
-            if own not in above:
-                yield from _scan(entry.path, f"{relative}{entry.name}/", above | {own}, suffixes)
-        elif entry.name.lower().endswith(suffixes) and (is_file or entry.is_symlink()):
+            if not entry.is_symlink() or _leads_out(entry.path, root, seen):
+                yield from _scan(entry.path, f"{relative}{entry.name}/", root, seen, suffixes)
+        elif entry.name.lower().endswith(suffixes) and (is_file or not os.path.exists(entry.path)):
             yield relative + entry.name
 
 
-def _identity(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_dev, stat.st_ino
+def _leads_out(link: str, root: str, seen: set[str]) -> bool:
+    """Whether a link leads out of the folder, and to a place where no other has led."""
+    place = os.path.realpath(link)
+    around = os.path.commonpath([root, place])
+    if around in (root, place) or place in seen:
+        return False
+    seen.add(place)
+    return True
 
 
 def _classes(files: list[str]) -> list[str]:

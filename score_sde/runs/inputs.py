@@ -182,6 +182,7 @@ def open_files(path: str, spec: Spec, data: Data, count: int | None = None) -> I
                 resize=data.source.options.get("resize", "crop"),
                 held_out=0.0,
                 on_error=data.source.options.get("on_error", "raise"),
+                max_pixels=data.source.options.get("max_pixels"),
             )
         else:
             grey_levels = None if drawable(spec) else spec.grey_levels  # files hold pictures of 256 levels

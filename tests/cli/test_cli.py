@@ -453,18 +453,13 @@ EXACT = ("--config.edit.method=ddnm", "--config.edit.noise_std=0", "--config.edi
 
 def test_edited_pictures_keep_what_is_kept(trained, tmp_path, capsys):
     words = ("--mode=edit", f"--workdir={trained}", "--input=5,7", *EXACT)
-    arrays = {}
-    for task in ("--task=inpaint --mask=half", "--task=superres --factor=4"):
-        assert run(*words, *task.split(), f"--output={tmp_path / 'x.npz'}") == 0
-        with np.load(tmp_path / "x.npz") as file:
-            arrays[task] = dict(file)
-    half, small = arrays.values()
+    assert run(*words, "--mask=half", f"--output={tmp_path / 'x.npz'}") == 0
+    with np.load(tmp_path / "x.npz") as file:
+        half = dict(file)
     assert half["samples"].shape == (2, 3, 8, 8, 1)
     before = half["input"][:, None]
     np.testing.assert_allclose(half["samples"][..., :4, :], before[..., :4, :].repeat(3, axis=1), atol=16)
     assert np.any(half["samples"][:, 0, :, 4:] != half["samples"][:, 1, :, 4:])  # several answers
-    boxes = small["input"].astype(float).reshape(2, 2, 4, 2, 4).mean(axis=(2, 4)) / 127.5 - 1
-    np.testing.assert_allclose(small["measured"][..., 0], boxes, atol=1 / 16)  # dequantised: half a level
     model = score_sde.load(trained)
     task = EDITS["inpaint"](mask="half")
     given = task.given((8, 8, 1), 2)
@@ -473,8 +468,6 @@ def test_edited_pictures_keep_what_is_kept(trained, tmp_path, capsys):
         measured, task.operator((8, 8, 1)), given=given, noise_std=0.0, method="ddnm", samples=3
     )
     np.testing.assert_array_equal(again, half["samples"])
-    assert run(*words, "--task=deblur", f"--output={tmp_path / 'x.png'}") == 0
-    assert Image.open(tmp_path / "x.png").size[0] > 7 * 8  # input, kept, three samples, mean, deviation
     for more, said in (
         (("--task=erase",), "config.edit.task.name = 'erase' is not one of: inpaint"),
         (("--task=colorize",), "config.edit.task: the model's pictures have 1 channels"),

@@ -44,12 +44,14 @@ def sample(trained, tmp_path_factory):
     return drawn
 
 
+@pytest.mark.slow
 def test_a_class_is_named_in_three_ways(sample):
     seven = sample(*GUIDED, "--label=7")
     np.testing.assert_array_equal(sample(*GUIDED, "--condition=label=7"), seven)
     np.testing.assert_array_equal(sample(*GUIDED, "--condition=7"), seven)
 
 
+@pytest.mark.slow
 def test_the_class_and_the_scale_act_and_classes_come_in_turn(sample):
     guided, seven, two = sample(*GUIDED), sample(*GUIDED, "--label=7"), sample(*GUIDED, "--label=2")
     np.testing.assert_array_equal(guided[7], seven[7])  # the same noise and the same class
@@ -61,6 +63,7 @@ def test_the_class_and_the_scale_act_and_classes_come_in_turn(sample):
     assert np.mean(one == plain) > 0.99
 
 
+@pytest.mark.slow
 def test_python_draws_the_samples_of_the_command_line(trained, sample):
     changes = {"sampling.guidance": "classifier_free", "sampling.guidance.scale": 3.0}
     model = load(trained, changes=changes)
@@ -73,6 +76,7 @@ def test_python_draws_the_samples_of_the_command_line(trained, sample):
         model.sample(2, label=[1, 2, 3])
 
 
+@pytest.mark.slow
 def test_mistakes_are_named(trained, capsys):
     words = ("--mode=sample", f"--workdir={trained}", "--num_samples=2")
     assert "--label=10: must be one of the classes 0 to 9" in message(capsys, *words, "--label=10")

@@ -68,6 +68,7 @@ def test_search_of_a_folder_finds_the_picture_itself_and_measures_accuracy(train
     assert "share of the nearest of the same class" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_latents_decode_to_the_very_levels(trained, tmp_path):
     output = tmp_path / "latents.npz"
     words = (f"--workdir={trained}", *LOOSE)

@@ -65,6 +65,7 @@ def test_denoising_takes_noise_away(model, digits):
     np.testing.assert_allclose(model.denoise(clean, model.architecture.sde.t_min), clean, atol=0.02)
 
 
+@pytest.mark.slow
 def test_encoding_and_decoding_are_inverse(model, digits):
     latents = model.encode(digits)
     assert latents.shape == (8, 8, 8, 1)

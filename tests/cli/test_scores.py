@@ -331,6 +331,7 @@ def test_pytorch_fid_statistics_are_taken_for_inception(tmp_path):
 # --- the report ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_report_holds_everything_it_shows(scored, capsys):
     with open(scored / "metrics.jsonl", "a") as log:
         log.write('{"step": 4, "lo')  # a kill may cut the last line

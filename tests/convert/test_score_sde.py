@@ -65,7 +65,12 @@ def parsed(*words):
 @pytest.mark.parametrize(
     ("name", "words", "which"),
     [
-        ("vp/cifar10_ddpmpp_continuous@nf32", ["--config=configs/vp_cifar.py"], "ema"),
+        pytest.param(
+            "vp/cifar10_ddpmpp_continuous@nf32",
+            ["--config=configs/vp_cifar.py"],
+            "ema",
+            marks=pytest.mark.slow,
+        ),
         ("ve/cifar10_ncsnpp_continuous@nf32", ["--config=configs/ve_cifar.py"], "ema"),
         pytest.param(
             "subvp/cifar10_ddpmpp_continuous@nf32",

@@ -126,6 +126,7 @@ def test_a_program_goes_on_where_the_system_takes_the_settings_away(show, tmp_pa
 
 
 @glibc
+@pytest.mark.slow
 def test_results_are_written_to_pages_that_were_there_before(tmp_path):
     (tmp_path / "faults.py").write_text(FAULTS)
     pages = [float(run(str(tmp_path / "faults.py"), **{switch.SWITCH: value})[1][-1]) for value in ("0", "1")]

@@ -1,6 +1,7 @@
 """Arrays on disk: ranks, types, labels, splits, and the messages for bad input."""
 
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -233,3 +234,39 @@ def test_names_are_for_archives(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 2, 2, 1), np.uint8))
     with pytest.raises(ValueError, match=r"a \.npy holds one array without a name"):
         ArrayFile("train", tmp_path / "a.npy", label_key="y")
+
+
+def test_what_else_an_archive_holds_does_not_matter(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2, 2, 1), np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("readme.txt", "digits")
+    assert len(ArrayFile("train", tmp_path / "a.npz", held_out=0)) == 4
+    np.savez(tmp_path / "b.npz", x=np.float32(3.0))
+    with pytest.raises(ValueError, match=r"holds no examples, shape \(\)"):
+        ArrayFile("train", tmp_path / "b.npz", held_out=0)
+
+
+def test_labels_of_other_kinds_are_pointed_at_once_and_explained(tmp_path):
+    x = np.zeros((6, 2, 2, 1), np.uint8)
+    said = warnings_of(tmp_path, x=x, y=np.arange(6)[:, None], names=np.array(list("abcdef")))
+    assert len(said) == 1 and "'y' or 'names' looks like labels" in said[0]
+    for label in (np.zeros(6), np.array(list("abcdef"))):
+        np.savez(tmp_path / "a.npz", x=x, label=label)
+        with pytest.raises(ValueError, match="expected integers from 0, which numpy.unique"):
+            ArrayFile("train", tmp_path / "a.npz", held_out=0)
+
+
+def test_labels_that_no_two_examples_share_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((3000, 2), np.float32), label=np.arange(3000))
+    with pytest.raises(ValueError, match="3000 different labels of 3000 examples, .* no classes"):
+        ArrayFile("train", tmp_path / "a.npz", held_out=0)
+
+
+@pytest.mark.parametrize(("largest", "levels", "warned"), [(4095, None, 1), (4096, None, 0), (4095, 4096, 0)])
+def test_12_bits_in_an_array_of_16_are_doubted(tmp_path, largest, levels, warned):
+    np.save(tmp_path / "a.npy", np.linspace(0, largest, 40).reshape(10, 2, 2, 1).astype(np.uint16))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        ArrayFile("train", tmp_path / "a.npy", held_out=0, grey_levels=levels)
+    assert len(said) == warned
+    assert not warned or "set data.source.grey_levels, to 4096 perhaps" in str(said[0].message)

@@ -204,9 +204,14 @@ def test_links_are_followed_once_and_those_that_lead_nowhere_are_named(tmp_path)
     (tmp_path / "set" / "cat").mkdir(parents=True)
     (tmp_path / "set" / "cat" / "linked").symlink_to(tmp_path / "real")  # a folder elsewhere
     (tmp_path / "set" / "cat" / "up").symlink_to(tmp_path / "set")  # a folder above itself
+    (tmp_path / "set" / "cat" / "again").symlink_to(tmp_path / "real")  # the same place once more
+    (tmp_path / "set" / "dog").mkdir()
+    (tmp_path / "set" / "dog" / "cats").symlink_to(tmp_path / "set" / "cat")  # a folder within
+    (tmp_path / "set" / "cat" / "around").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "set" / "cat" / "pipe.png")
+    (tmp_path / "set" / "cat" / "to_pipe.png").symlink_to(tmp_path / "set" / "cat" / "pipe.png")
     source = Folder("train", tmp_path / "set", held_out=0)
-    assert source.files == ["cat/linked/a.png"]
+    assert source.files in (["cat/linked/a.png"], ["cat/again/a.png"])
     np.testing.assert_array_equal(everything(source)["x"][0], pixels)
     for name, target in (("gone.png", "nowhere.png"), ("itself.png", "itself.png")):
         link = tmp_path / "set" / "cat" / name
@@ -215,7 +220,7 @@ def test_links_are_followed_once_and_those_that_lead_nowhere_are_named(tmp_path)
             everything(Folder("train", tmp_path / "set", held_out=0))
         with pytest.warns(UserWarning, match=f"skipped 1 of 2 images .*{name}"):
             kept = Folder("train", tmp_path / "set", held_out=0, on_error="skip")
-        assert kept.files == ["cat/linked/a.png"]
+        assert len(kept.files) == 1
         link.unlink()
 
 
@@ -258,7 +263,7 @@ def test_the_size_limit_of_pillow_can_be_moved(tmp_path, monkeypatch):
         Folder("train", tmp_path, held_out=0, max_pixels=99)
 
 
-@pytest.mark.parametrize(("largest", "warned"), [(255, False), (256, True), (4095, True), (4096, False)])
+@pytest.mark.parametrize(("largest", "warned"), [(0, False), (255, True), (4095, True), (4096, False)])
 def test_12_bits_in_16_are_doubted(tmp_path, largest, warned):
     pixels = np.linspace(0, largest, 64).reshape(8, 8).astype(np.uint16)
     Image.fromarray(pixels).save(tmp_path / "a.png")

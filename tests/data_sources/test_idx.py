@@ -126,3 +126,10 @@ def test_class_names_must_fit_the_labels(folder):
     with pytest.raises(ValueError, match=r"class_names: 2 names, and .* the label 2 beside it"):
         IDX("train", folder, class_names=("a", "b"))
     assert IDX("train", folder, class_names=("a", "b", "c", "d")).spec.conditions == labelled(4, "abcd")
+
+
+def test_classes_are_those_of_both_splits(folder):
+    write(folder / "t10k-labels-idx1-ubyte.gz", np.array([1, 1, 0]))  # fewer than in training
+    assert IDX("test", folder).spec == IDX("train", folder).spec
+    write(folder / "t10k-labels-idx1-ubyte.gz", np.array([1, 4, 0]))
+    assert IDX("train", folder).spec.conditions == labelled(5)

@@ -123,6 +123,7 @@ def test_interpolation_has_its_ends_and_a_straight_line_would_leave_the_sphere()
         interpolate(a, b, 1)
 
 
+@pytest.mark.slow
 def test_temperature_scales_latents_and_the_spread_of_what_they_decode_to():
     sde = VP()
     latent = jax.random.normal(jax.random.key(0), (64, 3))
@@ -133,6 +134,7 @@ def test_temperature_scales_latents_and_the_spread_of_what_they_decode_to():
     np.testing.assert_allclose(np.std(both[1], axis=0), 0.5 * np.std(both[0], axis=0), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_tolerance_is_what_its_name_says():
     # Values of a hundred: relative to them a thousandth is a tenth, and so much looser than absolutely.
     data, sde = Gaussian(np.full(2, 100.0), np.full(2, 1.0)), VE()

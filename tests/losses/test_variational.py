@@ -127,7 +127,7 @@ def test_the_loss_of_every_schedule_has_that_mean(logits):
 
 
 # A network that errs pulls at the high end by far; one that does not leaves the low end to be seen.
-@pytest.mark.parametrize(("spoil", "low"), [(0.9, -5.0), (1.0, 0.0)])
+@pytest.mark.parametrize(("spoil", "low"), [pytest.param(0.9, -5.0, marks=pytest.mark.slow), (1.0, 0.0)])
 def test_gradients_are_of_the_bound_for_ends_and_of_the_square_for_the_interior(spoil, low):
     batches = 16
 

@@ -41,6 +41,7 @@ def test_a_convolution(both):
     assert_both_ways(found, lambda b: 2e-5 * np.abs(b).max())
 
 
+@pytest.mark.slow
 def test_a_network_and_its_gradient(both):
     sizes = {"nf": 32, "ch_mult": (1,), "num_res_blocks": 1, "attn_resolutions": ()}
     net, shape = nets.Net(nets.NCSNpp(**sizes)), (8, 8, 1)

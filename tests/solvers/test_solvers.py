@@ -185,7 +185,14 @@ def _bind(params, cond):
 
 
 @pytest.mark.parametrize(
-    "key", ["pc", "ode", "legacy_pc", pytest.param("legacy_ode", marks=pytest.mark.slow), "unipc"]
+    "key",
+    [
+        "pc",
+        pytest.param("ode", marks=pytest.mark.slow),
+        "legacy_pc",
+        pytest.param("legacy_ode", marks=pytest.mark.slow),
+        "unipc",
+    ],
 )
 def test_a_sample_depends_on_its_number_only(key):
     sde, solver = VP(), SOLVERS[key]()
