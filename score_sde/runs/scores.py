@@ -65,6 +65,8 @@ def score_files(workdir: Workdir, samples: str, reference: str | None) -> Scored
     check_count(metrics, len(examples), f"--samples={samples}")
     protocol = extractor.protocol(examples.shape, examples.dtype)
     known, origin = open_reference(workdir, reference, extractor, protocol)
+    if known.features is not None:
+        check_count(metrics, len(known.features), "the reference")
     parts = map(extractor, examples.batches(config.evaluate.batch_size))
     sampled = fill(parts, len(examples), workdir.path / "results")
     row = Row(None, *scores_of(metrics, sampled, known, extractor.name))
@@ -86,6 +88,8 @@ def score_checkpoints(
     check_count(metrics, count, f"--num_samples={count}")
     protocol = protocol_of(model, extractor)
     known, origin = open_reference(workdir, reference, extractor, protocol)
+    if known.features is not None:
+        check_count(metrics, len(known.features), "the reference")
     rows, first = [], np.empty(0)
     for step in steps:
         now = model if step == model.step else model.at(step)

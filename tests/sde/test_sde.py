@@ -161,3 +161,11 @@ def test_smld_levels_are_geometric():
 def test_impossible_values_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "sde", [VE(t_max=0.7), VE(sigma_min=0.02, sigma_max=30.0, t_max=0.5), EDM(t_max=20.0)], ids=repr
+)
+def test_the_prior_has_the_noise_of_the_last_time_wherever_that_is(sde):
+    np.testing.assert_allclose(sde.prior_sigma, sde.sigma(jnp.asarray(sde.t_max)), rtol=1e-9)
