@@ -18,6 +18,7 @@ def capacity():
     return module
 
 
+@pytest.mark.slow
 def test_full_rematerialisation_keeps_less_and_repeats_at_most_the_forward_pass(capacity):
     plain, again = (capacity.build("configs/vp_digits.py", "bfloat16", remat) for remat in ("none", "full"))
     # Each weight of a convolution multiplies once for every position forwards and twice backwards.

@@ -71,6 +71,7 @@ def pictures(folder, seed, count=12, side=8, shift=0):
 # --- generate and score ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_gives_the_same_number(trained):
     words = ("--mode=evaluate", f"--workdir={trained}", "--num_samples=40", *FEW)
     words += ("--config.sampling.batch_size=16",)

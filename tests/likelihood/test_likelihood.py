@@ -150,7 +150,9 @@ def test_evaluations_are_counted_exactly(nodes):
     assert len(calls) == int(out.evaluations[0])
 
 
-@pytest.mark.parametrize(("method", "of_a_step"), [("dopri5", 5), ("dopri8", 9), ("tsit5", 6)])
+@pytest.mark.parametrize(
+    ("method", "of_a_step"), [("dopri5", 5), pytest.param("dopri8", 9, marks=pytest.mark.slow), ("tsit5", 6)]
+)
 def test_the_divergence_is_left_out_where_it_has_no_weight(method, of_a_step):
     calls = []
 

@@ -64,7 +64,16 @@ def test_a_frozen_process_has_the_schedule_of_the_parameters():
     np.testing.assert_allclose(jax.nn.softmax(back["logits"]), sde.shares, rtol=1e-5)
 
 
-@pytest.mark.parametrize("sde", [VP(), SDES["ve"](), SDES["edm"](t_max=20.0), SDES["flow"](), Learned()])
+@pytest.mark.parametrize(
+    "sde",
+    [
+        VP(),
+        SDES["ve"](),
+        SDES["edm"](t_max=20.0),
+        SDES["flow"](),
+        pytest.param(Learned(), marks=pytest.mark.slow),
+    ],
+)
 def test_bound_with_the_exact_denoiser_is_the_entropy(sde):
     # Of the data with the noise of t_min in their units, plus the distance of the end from the prior.
     def batch(key):

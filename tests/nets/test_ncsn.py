@@ -124,6 +124,7 @@ def test_one_axis_is_two_axes_with_nothing_along_the_second(kind):
     np.testing.assert_allclose(got, np.broadcast_to(want[:, :, None], got.shape), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_only_the_first_sees_the_noise_level():
     x = normals(9, (1, 8, 8, 2)).repeat(2, 0)
     for kind in (NCSN, NCSNv2):

@@ -37,7 +37,7 @@ RECORDED = [
     pytest.param("ve/cifar10_ncsnpp_continuous@nf32", marks=pytest.mark.slow),
     pytest.param("ve/cifar10_ncsnpp@nf32", marks=pytest.mark.slow),
     pytest.param("opt/ddpmblock_nofir@nf16", marks=pytest.mark.slow),
-    "opt/input_skip_output_skip@nf16",
+    pytest.param("opt/input_skip_output_skip@nf16", marks=pytest.mark.slow),
     # Its parts are those of ve/cifar10_ncsnpp_continuous, which convert/test_score_sde.py compares.
     pytest.param("opt/progressive_residual_fir@nf16", marks=pytest.mark.slow),
     "vp/ddpm/cifar10@nf32",
@@ -168,7 +168,6 @@ FAMILIES = (
     "vp/cifar10_ddpmpp_continuous",
     "vp/ddpm/church",
     "ve/cifar10_ncsnpp_deep_continuous",
-    "ve/ffhq_ncsnpp_continuous",
     "ve/ncsn/cifar10",
     "ve/ncsnv2/celeba",
 )
