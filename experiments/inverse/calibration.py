@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--noise_std", type=float, default=0.05)
-    parser.add_argument("--methods", default="mmps,pigdm,ddnm")
+    parser.add_argument("--methods", default="mmps,ddnm")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--steps", type=int, default=18)
     args = parser.parse_args()
