@@ -1,5 +1,7 @@
 """From a config to how samples are drawn."""
 
+from collections.abc import Callable
+
 from score_sde.architecture import Architecture
 from score_sde.conditions import Cond, against, null_of
 from score_sde.experiment.others import Open, classifier_for, guide_for, none_open
@@ -19,12 +21,14 @@ def sampler_of(
     *,
     open_run: Open = none_open,
     guided: Guidance = UNCHANGED,
+    steps: Callable[[Solver], Solver] = lambda solver: solver,
 ) -> Sampler:
     """The sampler that ``config.sampling``, or another such section, describes.
 
     Args:
       open_run: opens the runs that a guidance names.
       guided: further guidance, on the process of the model, after that of the config.
+      steps: what is made of the solver of the config.
 
     Raises:
       ConfigError: names the field, the value and what is allowed.
@@ -33,6 +37,10 @@ def sampler_of(
     process = sampling.process.build() or architecture.sde
     guidance = _guidance(sampling, architecture, process, open_run, guided)
     solver = sampling.solver.build()
+    try:
+        solver = steps(solver)
+    except ValueError as error:
+        raise ConfigError(sampling.solver.placed(str(error))) from error
     return Sampler(
         bind=guidance(architecture.bind),
         guidance=guidance,

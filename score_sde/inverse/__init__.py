@@ -9,12 +9,18 @@ from collections.abc import Callable
 from score_sde.inverse.base import MEASURED, NOISE_STD, LinearOperator, Posterior, check_adjoint
 from score_sde.inverse.blur import Blur
 from score_sde.inverse.ddnm import DDNM
+from score_sde.inverse.ddrm import DDRM
+from score_sde.inverse.dps import DPS
 from score_sde.inverse.edits import EDITS, Edit
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
+from score_sde.inverse.legacy import LegacyReplacement
 from score_sde.inverse.mask import MASK, Mask
 from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM
+from score_sde.inverse.repaint import RePaint
+from score_sde.inverse.replacement import Replacement
+from score_sde.inverse.tds import TDS
 
 OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "mask": Mask,
@@ -22,10 +28,22 @@ OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "box_down": BoxDown,
     "blur": Blur,
 }
-METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "ddnm": DDNM}
+METHODS: dict[str, Callable[..., Posterior]] = {
+    "mmps": MMPS,
+    "pigdm": PiGDM,
+    "ddnm": DDNM,
+    "ddrm": DDRM,
+    "dps": DPS,
+    "replacement": Replacement,
+    "legacy_replacement": LegacyReplacement,
+    "repaint": RePaint,
+    "tds": TDS,
+}
 
 __all__ = [
     "DDNM",
+    "DDRM",
+    "DPS",
     "EDITS",
     "MASK",
     "MEASURED",
@@ -33,14 +51,18 @@ __all__ = [
     "MMPS",
     "NOISE_STD",
     "OPERATORS",
+    "TDS",
     "Blur",
     "BoxDown",
     "ChannelMean",
     "Edit",
     "Function",
+    "LegacyReplacement",
     "LinearOperator",
     "Mask",
     "PiGDM",
     "Posterior",
+    "RePaint",
+    "Replacement",
     "check_adjoint",
 ]

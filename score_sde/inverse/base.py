@@ -14,6 +14,7 @@ from score_sde.conditions import Cond
 from score_sde.denoiser import Bind, Denoise, Estimate
 from score_sde.guidance import Guidance
 from score_sde.sde import SDE
+from score_sde.solvers import Solver
 
 MEASURED, NOISE_STD = "measured", "noise_std"  # entries of ``cond``: ``(B, *M)`` and ``(B,)``
 
@@ -47,20 +48,38 @@ class LinearOperator(abc.ABC):
         """
         return None
 
-    def pseudo_inverse(self, y: Array, given: Cond) -> Array:
-        """``A^+ y = A^T (A A^T)^+ y``: ``(B, *M) -> (B, *D)``.
+    def back(self, gain: Callable[[Array], Array], y: Array, given: Cond) -> Array:
+        """``V f(S^2) S^+ U^T y`` with ``A = U S V^T``: the pseudo-inverse with a gain for each eigenvalue.
+
+        Args:
+          gain: ``f``, of the eigenvalues ``S^2`` of ``A A^T``, an array that broadcasts against ``(B, *M)``.
+          y: ``(B, *M)``; the result is ``(B, *D)``.
 
         Raises:
           ValueError: the eigenvalues of ``A A^T`` are not known.
         """
 
-        def inverse(eigenvalues: Array) -> Array:
-            return jnp.where(eigenvalues > _ZERO, 1.0 / jnp.maximum(eigenvalues, _ZERO), 0.0)
+        def weight(eigenvalues: Array) -> Array:
+            seen = eigenvalues > _ZERO
+            return jnp.where(
+                seen, gain(jnp.where(seen, eigenvalues, 1.0)) / jnp.maximum(eigenvalues, _ZERO), 0.0
+            )
 
-        inner = self.of_gram(inverse, y, given)
+        inner = self.of_gram(weight, y, given)
         if inner is None:
-            raise ValueError(f"{type(self).__name__} has no pseudo-inverse; use a method that needs none")
+            raise ValueError(
+                f"{type(self).__name__}: its singular values are not known; the methods mmps, pigdm, dps "
+                "and tds need none"
+            )
         return self.adjoint(inner, given)
+
+    def pseudo_inverse(self, y: Array, given: Cond) -> Array:
+        """``A^+ y = A^T (A A^T)^+ y``: ``(B, *M) -> (B, *D)``; raises as ``back``."""
+        return self.back(jnp.ones_like, y, given)
+
+    def of_seen(self, gain: Callable[[Array], Array], x: Array, given: Cond) -> Array:
+        """``V f(S^2) V^T x`` on the part of ``x`` that is measured, zero on the rest; raises as ``back``."""
+        return self.back(gain, self.apply(x, given), given)
 
 
 _ZERO = 1e-6  # eigenvalues up to here count as zero; those of the operators here are at most one
@@ -91,34 +110,53 @@ def check_adjoint(operator: LinearOperator, shape: tuple[int, ...], given: Cond,
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior(Guidance):
-    """A method: turns a model of ``x0`` into one of ``x0`` given a measurement.
+    """A method: turns a sampler of ``x0`` into one of ``x0`` given a measurement.
 
-    The measurement is in ``cond``: ``measured`` ``(B, *M)``, ``noise_std`` ``(B,)`` in the same units, and
-    what the operator needs.  Every sample has its own, and none sees another.
+    A method corrects the model's estimate (``correct``), which every solver can use, or the solver's steps
+    (``steps``).  The measurement is in ``cond``: ``measured`` ``(B, *M)``, ``noise_std`` ``(B,)`` in the same
+    units, and what the operator needs.  Every sample has its own, and none sees another.
 
     Attributes:
       operator: of the measurement.
-      sde: the process of the solver.
+      sde: the process of the model.
     """
 
     operator: LinearOperator
     sde: SDE
 
-    @abc.abstractmethod
     def correct(self, denoise: Denoise, x: Array, t: Array, given: Cond) -> Estimate:
         """``E[x0 | x_t = x, y]``, approximately, with the noise that belongs to it; ``t``: ``(B,)``."""
+        return denoise(x, t)
+
+    def steps(self, solver: Solver) -> Solver:
+        """The solver whose steps agree with the measurement.
+
+        Raises:
+          ValueError: a solver that the method cannot use.
+        """
+        return solver
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Names of its entries of ``cond``."""
+        return (MEASURED, NOISE_STD, *self.operator.needs)
+
+    def taken(self, cond: Cond) -> tuple[Cond, Cond]:
+        """Its own entries of ``cond``, and the others.
+
+        Raises:
+          ValueError: an entry is not there.
+        """
+        missing = [name for name in self.entries if name not in cond]
+        if missing:
+            raise ValueError(f"cond has no {', '.join(missing)}: a measurement is an input of every sample")
+        rest = {name: value for name, value in cond.items() if name not in self.entries}
+        return {name: cond[name] for name in self.entries}, rest
 
     def __call__(self, bind: Bind) -> Bind:
-        own = (MEASURED, NOISE_STD, *self.operator.needs)
-
         def bind_measured(parts: Parts, cond: Cond) -> Denoise:
-            missing = [name for name in own if name not in cond]
-            if missing:
-                raise ValueError(
-                    f"cond has no {', '.join(missing)}: a measurement is an input of every sample"
-                )
-            given = {name: cond[name] for name in own}
-            denoise = bind(parts, {name: value for name, value in cond.items() if name not in own})
+            given, rest = self.taken(cond)
+            denoise = bind(parts, rest)
 
             def measured(x: Array, t: Array) -> Estimate:
                 return self.correct(denoise, x, jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1]), given)
@@ -130,6 +168,15 @@ class Posterior(Guidance):
     def residual(self, x0: Array, given: Cond) -> Array:
         """``y - A x0``: ``(B, *D) -> (B, *M)``."""
         return given[MEASURED] - self.operator.apply(x0, given)
+
+    def bounded(self, shift: Array, rest: Array, given: Cond) -> Array:
+        """``shift`` of ``x0``, no longer than takes ``A x0`` as far as ``rest``, which is ``y - A x0``.
+
+        No exact correction goes beyond the measurement.  That of a network can, at high noise, where its
+        derivative is inexact and the factor ``sigma^2 / alpha`` large.  Each sample has a bound of its own.
+        """
+        moved, away = (jnp.sqrt(sum_dims(v**2)) for v in (self.operator.apply(shift, given), rest))
+        return expand(jnp.where(moved > away, away / jnp.where(moved > 0, moved, 1.0), 1.0), shift) * shift
 
 
 def linearised(denoise: Denoise, x: Array, t: Array) -> tuple[Estimate, Callable[[Array], Array]]:

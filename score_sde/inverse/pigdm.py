@@ -8,7 +8,7 @@ from jax import Array
 from score_sde.arrays import expand
 from score_sde.conditions import Cond
 from score_sde.denoiser import Denoise, Estimate
-from score_sde.inverse.base import NOISE_STD, Posterior, conjugate_gradients, linearised
+from score_sde.inverse.base import NOISE_STD, LinearOperator, Posterior, conjugate_gradients, linearised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +32,34 @@ class PiGDM(Posterior):
 
     def correct(self, denoise: Denoise, x: Array, t: Array, given: Cond) -> Estimate:
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
-        signal = alpha * self.sigma_data
-        spread = sigma**2 * self.sigma_data**2 / (sigma**2 + signal**2)
         estimate, pull = linearised(denoise, x, t)
         rest = self.residual(estimate.x0, given)
-        r2, floor = (expand(value, rest) for value in (spread, _floor(given[NOISE_STD] ** 2, spread)))
-        solved = self.operator.of_gram(lambda eigenvalues: 1.0 / (r2 * eigenvalues + floor), rest, given)
-        if solved is None:
-
-            def covariance(v: Array) -> Array:
-                return r2 * self.operator.apply(self.operator.adjoint(v, given), given) + floor * v
-
-            solved = conjugate_gradients(covariance, rest, self.solve_steps)
+        spread = spread_of(alpha, sigma, self.sigma_data)
+        solved = solve_spread(self.operator, rest, spread, given, self.solve_steps)
         shift = expand(sigma**2 / alpha, x) * pull(self.operator.adjoint(solved, given))
-        return estimate.shifted(self.sde, t, shift)
+        return estimate.shifted(self.sde, t, self.bounded(shift, rest, given))
 
 
-def _floor(variance: Array, spread: Array) -> Array:
-    """The variance of the measurement's noise; without noise, a millionth of what is not known of x0."""
-    return jnp.maximum(variance, 1e-6 * spread)
+def spread_of(alpha: Array, sigma: Array, sigma_data: float) -> Array:
+    """``r^2``, the variance of ``p(x0 | x_t)`` for Gaussian data: shapes as of ``alpha``."""
+    return sigma**2 * sigma_data**2 / (sigma**2 + (alpha * sigma_data) ** 2)
+
+
+def solve_spread(operator: LinearOperator, rest: Array, spread: Array, given: Cond, steps: int) -> Array:
+    """``(r^2 A A^T + noise_std^2)^-1 rest``: ``(B, *M) -> (B, *M)``.
+
+    Args:
+      spread: ``r^2``, ``(B,)``.
+      steps: of conjugate gradients, where the eigenvalues of ``A A^T`` are not known.
+    """
+    # Without noise of the measurement, a millionth of what is not known of x0 stands in for it.
+    floor = expand(jnp.maximum(given[NOISE_STD] ** 2, 1e-6 * spread), rest)
+    r2 = expand(spread, rest)
+    solved = operator.of_gram(lambda eigenvalues: 1.0 / (r2 * eigenvalues + floor), rest, given)
+    if solved is not None:
+        return solved
+
+    def covariance(v: Array) -> Array:
+        return r2 * operator.apply(operator.adjoint(v, given), given) + floor * v
+
+    return conjugate_gradients(covariance, rest, steps)

@@ -47,6 +47,7 @@ def edit(options: Options) -> int:
             options=section.method.options,
             samples=count,
             seed=seed,
+            first=0,
             progress=lambda step: progress.update(0, f"step {step + 1}"),
             **conditions_of(options, model.architecture.conditions),
         )

@@ -22,7 +22,7 @@ from score_sde.experiment.assemble import sampler_of
 from score_sde.experiment.schema import Config
 from score_sde.experiment.sections import as_tree
 from score_sde.guidance import UNCHANGED, Guidance, compose
-from score_sde.inverse import LinearOperator
+from score_sde.inverse import LinearOperator, Posterior
 from score_sde.names import ConfigError
 from score_sde.nets import digest
 from score_sde.runs.estimates import Estimate, make_estimate, measure
@@ -105,7 +105,7 @@ class Model:
         """
         other = Model.of(self.workdir, replace(self.which, step=step, best=False))
         if other.architecture == self.architecture:
-            other.__dict__.update({name: getattr(self, name) for name in ("sampler", "draw", "_relay")})
+            other.__dict__.update({name: getattr(self, name) for name in ("sampler", "draw", "relay")})
         return other
 
     def change(self, changes: Mapping[str, object]) -> "Model":
@@ -141,11 +141,17 @@ class Model:
     @cached_property
     def draw(self) -> Draw:
         """The compiled sampler: made once, for all batches of one size."""
-        return self.sampler.compile(self.mesh, self._relay)
+        return self.sampler.compile(self.mesh, self.relay)
 
     @cached_property
-    def _relay(self) -> "_Relay":
-        return _Relay()
+    def relay(self) -> "Relay":
+        """Where the compiled samplers report their steps."""
+        return Relay()
+
+    @cached_property
+    def posteriors(self) -> dict[Posterior, tuple[Sampler, Draw]]:
+        """Samplers of inverse problems that were made so far."""
+        return {}
 
     def sample(self, count: int = 1, *, seed: int | None = None, **conditions: Value) -> np.ndarray:
         """Draw samples: ``(count, *shape)``.
@@ -188,7 +194,7 @@ class Model:
           progress: called with the number of a step as the devices begin it.
         """
         sampler = self.sampler
-        self._relay.to = progress
+        self.relay.to = progress
         return generate(
             self.draw,
             self.parts,
@@ -214,6 +220,7 @@ class Model:
         samples: int = 1,
         seed: int | None = None,
         progress: Progress | None = None,
+        first: int = 0,
         **conditions: Value,
     ) -> np.ndarray:
         """Samples of ``x0`` given ``measured = A x0 + noise_std z``: ``(N, samples, *shape)``.
@@ -224,12 +231,13 @@ class Model:
           noise_std: in the model's range.
           method: of ``score_sde.inverse.METHODS``, with its ``options``.
           samples: of each measurement, by the solver of ``config.sampling``.
+          first: number of the first measurement, where these are a part of more.
           conditions: values by name, one for all; those that are left out are null.
 
         Raises:
           ValueError: an unknown method, or a measurement that it cannot use.
         """
-        count, taken = len(measured) * samples, self.architecture.conditions
+        count, taken = len(measured) * samples, self.sampler.conditions
         nulls: dict[str, Value] = {name: one.null for name, one in taken}  # what is measured says the rest
         return posterior(
             self,
@@ -242,6 +250,7 @@ class Model:
             samples=samples,
             seed=self.config.seed if seed is None else seed,
             chosen=choose(taken, {**nulls, **conditions}, count),
+            first=first,
             progress=progress,
         )
 
@@ -349,7 +358,7 @@ def _given(workdir: Workdir, architecture: Architecture, parts: Parts) -> Archit
     return architecture.freeze(parts) if workdir.denoises else architecture
 
 
-class _Relay:
+class Relay:
     """Passes the progress of a compiled sampler on to whoever looks at the moment."""
 
     to: Progress | None = None

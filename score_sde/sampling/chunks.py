@@ -70,19 +70,19 @@ def compile_trajectory(
     program = solver.program
     assert isinstance(program, StepSolver)
 
-    def prepare(plan: Plan, keys: Array) -> tuple[Plan, Carry]:
+    def prepare(plan: Plan, keys: Array, cond: Cond) -> tuple[Plan, Carry]:
         noise = noise_of(keys, shape)
         # The plan too, since it is on the devices then.
-        return plan, program.prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
+        return plan, program.given(cond).prepare(sde.prior_sigma * noise(0), plan, noise, hooks)
 
     def advance(
         parts: Parts, plan: Plan, keys: Array, cond: Cond, carry: Carry, first: Array, last: Array
     ) -> tuple[Carry, Array]:
-        denoise, noise = bind(parts, cond), noise_of(keys, shape)
-        carry = program.advance(denoise, carry, plan, noise, hooks, first, last)
+        solver, denoise, noise = program.given(cond), bind(parts, cond), noise_of(keys, shape)
+        carry = solver.advance(denoise, carry, plan, noise, hooks, first, last)
         # Here, since XLA compiles two copies of a network in one program beside each other.
         x = jax.lax.cond(
-            last == program.count(plan), lambda: program.finish(denoise, carry.x, plan), lambda: carry.x
+            last == solver.count(plan), lambda: solver.finish(denoise, carry.x, plan), lambda: carry.x
         )
         return carry, x
 
@@ -90,7 +90,7 @@ def compile_trajectory(
         return jnp.moveaxis(jnp.concatenate([kept, x[None]]), 0, 1)
 
     coupled = program.couples_batch
-    begin = over_devices(prepare, mesh, (WHOLE, SPLIT), (WHOLE, _CARRY), coupled)
+    begin = over_devices(prepare, mesh, (WHOLE, SPLIT, SPLIT), (WHOLE, _CARRY), coupled)
     takes = (AS_PLACED, WHOLE, SPLIT, SPLIT, _CARRY, WHOLE, WHOLE)
     some = over_devices(advance, mesh, takes, (_CARRY, SPLIT), coupled)
     trajectory = over_devices(splice, mesh, (LATER, SPLIT), SPLIT, coupled)
@@ -98,7 +98,7 @@ def compile_trajectory(
     def draw(parts: Parts, plan: Plan, keys: Array, cond: Cond) -> Array:
         count = program.count(plan)
         length = -(-count // CHUNKS)
-        plan, carry = begin(plan, keys)
+        plan, carry = begin(plan, keys, cond)
         x = carry.x
         for first in range(0, count, length):
             chunk = np.int32(first), np.int32(min(first + length, count))

@@ -107,7 +107,7 @@ def compile_sample(
         return lambda *given: last(trajectory(*given))
 
     def draw(parts: Parts, plan: Plan, keys: Array, cond: Cond) -> Array:
-        return sample(keys, bind(parts, cond), sde, program, plan, shape=shape)
+        return sample(keys, bind(parts, cond), sde, program.given(cond), plan, shape=shape)
 
     return over_devices(draw, mesh, _TAKES, SPLIT, program.couples_batch)
 
@@ -124,6 +124,7 @@ def generate(
     chosen: Chosen = NONE_CHOSEN,
     inputs: Mapping[str, np.ndarray] = MappingProxyType({}),
     start: int = 0,
+    counted_from: int = 0,
 ) -> Iterator[np.ndarray]:
     """Samples ``start .. num_samples - 1`` in batches, on the host: each ``(<= batch_size, *shape)``.
 
@@ -132,13 +133,14 @@ def generate(
     Args:
       chosen: the conditions of a sample, by its number.
       inputs: of the guidance for every sample, ``(num_samples, ...)`` by name.
+      counted_from: added to the number of a sample in its key, where these are a part of more.
 
     Raises:
       FloatingPointError: samples that are not finite, naming their numbers.
     """
     size = round_up(min(batch_size, num_samples - start), mesh)
     for first in range(start, num_samples, size):
-        x = _batch(draw, parts, plan, seed, first, size, num_samples, chosen, inputs)
+        x = _batch(draw, parts, plan, seed, first, size, num_samples, chosen, inputs, counted_from)
         if jax.process_count() > 1:
             x = multihost_utils.process_allgather(x, tiled=True)
         batch = np.asarray(x)[: num_samples - first]
@@ -190,12 +192,13 @@ def _batch(
     num_samples: int,
     chosen: Chosen,
     inputs: Mapping[str, np.ndarray],
+    counted_from: int = 0,
 ) -> Array:
     """Samples ``first .. first + size - 1`` over all devices."""
     numbers = np.minimum(np.arange(first, first + size), num_samples - 1)
     given = {**chosen.of(numbers), **{name: of_each[numbers] for name, of_each in inputs.items()}}
     cond = {name: jnp.asarray(values) for name, values in given.items()}
-    return draw(parts, plan, sample_keys(seed, jnp.asarray(numbers)), cond)
+    return draw(parts, plan, sample_keys(seed, jnp.asarray(numbers + counted_from)), cond)
 
 
 def _check_finite(batch: np.ndarray, first: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from score_sde.arrays import Tree, fold_in_each, normal_per_sample
+from score_sde.conditions import Cond
 from score_sde.denoiser import Denoise
 from score_sde.sde import SDE
 from score_sde.solvers.hooks import Hooks, Watch
@@ -102,6 +103,10 @@ class Solver(abc.ABC):
         """Whether it takes the steps of the grid, so that a caller can look between them."""
         return False
 
+    def given(self, cond: Cond) -> "Solver":
+        """The solver of a batch with these conditions; one whose steps read none is the same for all."""
+        return self
+
     @abc.abstractmethod
     def plan(self, sde: SDE, times: np.ndarray) -> Plan:
         """Coefficients for the decreasing ``times`` ``(n + 1,)``, made in float64 on the host."""
@@ -146,6 +151,9 @@ class StepSolver(Solver):
     @property
     def has_steps(self) -> bool:
         return True
+
+    def given(self, cond: Cond) -> "StepSolver":
+        return self
 
     def init(self, x: Array, rows: Tree) -> Tree:
         """What the first of ``rows`` remembers, arrays ``(B, ...)``; nothing, for one-step methods."""

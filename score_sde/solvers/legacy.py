@@ -162,9 +162,9 @@ class LegacyPC(PC):
     def step(
         self, denoise: Denoise, x: Array, row: PCRow[Array], history: tuple, noise: Noise
     ) -> tuple[Array, tuple]:
-        x = self._correct(denoise, x, row, noise, row.draw)
+        x = self.correct(denoise, x, row, noise, row.draw)
         first = row.draw + (0 if self.corrector == "none" else self.corrector_steps)
-        return self._predict(denoise, x, row, noise, first), history
+        return self.predict(denoise, x, row, noise, first), history
 
     def finish(self, denoise: Denoise, x: Array, plan: Plan) -> Array:
         return x

@@ -107,16 +107,18 @@ class PC(StepSolver):
     def step(
         self, denoise: Denoise, x: Array, row: PCRow[Array], history: tuple, noise: Noise
     ) -> tuple[Array, tuple]:
-        x = self._predict(denoise, x, row, noise, row.draw)
+        x = self.predict(denoise, x, row, noise, row.draw)
         first = row.draw + (self.predictor != "none")
-        return self._correct(denoise, x, row, noise, first), history
+        return self.correct(denoise, x, row, noise, first), history
 
-    def _predict(self, denoise: Denoise, x: Array, row: PCRow[Array], noise: Noise, draw: Array) -> Array:
+    def predict(self, denoise: Denoise, x: Array, row: PCRow[Array], noise: Noise, draw: Array) -> Array:
+        """The predictor's move of ``row``: ``(B, *D) -> (B, *D)``, with noise number ``draw``."""
         if PREDICTORS[self.predictor] is None:
             return x
         return row.predict.mean(denoise, x) + row.predict.noise_gain * noise(draw)
 
-    def _correct(self, denoise: Denoise, x: Array, row: PCRow[Array], noise: Noise, draw: Array) -> Array:
+    def correct(self, denoise: Denoise, x: Array, row: PCRow[Array], noise: Noise, draw: Array) -> Array:
+        """The corrector's moves of ``row``, with the noise from number ``draw`` on."""
         corrector = CORRECTORS[self.corrector]
         if corrector is None:
             return x

@@ -98,5 +98,5 @@ def test_mistakes_are_named():
         BoxDown(factor=4).apply(states(), {})
     with pytest.raises(ValueError, match="blur_sigma = 0: must be positive"):
         Blur(blur_sigma=0)
-    with pytest.raises(ValueError, match="Function has no pseudo-inverse"):
+    with pytest.raises(ValueError, match="Function: its singular values are not known"):
         OPERATORS["function"].pseudo_inverse(states(), {})
