@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from absl import flags
 
+from score_sde.experiment import values
 from score_sde.experiment.files import SAVED, load_file, load_saved
 from score_sde.experiment.shorthand import long_forms
 from score_sde.names import ConfigError, nearest
@@ -240,9 +241,10 @@ def parse(argv: Sequence[str], usage: str) -> Options:
         raw, saved = _raw_config(path, place, own)
         if named:  # before the config, which takes seconds where there is no mistake
             changed = changes.get("conditions.names")
-            known = raw.get("conditions", {}).get("names", ()) if changed is None else changed.split(",")
+            kept = raw.get("conditions", {}).get("names", ())
+            known: Any = kept if changed is None else values.read(changed, tuple[str, ...])
             own.condition = [*own.condition, *_conditions(named, tuple(known), own.mode)]
-        config = _config(raw, changes, own.mode)
+        config = _config(raw, changes, own.mode, written=path is not None)
         if path is not None and (place / SAVED).is_file():
             saved = load_saved(place)[1]
     except (ConfigError, FileNotFoundError) as error:
@@ -342,8 +344,8 @@ def _raw_config(path: str | None, place: Path, own: flags.FlagValues) -> tuple[A
     return load_saved(place)
 
 
-def _config(raw: Any, changes: Mapping[str, str], mode: str) -> "Config":
-    """The typed config after changes, each of which something must read.
+def _config(raw: Any, changes: Mapping[str, str], mode: str, written: bool) -> "Config":
+    """The typed config after changes; what is set in a file that was ``written``, or here, must be read.
 
     Raises:
       ConfigError: a mistake in the config or in a change.
@@ -359,7 +361,7 @@ def _config(raw: Any, changes: Mapping[str, str], mode: str) -> "Config":
                 f"--config.{name}={changes[name]}: --mode={mode} does not read config.{section}; it is for "
                 f"{', '.join(readers)}"
             )
-    return override(raw, changes)
+    return override(raw, changes, written=written)
 
 
 # Every section that some mode reads, or only training.

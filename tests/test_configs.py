@@ -24,7 +24,7 @@ from score_sde.experiment.assemble import (
     task_of,
 )
 from score_sde.experiment.files import load_file, load_saved, save
-from score_sde.experiment.schema import Config, changed, complete, typed
+from score_sde.experiment.schema import Config, changed, complete, override, typed
 from score_sde.names import ConfigError
 from score_sde.runtime.mesh import make_mesh
 from score_sde.train import compile_step, init_state, make_step
@@ -55,6 +55,11 @@ def spec_of(case):
 
 OFFICIAL = {f"{ROOT}/configs/{name}" for name in TABLE.values()}  # built in test_recipes.py
 OWN = [case for case in CASES if case.removesuffix(":") not in OFFICIAL]
+
+
+def test_no_file_sets_what_nothing_reads():
+    for case in CASES:
+        override(load_file(case), {}, written=True)
 
 
 def without_network(config, spec):

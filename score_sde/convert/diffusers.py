@@ -14,10 +14,13 @@ from score_sde.conditions import Json, labelled
 from score_sde.convert import diffusers_weights
 from score_sde.convert.errors import CheckpointError
 from score_sde.convert.release import Release, Section
+from score_sde.convert.whole import head_of
 from score_sde.data import Spec
 from score_sde.nets.diffusers_names import from_diffusers_names
 
 SCHEDULER = "scheduler_config.json"
+_CODECS = {"vae", "vqvae", "vqmodel", "movq"}  # in a pipeline: it is one of latents
+_CLIPPING = {"DDPMScheduler", "DDIMScheduler"}  # cut x0 to the range of the data unless told otherwise
 # Their names on the way down at a level without and with attention, and the mirror image on the way up.
 BLOCKS = {
     "ddpm": (("DownBlock2D", "AttnDownBlock2D"), ("UpBlock2D", "AttnUpBlock2D")),
@@ -54,7 +57,8 @@ def read(path: Path) -> Release:
       CheckpointError: files are missing, or the network or the process is none of ours; does not name the
         folder.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = (path if path.is_dir() else path.parent).resolve()  # "." has a parent too
+    _refuse_latents(folder)
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     about = _json(unet / "config.json")
     file = diffusers_weights.choose(unet) if path.is_dir() else path
@@ -84,6 +88,20 @@ def read(path: Path) -> Release:
     )
 
 
+def _refuse_latents(folder: Path) -> None:
+    """Refuse a network whose pictures are the codes of another one beside it."""
+    for place in (folder, folder.parent if folder.name.startswith("unet") else folder):
+        index = place / "model_index.json"
+        parts = {entry.name for entry in place.iterdir() if entry.is_dir()}
+        parts |= set(_json(index)) if index.is_file() else set()
+        found = sorted(parts & _CODECS)
+        if found:
+            raise CheckpointError(
+                f"{place.name}/ is a pipeline with {found[0]}/: its network makes codes that {found[0]} "
+                "turns into pictures; only networks of pictures can be read"
+            )
+
+
 def _warn_of_average(folder: Path, unet: Path) -> None:
     """Say of an average beside the network that is read."""
     other = folder / "unet_ema"
@@ -95,12 +113,13 @@ def _warn_of_average(folder: Path, unet: Path) -> None:
 
 
 def _json(path: Path) -> Section:
-    if not path.is_file():
+    if not path.is_file() and not path.is_symlink():
         there = ", ".join(sorted(entry.name for entry in path.parent.iterdir())) or "nothing"
         raise CheckpointError(
             f"no {path.name} in {path.parent.name}/: not a folder of diffusers, or not the whole of it; it "
             f"holds {there}"
         )
+    head_of(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -230,5 +249,15 @@ def process_of(scheduler: Section, model: str) -> dict[str, Section]:
             "steps": steps - 1,
             "t_end": 0.0,
             "batch_size": 16,
+            **_threshold(scheduler),
         },
     }
+
+
+def _threshold(scheduler: Section) -> Section:
+    """What cuts x0 in every step.  Ancestral steps move by ``x`` and ``x0``, so the noise does not count."""
+    clips = scheduler.get("clip_sample", scheduler.get("_class_name") in _CLIPPING)
+    reach = scheduler.get("clip_sample_range", 1.0)
+    if clips and reach != 1.0:
+        raise CheckpointError(f"{SCHEDULER}: clip_sample_range = {reach!r}; only 1.0 can be read")
+    return {"threshold": "static"} if clips else {}

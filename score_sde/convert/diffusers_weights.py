@@ -14,6 +14,7 @@ import numpy as np
 
 from score_sde.convert import safetensors, torch_files
 from score_sde.convert.errors import CheckpointError
+from score_sde.convert.whole import head_of
 
 NAME = "diffusion_pytorch_model"
 _FILE = re.compile(
@@ -24,7 +25,8 @@ _SHARD = re.compile(r"-\d+-of-\d+\.")
 
 def is_weights(path: Path) -> bool:
     """Whether a file is one of such weights, by its name and what lies beside it."""
-    return _FILE.fullmatch(path.name) is not None and (path.parent / "config.json").is_file()
+    named = _FILE.fullmatch(path.name) is not None or _SHARD.search(path.name) is not None
+    return named and (path.parent / "config.json").is_file()
 
 
 def choose(folder: Path) -> Path:
@@ -63,6 +65,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
       CheckpointError: a file that is missing, torn, or outside the folder; a tensor that is missing, there
         twice, or not finite; names it.
     """
+    if _SHARD.search(path.name):
+        raise CheckpointError(
+            f"{path.name} is one of several files of weights: name their index, "
+            f"{NAME}.safetensors.index.json, or the folder"
+        )
     tensors = _indexed(path) if ".index" in path.name else _file(path)
     for name, tensor in tensors.items():
         if np.issubdtype(tensor.dtype, np.integer):
@@ -74,6 +81,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _file(path: Path) -> dict[str, np.ndarray]:
+    head_of(path)
     tensors = safetensors.read(path)[0] if path.suffix == ".safetensors" else torch_files.read(path)
     if not isinstance(tensors, dict):
         raise CheckpointError(f"{path.name} holds a {type(tensors).__name__}, not tensors by name")
@@ -81,6 +89,7 @@ def _file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _indexed(path: Path) -> dict[str, np.ndarray]:
+    head_of(path)
     try:
         where = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(where.values()))
@@ -89,7 +98,7 @@ def _indexed(path: Path) -> dict[str, np.ndarray]:
     for name in files:
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{path.name}: names {name!r}, which is no file of the folder")
-        if not (path.parent / name).is_file():
+        if not (path.parent / name).is_file() and not (path.parent / name).is_symlink():
             raise CheckpointError(f"{path.name}: names {name}, which is missing; get the whole folder again")
     tensors: dict[str, np.ndarray] = {}
     for file in files:

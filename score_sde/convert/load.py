@@ -14,8 +14,9 @@ from score_sde.arrays import HostParams
 from score_sde.convert import diffusers, edm, flax_files, own, safetensors, score_sde, torch_files
 from score_sde.convert.diffusers_weights import is_weights
 from score_sde.convert.errors import CheckpointError
-from score_sde.convert.recipes import channels, describe, fitting, is_of, only
+from score_sde.convert.recipes import channels, describe, fitting, is_of, of_kind, only
 from score_sde.convert.release import Release, check_claims
+from score_sde.convert.whole import head_of
 from score_sde.data import Spec
 from score_sde.experiment.assemble import architecture_of, optimizer_of
 from score_sde.experiment.files import load_file
@@ -53,7 +54,7 @@ def read(path: str | Path) -> Release:
       CheckpointError: no known format, damaged, or unsafe; names the file and the cause.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise FileNotFoundError(f"--checkpoint={path}: no such file")
     try:
         release = _read_file(path)
@@ -68,15 +69,7 @@ def read(path: str | Path) -> Release:
 def _read_file(path: Path) -> Release:
     if path.is_dir() or is_weights(path):
         return diffusers.read(path)
-    with path.open("rb") as file:
-        head = file.read(512)
-    if not head:
-        raise CheckpointError("an empty file")
-    text = head.lstrip()[:40].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CheckpointError("a web page: the download has failed; fetch the file itself")
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError("a Git LFS pointer: run git lfs pull")
+    head = head_of(path)
     if head.startswith(b"PK"):
         return score_sde.from_torch(torch_files.read(path))
     if head[257:262] == b"ustar":
@@ -196,7 +189,7 @@ def _specs(release: Release, config: Config) -> Iterator[list[Spec]]:
         yield [Spec((*size, depth), grey_levels)]
         return
     fits = fitting(release.shapes)
-    of_data = [recipe for recipe in fits if is_of(recipe, str(source.get("dataset", "")))]
+    of_data = [r for r in fits or of_kind(config.model.name) if is_of(r, str(source.get("dataset", "")))]
     official = {recipe.size for recipe in of_data or fits}
     halvings = len(model.get("ch_mult", (1,))) - 1
     attention = model.get("attn_resolutions", ())

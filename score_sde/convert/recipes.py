@@ -130,7 +130,15 @@ def fitting(shapes: Iterable[Sequence[int]]) -> list[Recipe]:
 def is_of(recipe: Recipe, dataset: str) -> bool:
     """Whether a recipe is for a set of TensorFlow Datasets, such as ``celeb_a:2.1.0`` or ``lsun/bedroom``."""
     name = re.sub("[^a-z0-9]", "", dataset.partition(":")[0].rpartition("/")[2].lower())
-    return bool(name) and name in recipe.name
+    return name in re.split("[/_]", recipe.name)
+
+
+def of_kind(model: str) -> list[Recipe]:
+    """The recipes of a network, ``ncsnv2_64``, whatever the shapes of the parameters.
+
+    The official JAX code, and other norms, have other shapes than the recipes, which are of the PyTorch code.
+    """
+    return [recipe for recipe in RECIPES if model.partition("_")[0] in recipe.name.split("/")]
 
 
 def only(shapes: Iterable[Sequence[int]]) -> str | None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from score_sde.conditions import Condition, Conditions, labelled
-from score_sde.data.base import Spec, check_fraction, check_gaps, check_split
+from score_sde.data.base import Spec, check_fraction, check_gaps, check_split, none_left
 from score_sde.data.order import permutation
 from score_sde.data.progress import progress
 from score_sde.names import ReadIf
@@ -76,10 +76,7 @@ class ArrayFile:
             train = count - round(held_out * count)
             self._rows = np.sort(order[:train] if split == "train" else order[train:])
         if not len(self._rows):
-            raise ValueError(
-                f"data.source.held_out = {held_out}: leaves none of the {count} examples for the {split}"
-                " split; change it, or set data.source.test_path"
-            )
+            raise ValueError(none_left(held_out, f"{count} examples", split, "set data.source.test_path"))
         shape = self._x.shape[1:] + ((1,) if self._channel else ())
         self.spec = Spec(shape, grey_levels, _conditions(every))
         for name, condition in self.spec.conditions:  # where the other split alone has it

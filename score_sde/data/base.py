@@ -160,6 +160,20 @@ def check_gaps(name: str, label: np.ndarray) -> None:
         )
 
 
+def none_left(held_out: float, whole: str, split: str, instead: str) -> str:
+    """What is said of a split without examples.
+
+    Args:
+      whole: of what it is a part.
+      instead: another way to it.
+    """
+    without = "; training without measurements needs none: training.eval_every_steps = 0"
+    return (
+        f"data.source.held_out = {held_out}: leaves none of the {whole} for the {split} split; change it, or "
+        f"{instead}{without if split == 'test' else ''}"
+    )
+
+
 def check_fraction(held_out: float) -> None:
     """Raise ValueError unless ``held_out`` is a fraction in ``[0, 1)``."""
     if not 0 <= held_out < 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from score_sde.conditions import labelled
-from score_sde.data.base import Spec, check_fraction, check_gaps, check_split
+from score_sde.data.base import Spec, check_fraction, check_gaps, check_split, none_left
 from score_sde.data.order import permutation
 
 # Third byte of a file: the type of its values, big-endian.
@@ -74,10 +74,7 @@ class IDX:
         has_test = _find(where, folder, prefix, "test") is not None
         self._rows = _rows(len(self._x), split, 0.0 if has_test else held_out, own is not None)
         if not len(self._rows):
-            raise ValueError(
-                f"data.source.held_out = {held_out}: leaves none of the {len(self._x)} examples for the "
-                f"{split} split; change it, or add the test files"
-            )
+            raise ValueError(none_left(held_out, f"{len(self._x)} examples", split, "add the test files"))
         other = _find(where, folder, prefix, "train" if split == "test" else "test")
         beside = None if other is None or other == file else _labels(other, None)
         classes = _count(file, label, beside, class_names)

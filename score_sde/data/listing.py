@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from score_sde.data.base import none_left
+
 _TEST_NAMES = ("test", "validation", "valid", "val")
 _NOT_STILLS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # stubs, video, vector
 
@@ -44,10 +46,8 @@ def list_images(
         classes = _classes(every)
         files = [name for name in every if _is_held_out(name, held_out) == (split == "test")]
         if every and not files:
-            raise ValueError(
-                f"data.source.held_out = {held_out}: leaves none of the {len(every)} images in {root} for"
-                f" the {split} split; change it, or make train/ and test/ sub-folders"
-            )
+            whole = f"{len(every)} images in {root}"
+            raise ValueError(none_left(held_out, whole, split, "make train/ and test/ sub-folders"))
     if not files:
         raise ValueError(
             f"data.source.path = {str(path)!r}: no images in {root} or its sub-folders (any format Pillow"

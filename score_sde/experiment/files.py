@@ -1,6 +1,7 @@
 """Config files and workdirs to ``ConfigDict``, and back."""
 
 import importlib.util
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ def load_file(path: str) -> ConfigDict:
 
     Raises:
       FileNotFoundError: no such file.
-      ConfigError: the file has no ``get_config``, or does not know the variant.
+      ConfigError: the file has no ``get_config``, or does not know the variant, or no variant at all.
     """
     name, _, variant = path.partition(":")
     file = Path(name)
@@ -34,7 +35,11 @@ def load_file(path: str) -> ConfigDict:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"--config={name}: defines no get_config(variant)")
-    return module.get_config(variant)
+    if inspect.signature(module.get_config).parameters:
+        return module.get_config(variant)
+    if variant:
+        raise ConfigError(f"--config={path}: its get_config() takes no variant")
+    return module.get_config()
 
 
 def vary(config: ConfigDict, variants: Mapping[str, Mapping[str, Any]], variant: str) -> ConfigDict:

@@ -114,6 +114,13 @@ class Training:
 
     def __post_init__(self) -> None:
         count = self.steps_per_dispatch
+        metric = self.best_metric
+        needs = "eval_every_steps" if metric.startswith("held_out") else "sample_every_steps"
+        if metric not in ("", "held_out_loss") and not getattr(self, needs):
+            raise ValueError(
+                f"best_metric = {metric!r}: is never measured with training.{needs} = 0; set that field, or "
+                "another metric, or '' to keep none"
+            )
         for key in ("steps", "checkpoint_every_steps", "log_every_steps"):
             if getattr(self, key) % count:
                 raise ValueError(
@@ -147,7 +154,9 @@ class Sampling:
         PROCESSES, "trained", "the process whose path samples follow: `trained`, or another at equal log-SNR"
     )
     round_to_levels: int = natural(
-        0, "on another process: the model is asked at times i / (levels - 1) only; 0: at any"
+        0,
+        "on another process: the model is asked at times i / (levels - 1) only; 0: at any",
+        when=("process", tuple(name for name in PROCESSES if name != "trained")),
     )
     guidance: Choice[Guidance] = choice(
         GUIDANCES,

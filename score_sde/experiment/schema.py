@@ -127,12 +127,20 @@ def changed(config: Config, changes: Mapping[str, object]) -> Config:
     return typed(sections.change(Config, sections.as_tree(config), changes))
 
 
-def override(config: Given, words: Mapping[str, str]) -> Config:
+def override(config: Given, words: Mapping[str, str], *, written: bool = False) -> Config:
     """The typed config after changes by words of the command line, ``{"sampling.solver": "heun"}``.
 
+    Args:
+      written: the config is what somebody has written, and not a whole one that was saved.
+
     Raises:
-      ConfigError: as ``changed``; also a field that nothing reads, as another field of its section says.
+      ConfigError: as ``changed``; also a field that is set and that nothing reads, as another field of its
+        section says.
     """
-    tree = sections.change(Config, sections.fill(Config, _plain(config)), words, words=True)
+    plain = _plain(config)
+    tree = sections.fill(Config, plain)
+    if written:  # before the changes: they may switch off what the file had reason to set
+        sections.check_read(Config, tree, sections.leaves(plain))
+    tree = sections.change(Config, tree, words, words=True)
     sections.check_read(Config, tree, list(words))
     return sections.typed(Config, tree)

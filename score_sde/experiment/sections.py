@@ -5,7 +5,7 @@ and the options of that member.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from score_sde.experiment import values
@@ -231,18 +231,21 @@ def _options(entries: Entries, where: str) -> Iterator[str]:
                 yield from (f"{_join(where, key)}.{name}" for name in entries_of(make, entry.given))
 
 
-def check_read(cls: type, tree: Tree, paths: Sequence[str]) -> None:
+def check_read(cls: type, tree: Tree, paths: Iterable[str]) -> None:
     """Refuse fields that were set and that nothing reads, as another field beside them says.
+
+    A field that has its default is as if it were not set.
 
     Raises:
       ConfigError: which field would have to have what value.
     """
     for path in paths:
-        entries, holder, where = entries_of(cls), tree, ""
+        unread, set_to_default, entries, holder, where = "", False, entries_of(cls), tree, ""
         for key in path.split("."):
             for field, allowed in _readers(entries, key):
-                _check_on(holder[field], allowed, _join(where, field), path)
+                unread = unread or _why_unread(holder[field], allowed, _join(where, field))
             entry, single = entries.get(key), _single(entries).get(key)
+            set_to_default = entry is not None and _name(holder[key]) == entry.default
             if single is not None:
                 entries = entries_of(single)
             elif entry is not None and entry.section is not None:
@@ -252,6 +255,17 @@ def check_read(cls: type, tree: Tree, paths: Sequence[str]) -> None:
             else:
                 break
             holder, where = holder[key], _join(where, key)
+        if unread and not set_to_default:
+            raise ConfigError(f"config.{path} is set, and nothing reads it: {unread}")
+
+
+def leaves(tree: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Paths of the values of a tree."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, _join(where, key))
+        else:
+            yield _join(where, key)
 
 
 def _single(entries: Entries) -> dict[str, Callable[..., object]]:
@@ -269,18 +283,21 @@ def _readers(entries: Entries, key: str) -> list[When]:
     return [(field, (key,)) for field, other in entries.items() if other.several and key in _optioned(other)]
 
 
-def _check_on(chosen: object, allowed: tuple[object, ...] | type[bool], field: str, path: str) -> None:
-    value = chosen["name"] if isinstance(chosen, Mapping) else chosen
-    if isinstance(allowed, tuple):
-        held = value if isinstance(value, tuple) else (value,)
-        on, wanted = any(one in allowed for one in held), f"is for {' or '.join(map(repr, allowed))}"
-    else:
-        on, wanted = bool(value), "needs another"
-    if not on:
-        said = ", ".join(map(repr, value)) or "nothing" if isinstance(value, tuple) else repr(value)
-        raise ConfigError(
-            f"config.{path} is set, and nothing reads it: it {wanted}, and config.{field} is {said}"
-        )
+def _name(chosen: object) -> object:
+    """The name of a choice; another value as it is."""
+    return chosen.get("name") if isinstance(chosen, Mapping) else chosen
+
+
+def _why_unread(chosen: object, allowed: tuple[object, ...] | type[bool], field: str) -> str:
+    """What another field would have to be; empty if it is."""
+    value = _name(chosen)
+    said = ", ".join(map(repr, value)) or "nothing" if isinstance(value, tuple) else repr(value)
+    if not isinstance(allowed, tuple):
+        return "" if value else f"config.{field} has to be on, and it is {said}"
+    held = value if isinstance(value, tuple) else (value,)
+    if any(one in allowed for one in held):
+        return ""
+    return f"it is for {' or '.join(map(repr, allowed))}, and config.{field} is {said}"
 
 
 # --- typed ------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import types
 from collections.abc import Mapping
 from typing import Union, get_args, get_origin
 
+import numpy as np
+
 _NAMES: Mapping[object, tuple[str, str]] = {
     bool: ("True or False", "True or False"),
     int: ("a whole number", "whole numbers"),
@@ -61,6 +63,8 @@ def cast(value: object, kind: object) -> object:
 
 
 def _cast(value: object, kind: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
     if kind in (None, types.NoneType):
         if value is not None:
             raise ValueError

@@ -40,6 +40,23 @@ def message(capsys, *words):
             "'heun' has no",
         ),
         (("--mode=train", "--config.sampling.solver.eta=1"), "'ddim', 'sde_dpmpp_2m'"),
+        (("--mode=train", "--config.sampling.round_to_levels=9"), "config.sampling.process is 'trained'"),
+        (
+            (
+                "--mode=train",
+                "--config.training.best_metric=sample_pixels_kid",
+                "--config.training.sample_every_steps=0",
+            ),
+            "best_metric = 'sample_pixels_kid': is never measured with training.sample_every_steps = 0",
+        ),
+        (
+            (
+                "--mode=train",
+                "--config.training.best_metric=held_out_loss_raw",
+                "--config.training.eval_every_steps=0",
+            ),
+            "best_metric = 'held_out_loss_raw': is never measured with training.eval_every_steps = 0",
+        ),
         (("--mode=train", "--config.likelihood.vlb.steps=9"), "nothing reads it: it is for 'vlb'"),
         (("--mode=evaluate", "--config.evaluate.inception_score.splits=9"), "it is for 'inception_score'"),
         (("--mode=search", "--config.search.file=x.npy"), "it is for 'file'"),
@@ -55,13 +72,16 @@ def message(capsys, *words):
         ),
         (
             ("--mode=train", "--config.sampling.solver=heun", "--config.sampling.solver.s_min=1"),
-            "it needs another, and config.sampling.solver.s_churn is 0.0",
+            "config.sampling.solver.s_churn has to be on, and it is 0.0",
         ),
         (
             ("--mode=train", "--config.training.eval_every_steps=0", "--config.training.eval_examples=9"),
-            "config.training.eval_every_steps is 0",
+            "config.training.eval_every_steps has to be on, and it is 0",
         ),
-        (("--mode=train", "--config.model.fir_kernel=1,2,1"), "config.model.fir is False"),
+        (
+            ("--mode=train", "--config.model.fir_kernel=1,2,1"),
+            "config.model.fir has to be on, and it is False",
+        ),
         (
             (
                 *("--mode=train", "--config.data.source=array", "--config.data.source.path=a.npz"),
@@ -84,6 +104,32 @@ def test_a_condition_of_the_model_is_a_flag_for_the_modes_that_read_it(capsys):
     assert "it is for sample, encode, decode" in message(capsys, conditional, "--mode=search", "--label=3")
     said = message(capsys, conditional, "--mode=sample", "--lable=3")
     assert "the model takes label; did you mean 'label'?" in said
+
+
+@pytest.mark.parametrize("names", ["('label',)", "[label]", " label", "label,"])
+def test_names_of_conditions_are_read_as_the_field_reads_them(names):
+    words = [DIGITS, "--mode=sample", f"--config.conditions.names={names}", "--label=3"]
+    assert parse(["run.py", *words], "").condition == ("label=3",)
+
+
+def test_what_a_file_sets_must_be_read_too(tmp_path, capsys):
+    file = tmp_path / "own.py"
+    solver = {"name": "pc", "corrector": "none", "snr": 0.9}
+    file.write_text(f"def get_config():\n    return {{'sampling': {{'solver': {solver}}}}}\n")
+    said = message(capsys, f"--config={file}", "--mode=train")
+    assert "config.sampling.solver.snr is set, and nothing reads it: it is for 'langevin'" in said
+    file.write_text(f"def get_config():\n    return {{'sampling': {{'solver': {solver | {'snr': 0.16}}}}}}\n")
+    words = [f"--config={file}", "--mode=train"]  # the default
+    assert parse(["run.py", *words], "").config.sampling.solver.options["snr"] == 0.16
+    assert "its get_config() takes no variant" in message(capsys, f"--config={file}:small", "--mode=train")
+
+
+def test_the_command_line_may_switch_off_what_a_file_needs(tmp_path):
+    file = tmp_path / "own.py"
+    solver = {"name": "pc", "corrector": "langevin", "snr": 0.9}
+    file.write_text(f"def get_config():\n    return {{'sampling': {{'solver': {solver}}}}}\n")
+    words = [f"--config={file}", "--mode=train", "--config.sampling.solver.corrector=none"]
+    assert parse(["run.py", *words], "").config.sampling.solver.options["corrector"] == "none"
 
 
 def test_the_short_form_resets_what_the_file_says():

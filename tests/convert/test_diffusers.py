@@ -227,6 +227,28 @@ def test_what_is_not_ours_is_named(config, scheduler, message, tensors, tmp_path
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "threshold"),
+    [
+        ({}, "static"),  # DDPMScheduler clips unless told otherwise
+        ({"clip_sample": False}, "none"),
+        ({"_class_name": "PNDMScheduler"}, "none"),
+        ({"_class_name": "DDIMScheduler", "clip_sample": True}, "static"),
+    ],
+)
+def test_a_scheduler_that_clips_is_a_threshold(scheduler, threshold, tmp_path):
+    release = diffusers.read(
+        folder(tmp_path / "x", {"a": np.zeros(1, np.float32)}, CONFIG, SCHEDULER | scheduler)
+    )
+    assert typed(release.config).sampling.threshold.name == threshold
+
+
+def test_the_range_that_a_scheduler_clips_to_is_that_of_the_data(tmp_path):
+    scheduler = SCHEDULER | {"clip_sample": True, "clip_sample_range": 2.0}
+    with pytest.raises(CheckpointError, match=r"clip_sample_range = 2.0; only 1.0 can be read"):
+        diffusers.read(folder(tmp_path / "x", {"a": np.zeros(1, np.float32)}, CONFIG, scheduler))
+
+
 def test_incomplete_folders(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"no config.json in empty/"):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +121,55 @@ def test_what_is_there_is_listed_where_nothing_can_be_read(unet):
     (unet / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"no config.json in unet/: .* it holds weights.h5"):
         diffusers.read(unet.parent)
+
+
+def test_a_pipeline_of_latents_is_refused(unet):
+    put(unet, "diffusion_pytorch_model.safetensors", A)
+    (unet.parent / "model_index.json").write_text(json.dumps({"unet": [], "scheduler": [], "vqvae": []}))
+    for path in (unet.parent, unet, unet / "diffusion_pytorch_model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"x/ is a pipeline with vqvae/: its network makes codes"):
+            diffusers.read(path)
+    (unet.parent / "model_index.json").unlink()
+    assert diffusers.read(unet.parent).average.keys() == {"a"}
+    (unet.parent / "vae").mkdir()
+    with pytest.raises(CheckpointError, match=r"with vae/"):
+        diffusers.read(unet.parent)
+
+
+def test_files_that_are_not_what_they_are_named_are_told(unet):
+    def said(path):
+        with pytest.raises(CheckpointError) as error:
+            read(path)
+        return str(error.value)
+
+    file = unet / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    assert said(file) == f"{file.name} is a Git LFS pointer, not the file itself: run git lfs pull"
+    file.write_bytes(b"")
+    assert said(file) == f"{file.name} is an empty file: download it again"
+    file.write_bytes(b"  <!DOCTYPE html><html>")
+    assert "is a web page: the download has failed" in said(file)
+    file.unlink()
+    file.symlink_to("../blobs/abc")
+    assert said(file) == f"{file.name} is a link to ../blobs/abc, which is missing: download it again"
+    index = shards(unet)
+    shard = unet / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    assert is_weights(shard)
+    assert f"{shard.name} is one of several files of weights: name their index" in said(shard)
+    shard.unlink()
+    shard.symlink_to("../blobs/abc")
+    assert "is a link to ../blobs/abc, which is missing" in said(index)
+    (unet / "config.json").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"config.json is an empty file"):
+        diffusers.read(unet)
+
+
+def test_the_folder_that_is_worked_in_has_a_scheduler_beside_it(unet, monkeypatch):
+    put(unet, "diffusion_pytorch_model.safetensors", A)
+    scheduler = unet.parent / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"num_train_timesteps": 400}))
+    monkeypatch.chdir(unet)
+    assert diffusers.read(Path()).config["sde"]["steps"] == 400
 
 
 def test_an_average_beside_the_network_is_pointed_at(unet):

@@ -15,6 +15,10 @@ import numpy as np
 import pytest
 
 from score_sde import cli, convert
+from score_sde.convert import recipes
+from score_sde.convert.load import _specs
+from score_sde.convert.recipes import is_of, of_kind
+from score_sde.convert.release import Release
 from score_sde.denoiser import score_from
 from score_sde.evaluate.extractors import Pixels
 from score_sde.experiment.assemble import average_of, optimizer_of, task_of
@@ -325,3 +329,23 @@ def test_the_data_of_the_config_tell_two_recipes_of_equal_shapes_apart(tmp_path,
     assert found.architecture.spec.shape == (size, size, 3)
     with pytest.raises(convert.CheckpointError, match="fit images of 32, 64 pixels; say which"):
         convert.load(path, changed(config, {"data.source": "folder", "data.source.path": str(tmp_path)}))
+
+
+def test_a_data_set_is_that_of_a_recipe_by_its_whole_name():
+    named = {r.name: r for r in recipes.RECIPES}
+    assert is_of(named["ve/ncsnv2/celeba"], "celeb_a:2.1.0")
+    assert is_of(named["ve/celeba_ncsnpp"], "celeb_a")
+    assert not is_of(named["vp/ddpm/celebahq"], "celeb_a")
+    assert is_of(named["vp/ddpm/celebahq"], "celeba_hq")
+    assert is_of(named["ve/bedroom_ncsnpp_continuous"], "lsun/bedroom")
+    assert not is_of(named["ve/ncsnv2/cifar10"], "")
+
+
+def test_a_network_of_other_shapes_has_the_size_that_its_kind_has_for_the_data():
+    config = changed(
+        typed(load_file(str(ROOT / "configs" / "ve_cifar.py") + ":ncsnv2")),
+        {"data.source.dataset": "celeb_a"},
+    )
+    release = Release(what="", rename=from_torch_names, average={"a": np.zeros((3, 3, 3, 16))})
+    assert [spec.shape for spec in next(_specs(release, config))] == [(64, 64, 3)]
+    assert {recipe.size for recipe in of_kind("ncsnv2_128")} == {32, 64, 128}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from score_sde.experiment import sections, values
@@ -195,8 +196,22 @@ def test_what_nothing_reads_is_refused(path, names, reader):
         sections.check_read(Toy, sections.change(Toy, sections.fill(Toy, {}), words, words=True), list(words))
 
     with pytest.raises(ConfigError, match=f"config.{path} is set, and nothing reads it: it is for {reader}"):
-        check({path: "1", **names})
-    check({path: "1", **{field: "square,round" for field in names}})
+        check({path: "2", **names})
+    check({path: "2", **{field: "square,round" for field in names}})
+
+
+def test_a_field_that_nothing_reads_may_state_its_default():
+    words = {"loop.kinds": "square", "loop.extra": "0.5"}
+    tree = sections.change(Toy, sections.fill(Toy, {}), words, words=True)
+    sections.check_read(Toy, tree, words)
+
+
+def test_leaves_are_the_values_of_a_tree():
+    assert list(sections.leaves({"a": 1, "b": {"c": (2,), "d": {}, "e": {"f": None}}})) == [
+        "a",
+        "b.c",
+        "b.e.f",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -216,6 +231,20 @@ def test_what_nothing_reads_is_refused(path, names, reader):
 )
 def test_words_are_read_by_their_type(text, kind, found):
     got = values.read(text, kind)
+    assert got == found and type(got) is type(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "found"),
+    [
+        (np.int64(3), int, 3),
+        ((np.int32(1), np.int64(2)), tuple[int, ...], (1, 2)),
+        (np.float32(0.5), float, 0.5),
+        (np.bool_(True), bool, True),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(value, kind, found):
+    got = values.cast(value, kind)
     assert got == found and type(got) is type(found)
 
 

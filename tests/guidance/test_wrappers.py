@@ -1,5 +1,7 @@
 """Thresholds, a change of process, and what is made of several."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,3 +142,24 @@ def test_the_first_of_several_is_the_innermost_and_each_has_its_inputs():
     both = compose(Named("inner"), Named("outer"))
     assert both(lambda params, cond: "model")({}, {}) == ("outer", ("inner", "model"))
     assert {name: len(value) for name, value in both.inputs(3).items()} == {"inner": 3, "outer": 3}
+
+
+def test_ddim_with_a_kept_noise_is_the_clipped_one_of_diffusers():
+    sde, solver, times = VP(), SOLVERS["ddim"](denoise=False), np.linspace(0.9, 0.1, 5)
+    first = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+    def plain(x, t):
+        noise = jnp.sin(2.0 * x) + t
+        return Estimate((x - sde.sigma(t) * noise) / sde.alpha(t), noise)
+
+    def run(keep_noise):
+        denoise = guided(Static(sde=sde, low=-0.5, high=0.5, keep_noise=keep_noise), plain)
+        return solver.run(denoise, sde, jnp.asarray(first), solver.plan(sde, times), None)
+
+    x = first
+    for t, s in itertools.pairwise(times):
+        (a, b), (c, d) = ((float(sde.alpha(u)), float(sde.sigma(u))) for u in (t, s))
+        noise = np.sin(2.0 * x) + t
+        x = c * np.clip((x - b * noise) / a, -0.5, 0.5) + d * noise
+    np.testing.assert_allclose(run(keep_noise=True), x, atol=1e-5)
+    assert np.abs(run(keep_noise=False) - x).max() > 0.1
