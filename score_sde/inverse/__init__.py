@@ -20,6 +20,7 @@ from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM
 from score_sde.inverse.repaint import RePaint
 from score_sde.inverse.replacement import Replacement
+from score_sde.inverse.sdedit import SDEdit
 from score_sde.inverse.tds import TDS
 
 OPERATORS: dict[str, Callable[..., LinearOperator]] = {
@@ -38,6 +39,7 @@ METHODS: dict[str, Callable[..., Posterior]] = {
     "legacy_replacement": LegacyReplacement,
     "repaint": RePaint,
     "tds": TDS,
+    "sdedit": SDEdit,
 }
 
 __all__ = [
@@ -64,5 +66,6 @@ __all__ = [
     "Posterior",
     "RePaint",
     "Replacement",
+    "SDEdit",
     "check_adjoint",
 ]

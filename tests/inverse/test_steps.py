@@ -22,6 +22,7 @@ from score_sde.inverse import (
     Mask,
     RePaint,
     Replacement,
+    SDEdit,
 )
 from score_sde.inverse.repaint import visits
 from score_sde.inverse.steps import BetweenSteps, Level, impose
@@ -208,6 +209,29 @@ def test_replacement_ends_at_the_measurement(solver):
     x = drawn(Replacement, FIRST, EDM(t_max=20.0), 64, seen_first(64, 1.0, 0.0), solver=solver, steps=20)
     np.testing.assert_allclose(x[:, 0], 1.0, atol=1e-2)  # t_end is 2e-3
     assert np.std(x[:, 1]) > 0.1
+
+
+@pytest.mark.parametrize("name", ["pc", "heun", "dpmpp_2m"])
+def test_sdedit_takes_the_last_steps_from_the_noisy_picture(name):
+    sde, solver = VP(), SOLVERS[name]()
+    method = SDEdit(operator=BoxDown(factor=2), sde=sde, strength=0.6)
+    around, times = method.steps(solver), GRIDS["uniform"]()(1.0, 1e-3, 10)
+    assert around.program == SDEdit(operator=BoxDown(factor=2), sde=sde, strength=0.6).steps(solver).program
+    plan, part = around.plan(sde, times), solver.plan(sde, times[4:])
+    assert around.count(plan) == solver.count(part)
+    table = jax.random.normal(jax.random.key(0), (40, COUNT, *SHAPE))
+    prior = Gaussian(np.full(SHAPE, 0.1), np.full(SHAPE, 0.6)).denoise(sde)
+    given = measured(BoxDown(factor=2), 0.0)
+    picture = jnp.repeat(jnp.repeat(given[MEASURED], 2, axis=1), 2, axis=2)
+    x = sde.alpha(jnp.asarray(times[4])) * picture + sde.sigma(jnp.asarray(times[4])) * table[0]
+    want = solver.finish(prior, solver.run(prior, sde, x, part, lambda i: table[i]), part)
+    taken = around.given(given)
+    got = taken.finish(prior, taken.run(prior, sde, jnp.zeros_like(x), plan, lambda i: table[i]), plan)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="strength = 0.0: must be above 0"):
+        SDEdit(operator=Mask(), sde=sde, strength=0.0)
+    with pytest.raises(ValueError, match="AdaptiveODE chooses its steps on the way"):
+        method.steps(SOLVERS["ode"]())
 
 
 def test_the_way_of_repaint():
