@@ -7,19 +7,25 @@ To add an operator or a method: a frozen dataclass in a file of its own, and a l
 from collections.abc import Callable
 
 from score_sde.inverse.base import MEASURED, NOISE_STD, LinearOperator, Posterior, check_adjoint
+from score_sde.inverse.bicubic import BicubicDown
 from score_sde.inverse.blur import Blur
 from score_sde.inverse.ddnm import DDNM
 from score_sde.inverse.edits import EDITS, Edit
+from score_sde.inverse.fourier import FREQUENCIES, Fourier
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
 from score_sde.inverse.mask import MASK, Mask
 from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM
+from score_sde.inverse.radon import Radon
 
 OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "mask": Mask,
     "channel_mean": ChannelMean,
+    "fourier": Fourier,
+    "radon": Radon,
     "box_down": BoxDown,
+    "bicubic_down": BicubicDown,
     "blur": Blur,
 }
 METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "ddnm": DDNM}
@@ -27,20 +33,24 @@ METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "d
 __all__ = [
     "DDNM",
     "EDITS",
+    "FREQUENCIES",
     "MASK",
     "MEASURED",
     "METHODS",
     "MMPS",
     "NOISE_STD",
     "OPERATORS",
+    "BicubicDown",
     "Blur",
     "BoxDown",
     "ChannelMean",
     "Edit",
+    "Fourier",
     "Function",
     "LinearOperator",
     "Mask",
     "PiGDM",
     "Posterior",
+    "Radon",
     "check_adjoint",
 ]
