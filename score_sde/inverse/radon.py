@@ -15,8 +15,8 @@ from score_sde.inverse.base import LinearOperator
 class Radon(LinearOperator):
     """Sums along rays at some angles: ``(B, H, W, C) -> (B, angles, detectors, C)``.
 
-    A pixel at (column, row) ``(u, v)`` from the middle meets the detector at ``u cos(a) + v sin(a)``, whose two
-    neighbouring cells, one pixel wide, share it linearly.  Sums are divided by ``max(H, W)``, so that they
+    A pixel at (column, row) ``(u, v)`` from the middle meets the detector at ``u cos(a) + v sin(a)``, whose
+    two nearest cells, one pixel wide, share it linearly.  Sums are divided by ``max(H, W)``, so that they
     are near the range of the pictures.
 
     Attributes:

@@ -1,8 +1,9 @@
 """Pictures that agree with what is kept of others: what ``Model.edit`` and ``--mode=edit`` stand on."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,18 +24,20 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Of ``n`` pictures.
+class Measured:
+    """What is kept of ``n`` pictures.
 
     Attributes:
-      kept: what is kept of each, as pictures: uint8 ``(n, *shape)``.
-      measured: the same as it was measured, in the model's range: ``(n, *M)``.
-      samples: uint8 ``(n, samples, *shape)``.
+      before: the pictures, uint8: of the model's shape, or small ones that are the measurement.
+      given: what the operator needs, ``(n, ...)`` each.
+      values: ``(n, *M)`` in the model's range.
+      kept: the same as pictures: uint8 ``(n, *shape)``.
     """
 
+    before: np.ndarray
+    given: Mapping[str, np.ndarray]
+    values: np.ndarray
     kept: np.ndarray
-    measured: np.ndarray
-    samples: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,29 @@ class Editor:
                 f"{self.section.task.name!r} takes {sizes}{fit}"
             )
 
+    def measure(self, pictures: Sequence[np.ndarray], first: int = 0) -> Measured:
+        """Measure uint8 pictures of shapes that it takes, with noise unless they are measured already.
+
+        Args:
+          first: number of the first picture, where these are a part of more.
+        """
+        given = self.task.given(self.shape, len(pictures), seed=self.seed, first=first)
+        seen = self.task.seen(given)
+        if self.shape in self.taken:
+            before = np.stack([self.task.whole(one, self.shape) for one in pictures])
+        else:
+            before = np.stack(pictures)
+        if self.section.measured:
+            values = self._encoded(before) * seen
+        else:
+            values = measure(self.model, before, self.operator, given)
+            noise = np.stack([_noise(self.seed, first + i, one.shape) for i, one in enumerate(values)])
+            values = values + self.section.noise_std * noise * seen
+        architecture = self.model.architecture
+        low, _ = architecture.codec.range or (0.0, 0.0)
+        shown = self.task.shown(values, given, self.shape, low)
+        return Measured(before, given, values, architecture.decode(self.model.parts, shown))
+
     def answers(
         self,
         pictures: Sequence[np.ndarray],
@@ -99,22 +125,20 @@ class Editor:
         first: int = 0,
         conditions: Mapping[str, Value],
         progress: Progress | None = None,
-    ) -> Answers:
-        """Samples for uint8 pictures of shapes that it takes.
+    ) -> np.ndarray:
+        """Samples for uint8 pictures of shapes that it takes: uint8 ``(n, samples, *shape)``.
 
         An answer depends on the seed, the number of its picture and its own, not on the other pictures.
 
         Args:
-          first: number of the first picture, where these are a part of more.
+          first: as of ``measure``.
           progress: called with the number of a step as the devices begin it.
         """
-        model, section = self.model, self.section
-        given = self.task.given(self.shape, len(pictures), seed=self.seed, first=first)
-        measured = self._measured(pictures, given, first)
-        samples = model.posterior(
-            measured,
+        measured, section = self.measure(pictures, first), self.section
+        return self.model.posterior(
+            measured.values,
             self.operator,
-            given=given,
+            given=measured.given,
             noise_std=section.noise_std,
             method=section.method.name,
             options=section.method.options,
@@ -124,26 +148,6 @@ class Editor:
             progress=progress,
             **conditions,
         )
-        low, _ = model.architecture.codec.range or (0.0, 0.0)
-        kept = model.architecture.decode(model.parts, self.task.shown(measured, given, self.shape, low))
-        return Answers(kept, measured, samples)
-
-    def _measured(
-        self, pictures: Sequence[np.ndarray], given: Mapping[str, np.ndarray], first: int
-    ) -> np.ndarray:
-        """``(n, *M)``: of a picture with noise, and of one that is measured already as it is."""
-        seen = self.task.seen(dict(given))
-        if self.section.measured:
-            stacked = np.stack(pictures)
-            if stacked.shape[1:] != self.shape:
-                return self._encoded(stacked)
-            return self._encoded(np.stack([self.task.whole(one, self.shape) for one in pictures])) * seen
-        whole = np.stack([self.task.whole(one, self.shape) for one in pictures])
-        clean = measure(self.model, whole, self.operator, given)
-        noise = np.stack(
-            [_noise(self.seed, first + i).standard_normal(one.shape) for i, one in enumerate(clean)]
-        )
-        return clean + self.section.noise_std * noise.astype(np.float32) * seen
 
     def _encoded(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures of any size in the model's range, float32."""
@@ -153,61 +157,79 @@ class Editor:
         return np.asarray(architecture.codec.middle(codec_params(self.model.parts), raw), np.float32)
 
 
-def _noise(seed: int, number: int) -> np.random.Generator:
+def _noise(seed: int, number: int, shape: Shape) -> np.ndarray:
     """Of the measurement of one picture; a third word keeps it apart from the stream of its mask."""
-    return np.random.Generator(np.random.PCG64([seed, number, 1]))
+    stream = np.random.Generator(np.random.PCG64([seed, number, 1]))
+    return stream.standard_normal(shape).astype(np.float32)
+
+
+def group_size(editor: Editor, count: int) -> int:
+    """Pictures of a group: their samples fill a batch, or are more if those of one picture are."""
+    return min(count, max(1, editor.model.config.sampling.batch_size // editor.section.samples))
+
+
+def in_groups(
+    editor: Editor,
+    read: Sequence[Callable[[], np.ndarray]],
+    *,
+    conditions: Mapping[str, Value],
+    firsts: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Answers for pictures in groups: pairs of the number of the first one and ``(n, samples, *shape)``.
+
+    The last group is filled up with its last picture, so that one size is compiled, and cut.
+
+    Args:
+      read: gives a picture, for each.
+      firsts: numbers of the first pictures of the groups; None: of all.
+    """
+    count = len(read)
+    size = group_size(editor, count)
+    for first in range(0, count, size) if firsts is None else firsts:
+        stop = min(first + size, count)
+        group = [one() for one in read[first:stop]]
+        group += [group[-1]] * (size - len(group))
+        found = editor.answers(group, first=first, conditions=conditions, progress=progress)
+        yield first, found[: stop - first]
 
 
 def edit_pictures(
     model: "Model",
     pictures: np.ndarray | Sequence[np.ndarray],
-    changes: Mapping[str, object],
+    task: str = "inpaint",
     *,
-    seed: int,
-    conditions: Mapping[str, Value],
-    batch_size: int,
+    seed: int | None = None,
+    **more: Value,
 ) -> np.ndarray:
-    """See ``Model.edit``; ``changes``: to fields of the config."""
-    editor = Editor.of(model, model.workdir.changed(changes).config.edit, seed)
-    each = list(pictures)
+    """Pictures that agree with what is kept of others: uint8 ``(N, samples, *shape)``.
+
+    Args:
+      pictures: uint8 ``(H, W, C)`` each, of the model's size, or of another that the task takes.
+      task: of ``score_sde.inverse.EDITS``.
+      seed: root of the noise; None: that of the config.
+      more: fields of ``config.edit`` (``samples=8``, ``method="ddnm"``), options of the task (``mask="half"``)
+        and conditions (``label=3``).
+
+    Raises:
+      ConfigError: names what is wrong, before anything is compiled.
+    """
+    names = {name for name, _ in model.architecture.conditions}
+    fields = {field.name for field in dataclasses.fields(EditSection)}
+    conditions = {name: value for name, value in more.items() if name in names}
+    options = {
+        f"edit.{name}" if name in fields else f"edit.task.{name}": value
+        for name, value in more.items()
+        if name not in names
+    }
+    section = model.workdir.changed({"edit.task": task, **options}).config.edit
+    editor = Editor.of(model, section, model.config.seed if seed is None else seed)
+    each = [np.asarray(one) for one in pictures]
     if not each:
         raise ConfigError("edit: no pictures are given")
     for i, one in enumerate(each):
         if one.dtype != np.uint8:
             raise ConfigError(f"edit: picture {i} is {one.dtype}: must be uint8, 0 to 255")
         editor.check(one.shape, f"edit: picture {i}")
-    parts = in_groups(editor, len(each), batch_size, lambda i: each[i], conditions=conditions)
-    return np.concatenate([answers.samples for _, answers in parts])
-
-
-def in_groups(
-    editor: Editor,
-    count: int,
-    batch_size: int,
-    picture: Callable[[int], np.ndarray],
-    *,
-    conditions: Mapping[str, Value],
-    firsts: Sequence[int] | None = None,
-    progress: Progress | None = None,
-):
-    """Pictures ``0 .. count - 1`` in groups whose samples fill a batch: numbers of the first, and answers.
-
-    The last group is filled with its last picture, so that one size is compiled, and cut.
-
-    Args:
-      firsts: of the groups; None: all.
-    """
-    size = group_size(editor, count, batch_size)
-    for first in range(0, count, size) if firsts is None else firsts:
-        stop = min(first + size, count)
-        numbers = [*range(first, stop), *[stop - 1] * (first + size - stop)]
-        found = editor.answers(
-            [picture(i) for i in numbers], first=first, conditions=conditions, progress=progress
-        )
-        real = stop - first
-        yield first, Answers(found.kept[:real], found.measured[:real], found.samples[:real])
-
-
-def group_size(editor: Editor, count: int, batch_size: int) -> int:
-    """Pictures of a group: their samples fill a batch, or are more if those of one picture are."""
-    return min(count, max(1, batch_size // editor.section.samples))
+    reads = [partial(np.asarray, one) for one in each]
+    return np.concatenate([found for _, found in in_groups(editor, reads, conditions=conditions)])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from score_sde.inverse import EDITS, MASK, METHODS, OPERATORS
+from score_sde.inverse import EDITS, MASK, METHODS
 from score_sde.inverse.edits import Colorize, Deblur, Inpaint, SuperResolution
 
 SHAPE = (8, 8, 1)
