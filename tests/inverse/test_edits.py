@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from score_sde.inverse import EDITS, MASK, METHODS
+from score_sde.inverse import MASK
 from score_sde.inverse.edits import Colorize, Deblur, Inpaint, SuperResolution
 
 SHAPE = (8, 8, 1)
@@ -70,8 +70,3 @@ def test_mistakes_are_named(tmp_path):
     for factor in (1, 3):
         with pytest.raises(ValueError, match=f"factor = {factor}: must be at least 2 and divide 8x8"):
             SuperResolution(factor=factor).operator(SHAPE)
-
-
-def test_tables():
-    assert list(EDITS) == ["inpaint", "outpaint", "colorize", "superres", "deblur", "fourier", "radon"]
-    assert list(METHODS) == ["pigdm", "mmps", "ddnm"]
