@@ -208,8 +208,8 @@ def edit_pictures(
       pictures: uint8 ``(H, W, C)`` each, of the model's size, or of another that the task takes.
       task: of ``score_sde.inverse.EDITS``.
       seed: root of the noise; None: that of the config.
-      more: fields of ``config.edit`` (``samples=8``, ``method="ddnm"``), options of the task (``mask="half"``)
-        and conditions (``label=3``).
+      more: fields of ``config.edit`` (``samples=8``, ``method="ddnm"``), options of the task
+        (``mask="half"``) and conditions (``label=3``).
 
     Raises:
       ConfigError: names what is wrong, before anything is compiled.

@@ -28,9 +28,9 @@ def write_edited(
     """Draw the answers, and write as the suffix of the path asks.
 
     ``.png``: a panel with a row for each of the first pictures: it, what is kept of it, the answers, their
-    mean, and twice their standard deviation.  ``.npz``: ``samples`` ``(N, n, *shape)``, ``input``, ``measured``
-    (in the model's range, with what the operator was given), ``mean`` and ``seed``.  None: a folder of the
-    answers, ``000000.png`` and so on, those of a picture one after another, and ``panel.png``.
+    mean, and twice their standard deviation.  ``.npz``: ``samples`` ``(N, n, *shape)``, ``input``,
+    ``measured`` (in the model's range, with what the operator was given), ``mean`` and ``seed``.  None: a
+    folder of the answers, ``000000.png`` and so on, those of a picture one after another, and ``panel.png``.
 
     What is finished is kept beside the path, and the same command continues with it.
 
