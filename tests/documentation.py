@@ -127,7 +127,7 @@ SKIPPED = {
     r"run\.py \.\.\.$": "stands for any command",
 }
 if not Path("/usr/share/datasets/fashion-mnist").is_dir():
-    SKIPPED[r"_fashion\.py"] = "needs Fashion-MNIST, which is not where its package puts it"
+    SKIPPED[r"_fashion\.py|=runs/fashion"] = "needs Fashion-MNIST, which is not where its package puts it"
 
 # Options that a page shows without a command: the command that they belong to.
 COMMANDS = {
@@ -166,6 +166,7 @@ BEFORE: dict[str, list[str | Callable[[Path], None]]] = {
         "python run.py --config=configs/ve_cifar.py --mode=train --workdir=runs/ve",
         released,
     ],
+    "docs/inverse.md": ["python run.py --config=configs/vp_cifar.py --mode=train --workdir=runs/vp_cifar"],
     "docs/scale.md": ["python run.py --config=configs/vp_cifar.py --mode=train --workdir=runs/vp_cifar"],
 }
 

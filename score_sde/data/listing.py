@@ -127,3 +127,12 @@ def _is_held_out(name: str, fraction: float) -> bool:
 def _glance(root: Path) -> str:
     names = sorted(entry.name for entry in root.iterdir())
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
+
+
+def images_below(path: str | os.PathLike[str]) -> list[str]:
+    """All images below a folder, as POSIX names relative to it, sorted, without regard to splits and classes.
+
+    Raises:
+      ValueError: a folder that cannot be read; names it.
+    """
+    return _walk(Path(path).expanduser())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from score_sde.data.images import RESIZES
 from score_sde.evaluate import METRICS, Metric
 from score_sde.evaluate.extractors import Extractor
 from score_sde.evaluate.index import METRICS as DISTANCES
@@ -137,6 +138,17 @@ class EditSection:
     noise_std: float = natural(0.02, "noise of what is kept, in the model's range; it is added to it")
     samples: int = positive(4, "pictures for each")
     split: str = one_of("test", SPLITS, "which examples the numbers of `--input` are of")
+    measured: bool = value(
+        False,
+        "a picture of `--input` is what is kept already: small for `superres`, grey for `colorize`, blurred "
+        "for `deblur`; no noise is added, and `noise_std` is the noise that it has",
+    )
+    fit: str = one_of(
+        "none",
+        RESIZES,
+        "files of another size: `none` refuses them, `crop` scales and cuts the middle, `squash` scales both "
+        "sides freely",
+    )
 
 
 @dataclass(frozen=True)

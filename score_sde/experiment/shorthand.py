@@ -7,6 +7,10 @@ SHORT: Mapping[str, Mapping[str, str]] = {
     "task": {"edit.task": "{}"},
     "mask": {"edit.task.mask": "{}"},
     "factor": {"edit.task.factor": "{}"},
+    "margin": {"edit.task.margin": "{}"},
+    "kernel": {"edit.task.kernel": "{}"},
+    "measured": {"edit.measured": "{}"},
+    "fit": {"edit.fit": "{}"},
     "guidance": {"sampling.guidance": "classifier_free", "sampling.guidance.scale": "{}"},
 }
 

@@ -7,17 +7,20 @@ To add an operator or a method: a frozen dataclass in a file of its own, and a l
 from collections.abc import Callable
 
 from score_sde.inverse.base import MEASURED, NOISE_STD, LinearOperator, Posterior, check_adjoint
+from score_sde.inverse.bicubic import BicubicDown
 from score_sde.inverse.blur import Blur
 from score_sde.inverse.ddnm import DDNM
 from score_sde.inverse.ddrm import DDRM
 from score_sde.inverse.dps import DPS
 from score_sde.inverse.edits import EDITS, Edit
+from score_sde.inverse.fourier import FREQUENCIES, Fourier
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
 from score_sde.inverse.legacy import LegacyReplacement
 from score_sde.inverse.mask import MASK, Mask
 from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM
+from score_sde.inverse.radon import Radon
 from score_sde.inverse.repaint import RePaint
 from score_sde.inverse.replacement import Replacement
 from score_sde.inverse.sdedit import SDEdit
@@ -26,7 +29,10 @@ from score_sde.inverse.tds import TDS
 OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "mask": Mask,
     "channel_mean": ChannelMean,
+    "fourier": Fourier,
+    "radon": Radon,
     "box_down": BoxDown,
+    "bicubic_down": BicubicDown,
     "blur": Blur,
 }
 METHODS: dict[str, Callable[..., Posterior]] = {
@@ -47,6 +53,7 @@ __all__ = [
     "DDRM",
     "DPS",
     "EDITS",
+    "FREQUENCIES",
     "MASK",
     "MEASURED",
     "METHODS",
@@ -54,16 +61,19 @@ __all__ = [
     "NOISE_STD",
     "OPERATORS",
     "TDS",
+    "BicubicDown",
     "Blur",
     "BoxDown",
     "ChannelMean",
     "Edit",
+    "Fourier",
     "Function",
     "LegacyReplacement",
     "LinearOperator",
     "Mask",
     "PiGDM",
     "Posterior",
+    "Radon",
     "RePaint",
     "Replacement",
     "SDEdit",

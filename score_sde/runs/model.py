@@ -25,6 +25,7 @@ from score_sde.guidance import UNCHANGED, Guidance, compose
 from score_sde.inverse import LinearOperator, Posterior
 from score_sde.names import ConfigError
 from score_sde.nets import digest
+from score_sde.runs.edit import edit_pictures
 from score_sde.runs.estimates import Estimate, make_estimate, measure
 from score_sde.runs.given import Given, Latents
 from score_sde.runs.inputs import from_user
@@ -253,6 +254,8 @@ class Model:
             first=first,
             progress=progress,
         )
+
+    edit = edit_pictures
 
     # --- what the model makes of examples -----------------------------------------------------------
 

@@ -82,6 +82,16 @@ class Stored:
         for i, sample in enumerate(samples):
             self._replace(f"{first + i:06d}.png", sample)
 
+    def read(self) -> np.ndarray:
+        """All of them, where they are arrays and none is missing."""
+        parts, at = [], 0
+        for start, stop in sorted(self._spans()):
+            if stop > at and at < self._count:
+                with np.load(self.directory / _span_name(start, stop)) as file:
+                    parts.append(file["samples"][at - start : self._count - start])
+                at = stop
+        return np.concatenate(parts)
+
     def join(self, path: Path, seed: int) -> None:
         """All as one .npz, made without holding more than one file of them; the directory is removed.
 
