@@ -7,6 +7,7 @@ SHORT: Mapping[str, Mapping[str, str]] = {
     "task": {"edit.task": "{}"},
     "mask": {"edit.task.mask": "{}"},
     "factor": {"edit.task.factor": "{}"},
+    "strength": {"edit.task.strength": "{}"},
     "margin": {"edit.task.margin": "{}"},
     "kernel": {"edit.task.kernel": "{}"},
     "measured": {"edit.measured": "{}"},

@@ -44,6 +44,10 @@ class Edit(abc.ABC):
         """
         return {}
 
+    def method(self) -> tuple[str, dict[str, object]] | None:
+        """The only method that it is for, with its options; None: that of the config."""
+        return None
+
     def seen(self, given: Given) -> np.ndarray | float:
         """1 where there is a measurement, 0 where there is none: broadcasts against ``(N, *M)``."""
         return 1.0
@@ -87,6 +91,10 @@ class Masked(Edit):
         size = (shape[0], shape[1])
         seen = [~self.gone(size, _generator(seed, first + i)) for i in range(count)]
         return {MASK: np.broadcast_to(np.stack(seen)[..., None], (count, *shape)).astype(np.float32)}
+
+    def method(self) -> tuple[str, dict[str, object]] | None:
+        """The only method that it is for, with its options; None: that of the config."""
+        return None
 
     def seen(self, given: Given) -> np.ndarray | float:
         return given[MASK]
@@ -269,6 +277,10 @@ class FourierLines(Edit):
         others = rng.permutation(order[fixed:])[: every - fixed]
         return np.isin(np.arange(width), np.concatenate([order[:fixed], others]))
 
+    def method(self) -> tuple[str, dict[str, object]] | None:
+        """The only method that it is for, with its options; None: that of the config."""
+        return None
+
     def seen(self, given: Given) -> np.ndarray | float:
         return given[FREQUENCIES]
 
@@ -310,6 +322,33 @@ class Tomography(Edit):
         return np.asarray(operator.adjoint(solved, {}))  # the shortest picture that has all but these sums
 
 
+@dataclass(frozen=True, kw_only=True)
+class Vary(Edit):
+    """Make variants of a picture: it is given noise, and sampling goes on from there (SDEdit).
+
+    Attributes:
+      strength: share of the steps that is taken: near 0 the picture comes back, at 1 little of it is left.
+    """
+
+    strength: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength = {self.strength}: must be above 0 and at most 1")
+
+    def operator(self, shape: Shape) -> LinearOperator:
+        return Mask()
+
+    def given(self, shape: Shape, count: int, *, seed: int = 0, first: int = 0) -> Given:
+        return {MASK: np.ones((count, *shape), np.float32)}
+
+    def method(self) -> tuple[str, dict[str, object]] | None:
+        return "sdedit", {"strength": self.strength}
+
+    def shown(self, measured: np.ndarray, given: Given, shape: Shape, low: float) -> np.ndarray:
+        return measured
+
+
 _FLOOR = 1e-3  # keeps the noise of the sums from being magnified where the picture is shown
 
 
@@ -319,6 +358,7 @@ EDITS: dict[str, type[Edit]] = {
     "colorize": Colorize,
     "superres": SuperResolution,
     "deblur": Deblur,
+    "sdedit": Vary,
     "fourier": FourierLines,
     "radon": Tomography,
 }

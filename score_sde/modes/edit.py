@@ -14,8 +14,8 @@ def edit(options: Options) -> int:
     editor = Editor.of(model, section, seed_of(options))
     output = examples_path(options, model.architecture.spec, f"edit_{section.task.name}")
     found = find_pictures("0,1,2,3" if options.input is None else options.input, editor)
-    write_edited(editor, found, output, conditions_of(options, model.architecture.conditions))
-    said = f"{len(found)} pictures, {section.samples} samples of each by {section.method.name}, in {output}"
+    write_edited(editor, found, output, conditions_of(options, model.sampler.conditions))
+    said = f"{len(found)} pictures, {section.samples} samples of each by {editor.method[0]}, in {output}"
     if output.suffix != ".npz":
         name = "" if output.suffix else "panel.png: "
         rows = f"the first {ROWS}" if len(found) > ROWS else "a row each"

@@ -82,6 +82,12 @@ class Editor:
             taken = taken if small == shape else (small,)
         return cls(model, section, task, operator, shape, taken, seed)
 
+    @property
+    def method(self) -> tuple[str, Mapping[str, object]]:
+        """Name and options of the method: that of the task, or that of the config."""
+        chosen = self.section.method
+        return self.task.method() or (chosen.name, chosen.options)
+
     def check(self, shape: Shape, where: str, fit: str = "") -> None:
         """Refuse a picture of another shape.
 
@@ -140,8 +146,8 @@ class Editor:
             self.operator,
             given=measured.given,
             noise_std=section.noise_std,
-            method=section.method.name,
-            options=section.method.options,
+            method=self.method[0],
+            options=self.method[1],
             samples=section.samples,
             seed=self.seed,
             first=first,
@@ -214,7 +220,7 @@ def edit_pictures(
     Raises:
       ConfigError: names what is wrong, before anything is compiled.
     """
-    names = {name for name, _ in model.architecture.conditions}
+    names = {name for name, _ in model.sampler.conditions}
     fields = {field.name for field in dataclasses.fields(EditSection)}
     conditions = {name: value for name, value in more.items() if name in names}
     options = {
