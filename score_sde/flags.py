@@ -96,7 +96,9 @@ FLAGS: Mapping[str, Flag] = {
         "interpolate, search: pictures, with commas between: files, or numbers of examples.",
     ),
     "input": Flag(
-        str, ("edit",), "edit: pictures, with commas between: files, or numbers of held-out examples."
+        str,
+        ("edit",),
+        "edit: pictures, with commas between: files, folders, arrays, or numbers of held-out examples.",
     ),
     "reference": Flag(
         str,
