@@ -98,7 +98,8 @@ FLAGS: Mapping[str, Flag] = {
     "input": Flag(
         str,
         ("edit",),
-        "edit: pictures, with commas between: files, folders, arrays, or numbers of held-out examples.",
+        "edit: pictures, with commas between: files, folders, .npz or .npy of pictures, or numbers of "
+        "held-out examples.",
     ),
     "reference": Flag(
         str,
