@@ -97,7 +97,10 @@ FLAGS: Mapping[str, Flag] = {
         "interpolate, search: pictures, with commas between: files, or numbers of examples.",
     ),
     "input": Flag(
-        str, ("edit",), "edit: pictures, with commas between: files, or numbers of held-out examples."
+        str,
+        ("edit",),
+        "edit: pictures, with commas between: files, folders, .npz or .npy of pictures, or numbers of "
+        "held-out examples.",
     ),
     "reference": Flag(
         str,
