@@ -61,7 +61,7 @@ def without_network(config, spec):
     """The architecture of a config, but for what takes seconds to build."""
     known = dict(spec.conditions)
     conditions = tuple((name, known[name]) for name in config.conditions.names)
-    codec = config.codec.build(grey_levels=spec.grey_levels)
+    codec = config.codec.build(grey_levels=spec.grey_levels, columns=spec.columns)
     return Architecture(spec, codec, conditions, config.sde.build(), net=None, precondition=None)
 
 

@@ -21,7 +21,7 @@ def architecture_of(config: Config, spec: Spec) -> Architecture:
       ConfigError: names the field, the value and what is allowed.
     """
     sde = config.sde.build()
-    codec = config.codec.build(grey_levels=spec.grey_levels)
+    codec = config.codec.build(grey_levels=spec.grey_levels, columns=spec.columns)
     _check_process(config, sde, codec)
     conditions = _conditions(config, spec)
     return Architecture(
