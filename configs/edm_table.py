@@ -17,7 +17,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict({"source": {"name": "table", "path": "sklearn:breast_cancer", "held_out": 0.2}})
     config.codec = ConfigDict({"name": "table"})
     config.sde = ConfigDict({"name": "edm", "t_min": 0.002, "t_max": 80.0})
-    config.model = ConfigDict({"name": "mlp", "width": 256, "num_blocks": 3, "dropout": 0.1})
+    config.model = ConfigDict({"name": "mlp", "width": 128, "num_blocks": 3, "dropout": 0.1})
+    config.task = ConfigDict({"name": "imputation"})
     config.denoiser = ConfigDict(
         {"prediction": {"name": "edm", "sigma_data": 1.0}, "time_input": "quarter_log_sigma"}
     )
@@ -38,9 +39,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "checkpoint_every_steps": 1000,
             "keep_every_steps": 0,
             "log_every_steps": 100,
-            "eval_every_steps": 500,
-            "sample_every_steps": 2000,
-            "sample_count": 100,
+            "eval_every_steps": 1000,
+            "sample_every_steps": 0,
+            "best_metric": "",
+            "steps_per_dispatch": 50,
         }
     )
     config.sampling = ConfigDict(
@@ -52,4 +54,5 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch_size": 500,
         }
     )
+    config.edit = ConfigDict({"task": "impute", "method": "conditional"})
     return config

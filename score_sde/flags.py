@@ -96,7 +96,10 @@ FLAGS: Mapping[str, Flag] = {
         "interpolate, search: pictures, with commas between: files, or numbers of examples.",
     ),
     "input": Flag(
-        str, ("edit",), "edit: pictures, with commas between: files, or numbers of held-out examples."
+        str,
+        ("edit",),
+        "edit: pictures, with commas between: files, or numbers of held-out examples.  "
+        "--task=impute: a .csv.",
     ),
     "reference": Flag(
         str,

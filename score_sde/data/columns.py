@@ -72,9 +72,7 @@ def number(text: str) -> float | None:
 
 def columns_to_json(columns: Columns) -> list[Json]:
     """For a file; ``columns_from_json`` reads it."""
-    return [
-        {"name": c.name, "mean": c.mean, "std": c.std, "categories": list(c.categories)} for c in columns
-    ]
+    return [{"name": c.name, "mean": c.mean, "std": c.std, "categories": list(c.categories)} for c in columns]
 
 
 def columns_from_json(value: Sequence[Mapping[str, Any]]) -> Columns:

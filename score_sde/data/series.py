@@ -61,7 +61,9 @@ class Series:
                 f"data.source.length = {length}: the {split} split has {len(part)} of the {len(values)} rows; "
                 "take shorter windows, or change data.source.held_out"
             )
-        self._starts = _without_holes(part, np.arange(0, len(part) - length + 1, stride), length, holes, where)
+        self._starts = _without_holes(
+            part, np.arange(0, len(part) - length + 1, stride), length, holes, where
+        )
         self._values = part.astype(np.float32)
         self.spec = Spec((length, len(found)), None, columns=found)
 
@@ -109,9 +111,7 @@ def _array(file: Path, columns: tuple[str, ...], where: str) -> tuple[list[str],
     return chosen, values[:, [names.index(name) for name in chosen]]
 
 
-def _without_holes(
-    part: np.ndarray, starts: np.ndarray, length: int, holes: str, where: str
-) -> np.ndarray:
+def _without_holes(part: np.ndarray, starts: np.ndarray, length: int, holes: str, where: str) -> np.ndarray:
     """The starts of windows without a missing value."""
     bad = np.concatenate([[0], np.cumsum(np.isnan(part).any(axis=1))])
     full = bad[starts + length] == bad[starts]

@@ -106,7 +106,9 @@ def select(cells: Cells, columns: tuple[str, ...], categories: tuple[str, ...], 
 def check_some(texts: list[str], name: str, where: str) -> None:
     """Refuse a column without a single value."""
     if not any(texts):
-        raise ValueError(f"{where}: every cell of column {name!r} is empty; leave it out by data.source.columns")
+        raise ValueError(
+            f"{where}: every cell of column {name!r} is empty; leave it out by data.source.columns"
+        )
 
 
 def numbers_of(texts: list[str], name: str, where: str) -> np.ndarray:
@@ -206,5 +208,7 @@ def _say_holes(full: np.ndarray, holes: str, where: str) -> None:
             f"{int(np.argmin(full)) + 1} after the header; data.source.holes = 'drop' trains without these rows"
         )
     if not full.any():
-        raise ValueError(f"{where}: each of the {len(full)} rows has a missing cell: none is left to train on")
+        raise ValueError(
+            f"{where}: each of the {len(full)} rows has a missing cell: none is left to train on"
+        )
     warnings.warn(f"{where}: {missing} of {len(full)} rows have missing cells and are left out", stacklevel=3)

@@ -8,10 +8,13 @@ from collections.abc import Callable
 
 from score_sde.inverse.base import MEASURED, NOISE_STD, LinearOperator, Posterior, check_adjoint
 from score_sde.inverse.blur import Blur
+from score_sde.inverse.conditional import Conditional
 from score_sde.inverse.ddnm import DDNM
-from score_sde.inverse.edits import EDITS, Edit
+from score_sde.inverse.edits import EDITS as PICTURES
+from score_sde.inverse.edits import Edit
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
+from score_sde.inverse.impute import Impute
 from score_sde.inverse.mask import MASK, Mask
 from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM
@@ -22,7 +25,8 @@ OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "box_down": BoxDown,
     "blur": Blur,
 }
-METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "ddnm": DDNM}
+EDITS: dict[str, type[Edit]] = {**PICTURES, "impute": Impute}
+METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "ddnm": DDNM, "conditional": Conditional}
 
 __all__ = [
     "DDNM",
@@ -34,6 +38,7 @@ __all__ = [
     "NOISE_STD",
     "OPERATORS",
     "Blur",
+    "Conditional",
     "BoxDown",
     "ChannelMean",
     "Edit",

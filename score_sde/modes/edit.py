@@ -4,12 +4,15 @@ import numpy as np
 
 from score_sde.flags import Options
 from score_sde.images import pictures
+from score_sde.modes.impute import fill_table
 from score_sde.modes.run import conditions_of, examples_path, model_of, seed_of
 from score_sde.names import ConfigError
 from score_sde.runs.inputs import Picked, drawable, open_inputs, to_user
 from score_sde.runs.posterior import measure
 from score_sde.runtime.processes import is_chief, say
 from score_sde.runtime.progress import Progress
+
+OF_TABLES = {"impute": fill_table}  # tasks of other data than pictures
 
 
 def edit(options: Options) -> int:
@@ -18,6 +21,9 @@ def edit(options: Options) -> int:
     A ``.png`` is a panel with a row for each picture: it, what is kept of it, the samples, mean and standard
     deviation.  A ``.npz`` holds the same as arrays.
     """
+    other = OF_TABLES.get(options.config.edit.task.name)
+    if other is not None:
+        return other(options)
     model, section = model_of(options), options.config.edit
     spec, codec = model.architecture.spec, model.architecture.codec
     if not drawable(spec) or codec.range is None:

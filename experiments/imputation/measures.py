@@ -1,0 +1,68 @@
+"""What is measured of filled cells, and the methods that are compared."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer
+
+NEIGHBOURS = 10
+
+
+def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Continuous ranked probability score, without bias by the number of samples: ``(n, K)``, ``(K,)``.
+
+    ``mean |X - y| - mean |X - X'| / 2`` over pairs of different samples (Gneiting and Raftery 2007, eq. 21); of
+    one sample ``|X - y|``.
+    """
+    count = len(samples)
+    error = np.abs(samples - truth).mean(axis=0)
+    if count == 1:
+        return error
+    ranked = np.sort(samples, axis=0)
+    weights = (2 * np.arange(1, count + 1) - count - 1)[:, None]
+    return error - (weights * ranked).sum(axis=0) / (count * (count - 1))
+
+
+def scores(samples: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """CRPS, error of the mean, and share of the truth inside the intervals: ``(n, K)`` and ``(K,)``."""
+    found = {
+        "crps": float(crps(samples, truth).mean()),
+        "rmse": float(np.sqrt(((samples.mean(axis=0) - truth) ** 2).mean())),
+        "mae": float(np.abs(np.median(samples, axis=0) - truth).mean()),
+    }
+    if len(samples) > 1:
+        for share in (0.5, 0.9):
+            low, high = np.quantile(samples, [(1 - share) / 2, (1 + share) / 2], axis=0)
+            found[f"cover_{round(100 * share)}"] = float(((low <= truth) & (truth <= high)).mean())
+    return found
+
+
+def neighbours(train: np.ndarray, holes: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
+    """Values of the training rows nearest in what is seen: ``(M, F)``, ``(N, F)`` with NaN to ``(count, N, F)``."""
+    seen = ~np.isnan(holes)
+    filled = np.where(seen, holes, 0.0)
+    square = (
+        (filled**2).sum(axis=1)[:, None] - 2 * filled @ train.T + seen.astype(float) @ (train**2).T
+    )
+    nearest = np.argsort(square, axis=1, kind="stable")[:, :count]
+    return train[nearest].transpose(1, 0, 2)
+
+
+def iterative(train: np.ndarray, holes: np.ndarray, draws: int, seed: int, others: int | None) -> np.ndarray:
+    """IterativeImputer with its default Bayesian ridge regression: its mean, or draws of its posterior.
+
+    Args:
+      train: ``(M, F)``; rows with the same share of missing cells are made of it, as the imputer learns the
+        regressions from rows like those that it fills.
+      draws: 0: the mean, ``(1, N, F)``; or ``(draws, N, F)``.
+      others: columns that each regression sees; None: all.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        imputer = IterativeImputer(
+            sample_posterior=draws > 0, max_iter=10, random_state=seed, n_nearest_features=others
+        )
+        imputer.fit(train)
+        return np.stack([imputer.transform(holes) for _ in range(max(draws, 1))])
