@@ -22,16 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.codec = ConfigDict({"name": "table"})
     config.sde = ConfigDict({"name": "edm", "t_min": 0.002, "t_max": 80.0})
-    config.model = ConfigDict(
-        {
-            "name": "songunet",
-            "nf": 32,
-            "ch_mult": (1, 2, 2),
-            "num_res_blocks": 1,
-            "attn_resolutions": (12,),
-            "dropout": 0.0,
-        }
-    )
+    config.model = ConfigDict({"name": "mlp", "width": 128, "num_blocks": 4})
     config.task = ConfigDict({"name": "imputation"})
     config.denoiser = ConfigDict(
         {"prediction": {"name": "edm", "sigma_data": 1.0}, "time_input": "quarter_log_sigma"}
@@ -49,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.training = ConfigDict(
         {
             "steps": 4000,
-            "batch_size": 64,
+            "batch_size": 128,
             "steps_per_dispatch": 50,
             "checkpoint_every_steps": 1000,
             "keep_every_steps": 0,
@@ -63,7 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "solver": "heun",
             "grid": {"name": "power", "rho": 7.0},
-            "steps": 18,
+            "steps": 25,
             "t_end": 0.002,
             "batch_size": 500,
         }
