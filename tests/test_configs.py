@@ -11,6 +11,7 @@ import pytest
 from score_sde.architecture import Architecture
 from score_sde.conditions import labelled
 from score_sde.data import Batches, Spec
+from score_sde.data.columns import Column
 from score_sde.evaluate.extractors import Pixels
 from score_sde.experiment.assemble import (
     architecture_of,
@@ -44,11 +45,18 @@ def variants(path):
 CASES = [f"{path}:{variant}" for path in FILES for variant in variants(path)]
 
 
+COLUMNS = (Column("a", 1.0, 2.0), Column("b", categories=("x", "y", "z")))
+
+
 def spec_of(case):
     if "digits" in case:
         return Spec((8, 8, 1), 17, labelled(10))
     if "fashion" in case:
         return Spec((28, 28, 1), 256, labelled(10))
+    if "table" in case:
+        return Spec((2,), None, columns=COLUMNS)
+    if "series" in case:
+        return Spec((48, 2), None, columns=(Column("a"), Column("b", 2.0, 3.0)))
     size = typed(load_file(case)).data.source.options.get("size") or 32
     return Spec((size, size, 3), 256, labelled(10))
 

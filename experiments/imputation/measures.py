@@ -54,15 +54,45 @@ def iterative(train: np.ndarray, holes: np.ndarray, draws: int, seed: int, other
     """IterativeImputer with its default Bayesian ridge regression: its mean, or draws of its posterior.
 
     Args:
-      train: ``(M, F)``; rows with the same share of missing cells are made of it, as the imputer learns the
-        regressions from rows like those that it fills.
+      train: ``(M, F)``, NaN where a cell is missing: rows like those that are to be filled.
       draws: 0: the mean, ``(1, N, F)``; or ``(draws, N, F)``.
       others: columns that each regression sees; None: all.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         imputer = IterativeImputer(
-            sample_posterior=draws > 0, max_iter=10, random_state=seed, n_nearest_features=others
+            sample_posterior=draws > 0, max_iter=5, random_state=seed, n_nearest_features=others
         )
         imputer.fit(train)
         return np.stack([imputer.transform(holes) for _ in range(max(draws, 1))])
+
+
+def linear(holes: np.ndarray) -> np.ndarray:
+    """Linear interpolation along time in each channel, constant beyond the ends, the mean (zero) where nothing is
+    seen: ``(N, L, C)`` with NaN to ``(1, N, L, C)``."""
+    filled = np.zeros_like(holes)
+    place = np.arange(holes.shape[1])
+    for i, window in enumerate(holes):
+        for c, channel in enumerate(window.T):
+            seen = ~np.isnan(channel)
+            if seen.any():
+                filled[i, :, c] = np.interp(place, place[seen], channel[seen])
+    return filled[None]
+
+
+def wrong(states: np.ndarray, truth: np.ndarray, hidden: np.ndarray, widths: np.ndarray) -> float | None:
+    """Share of hidden categories of which another was drawn most often; None without categories.
+
+    Args:
+      states: ``(n, N, *S, W)``; of a method that fills in the mean of codes the largest counts.
+      hidden: ``(N, *S, F)``.
+      widths: of the columns, ``(F,)``: 1 for numbers.
+    """
+    errors, start = [], 0
+    for i, width in enumerate(widths):
+        own = slice(start, start + width)
+        start += width
+        if width > 1 and hidden[..., i].any():
+            drawn = np.eye(width)[states[..., own].argmax(axis=-1)].mean(axis=0).argmax(axis=-1)
+            errors.append((drawn != truth[..., own].argmax(axis=-1))[hidden[..., i]])
+    return float(np.concatenate(errors).mean()) if errors else None

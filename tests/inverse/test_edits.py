@@ -73,6 +73,6 @@ def test_mistakes_are_named(tmp_path):
 
 
 def test_tables():
-    assert list(EDITS) == ["inpaint", "colorize", "superres", "deblur"]
-    assert list(METHODS) == ["pigdm", "mmps", "ddnm"]
+    assert list(EDITS) == ["inpaint", "colorize", "superres", "deblur", "impute"]
+    assert list(METHODS) == ["pigdm", "mmps", "ddnm", "conditional"]
     assert list(OPERATORS) == ["mask", "channel_mean", "box_down", "blur"]
