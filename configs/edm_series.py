@@ -5,9 +5,9 @@
     python run.py --config=configs/edm_series.py --mode=train --workdir=runs/series
     python run.py --mode=edit --workdir=runs/series --task=impute --input=holes.csv --output=filled.csv
 
-The second command makes ``data/temperatures.csv`` of the package vega-datasets: 8,759 hours in 2010.  The last
-fifth of them is held out.  The fourth fills the empty cells of a CSV file with the same columns, of any length
-from 48 rows.  Another series: ``--config.data.source.path=my.csv``.
+The second command makes ``data/temperatures.csv`` of the package vega-datasets: 8,759 hours in 2010.  The
+last fifth of them is held out.  The fourth fills the empty cells of a CSV file with the same columns, of any
+length from 48 rows.  Another series: ``--config.data.source.path=my.csv``.
 """
 
 from ml_collections import ConfigDict
@@ -30,16 +30,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss = ConfigDict(
         {
             "weight": {"name": "edm", "sigma_data": 1.0},
-            "times": {"name": "log_normal", "p_mean": -1.5, "p_std": 1.4},
+            "times": {"name": "log_normal", "p_mean": -2.0, "p_std": 1.4},
         }
     )
     config.optimizer = ConfigDict(
-        {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 4000, "clip_norm": 1.0}
+        {"name": "adam", "learning_rate": 2e-3, "warmup_steps": 100, "decay_steps": 6000, "clip_norm": 1.0}
     )
     config.ema = ConfigDict({"name": "warmup", "decay": 0.998})
     config.training = ConfigDict(
         {
-            "steps": 4000,
+            "steps": 6000,
             "batch_size": 128,
             "steps_per_dispatch": 50,
             "checkpoint_every_steps": 1000,

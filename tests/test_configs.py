@@ -136,7 +136,16 @@ class Random:
         return 16
 
     def read(self, indices):
-        x = np.random.default_rng(0).integers(0, self.spec.grey_levels, (16, *self.spec.shape), np.uint8)
+        rng = np.random.default_rng(0)
+        if self.spec.columns:
+            columns = [
+                rng.integers(0, c.width, (16, *self.spec.shape[:-1]))
+                if c.categories
+                else c.mean + c.std * rng.standard_normal((16, *self.spec.shape[:-1]))
+                for c in self.spec.columns
+            ]
+            return {"x": np.stack(columns, axis=-1).astype(np.float32)[indices]}
+        x = rng.integers(0, self.spec.grey_levels, (16, *self.spec.shape), np.uint8)
         return {"x": x[indices], "label": np.zeros(len(indices), np.int32)}
 
 
@@ -145,10 +154,11 @@ class Random:
 def test_every_config_trains_two_shrunk_steps(path):
     config = load_file(str(path))
     width = 32 if config.model.name == "ddpm" else 8  # it normalises in 32 groups
-    config.model.update({"nf": width, "ch_mult": (1, 1), "num_res_blocks": 1, "attn_resolutions": ()})
     spec = spec_of(str(path))
+    if not spec.columns:
+        config.model.update({"nf": width, "ch_mult": (1, 1), "num_res_blocks": 1, "attn_resolutions": ()})
+        spec = Spec((8, 8, spec.shape[-1]), spec.grey_levels, spec.conditions)
     config = typed(config)
-    spec = Spec((8, 8, spec.shape[-1]), spec.grey_levels, spec.conditions)
     task = task_of(config, architecture_of(config, spec), Pixels())
     mesh = make_mesh(devices=jax.devices()[:1])
     optimizer = optimizer_of(config)

@@ -3,9 +3,11 @@
     python experiments/imputation/compare.py --workdir=runs/table
     python experiments/imputation/compare.py --workdir=runs/series
 
-Cells of held-out rows, or windows, are hidden at random, 10, 50 and 90 % of them, for several seeds of the mask.
+Cells of held-out rows, or windows, are hidden at random, 10, 50 and 90 % of them, for several seeds of the
+mask.
 Every method sees the other cells and the training rows.  Numbers are in standard deviations of their columns:
-CRPS, error of the mean (RMSE), absolute error of the median (MAE), and the share of true values within the central
+CRPS, error of the mean (RMSE), absolute error of the median (MAE), and the share of true values within the
+central
 50 and 90 % of the samples.  Of categories: the share that is wrong.  Each is the mean over the seeds, and
 the standard deviation between them.
 """
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from measures import iterative, linear, neighbours, scores, wrong
+from measures import iterative, linear, neighbours, scores, with_last, without_last, wrong
 
 import score_sde
 from score_sde.codecs import NO_PARAMS
@@ -75,9 +77,13 @@ def measure(model: Model, args: argparse.Namespace, rate: float) -> dict[str, di
         # The regressions of the imputer are better when they have learned from rows like those to be filled.
         also = np.repeat(np.random.default_rng(2000 + seed).random(known.shape) < rate, widths, axis=-1)
         torn = np.where(also.reshape(flat.shape), np.nan, flat)
-        answers = {
-            name: fill(torn if name.startswith("Iter") else flat, holes, seed) for name, fill in every.items()
-        }
+        answers = {}
+        for name, fill in every.items():
+            if name.startswith("Iter"):
+                made = fill(without_last(torn, widths, length), without_last(holes, widths, length), seed)
+                answers[name] = with_last(made, widths, length)
+            else:
+                answers[name] = fill(flat, holes, seed)
         for method in args.methods.split(","):
             start = time.monotonic()
             answers[method] = by_model(model, np.where(hidden, np.nan, raw), args.draws, seed, method)

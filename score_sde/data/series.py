@@ -14,13 +14,13 @@ from score_sde.data.table import check_holes, check_some, numbers_of, select, st
 class Series:
     """Windows of a series: rows in the order of time, a column for each channel.
 
-    The last ``held_out`` of the rows are the test split: no row is in windows of both.  The mean and deviation
-    of a channel are those of the training rows.
+    The last ``held_out`` of the rows are the test split: no row is in windows of both.  The mean and
+    deviation of a channel are those of the training rows.
 
     Args:
       split: ``"train"`` or ``"test"``.
-      path: CSV file with a header (UTF-8, commas; an empty cell is missing), or ``.npy`` of ``(T, C)`` numbers
-        (NaN is missing), whose channels are called ``channel_0`` and so on.
+      path: CSV file with a header (UTF-8, commas; an empty cell is missing), or ``.npy`` of ``(T, C)``
+        numbers (NaN is missing), whose channels are called ``channel_0`` and so on.
       length: rows of a window.
       stride: rows from one window to the next.
       columns: names of the channels; empty: all columns.
@@ -58,7 +58,8 @@ class Series:
         part = values[:train] if split == "train" else values[train:]
         if len(part) < length:
             raise ValueError(
-                f"data.source.length = {length}: the {split} split has {len(part)} of the {len(values)} rows; "
+                f"data.source.length = {length}: the {split} split has {len(part)} of the "
+                f"{len(values)} rows; "
                 "take shorter windows, or change data.source.held_out"
             )
         self._starts = _without_holes(

@@ -21,16 +21,17 @@ class Table:
 
     Args:
       split: ``"train"`` or ``"test"``.
-      path: CSV file (UTF-8, commas), or ``sklearn:`` and ``breast_cancer``, ``diabetes``, ``iris``, ``linnerud``
-        or ``wine``.
+      path: CSV file (UTF-8, commas), or ``sklearn:`` and ``breast_cancer``, ``diabetes``, ``iris``,
+        ``linnerud`` or ``wine``.
       columns: names of those that count; empty: all.
       categories: names of columns of numbers that are categories all the same.
       holes: what is done with rows that have missing cells: ``refuse`` or ``drop`` them.
-      held_out: fraction in [0, 1) of the rows in "test", chosen by one fixed permutation, whatever the seed of
-        the run.
+      held_out: fraction in [0, 1) of the rows in "test", chosen by one fixed permutation, whatever the seed
+        of the run.
 
     Attributes:
-      spec: ``(F,)`` float32, one entry a column: a number, or the place of a category among those of the column.
+      spec: ``(F,)`` float32, one entry a column: a number, or the place of a category among those of the
+        column.
 
     Raises:
       ValueError: a missing file or one that is no table, missing cells that are refused, a column that is
@@ -64,7 +65,8 @@ class Table:
         chosen = [rows[i] for i in (train if split == "train" else test)]
         if not chosen:
             raise ValueError(
-                f"data.source.held_out = {held_out}: leaves none of the {len(rows)} rows for the {split} split; "
+                f"data.source.held_out = {held_out}: leaves none of the {len(rows)} rows for the "
+                f"{split} split; "
                 "change it"
             )
         self._x = _coded(chosen, found, where)
@@ -121,7 +123,8 @@ def numbers_of(texts: list[str], name: str, where: str) -> np.ndarray:
     for i, value in enumerate(values):
         if value is None:
             raise ValueError(
-                f"{where}: column {name!r} holds numbers, and {texts[i]!r} in row {i + 1}, which is no finite "
+                f"{where}: column {name!r} holds numbers, and {texts[i]!r} in row {i + 1}, which "
+                "is no finite "
                 "number; leave the cell empty if it is missing"
             )
     return np.array(values, np.float64)
@@ -136,7 +139,8 @@ def standard(values: np.ndarray, name: str, where: str) -> Column:
     mean, std = float(np.nanmean(values)), float(np.nanstd(values))
     if not std > 1e-9 * max(1e-30, float(np.nanmax(np.abs(values)))):
         raise ValueError(
-            f"{where}: every value of column {name!r} in the training split is {values[0]:g}; leave the column "
+            f"{where}: every value of column {name!r} in the training split is {values[0]:g}; "
+            "leave the column "
             "out by data.source.columns"
         )
     return Column(name, mean, std)
@@ -159,12 +163,14 @@ def _column(texts: list[str], name: str, categories: bool, where: str) -> Column
     different = sorted(set(texts), key=lambda text: (number(text) is None, number(text) or 0.0, text))
     if len(different) < 2:
         raise ValueError(
-            f"{where}: every cell of column {name!r} in the training split is {different[0]!r}; leave the column "
+            f"{where}: every cell of column {name!r} in the training split is {different[0]!r}; "
+            "leave the column "
             "out by data.source.columns"
         )
     if len(different) > 20 and 2 * len(different) > len(texts):
         raise ValueError(
-            f"{where}: column {name!r} has {len(different)} different texts in {len(texts)} rows, which are no "
+            f"{where}: column {name!r} has {len(different)} different texts in {len(texts)} "
+            "rows, which are no "
             "categories; leave the column out by data.source.columns"
         )
     return Column(name, categories=tuple(different))
@@ -189,7 +195,8 @@ def _coded(rows: list[list[str]], columns: Columns, where: str) -> np.ndarray:
     if unknown:
         name, text = unknown[0][0]
         warnings.warn(
-            f"{where}: {len(unknown)} of {len(rows)} held-out rows are left out: they have categories that no "
+            f"{where}: {len(unknown)} of {len(rows)} held-out rows are left out: they have "
+            "categories that no "
             f"training row has, such as {text!r} in column {name!r}",
             stacklevel=3,
         )
@@ -205,7 +212,8 @@ def _say_holes(full: np.ndarray, holes: str, where: str) -> None:
     if holes == "refuse":
         raise ValueError(
             f"{where}: {missing} of {len(full)} rows have missing cells, the first is row "
-            f"{int(np.argmin(full)) + 1} after the header; data.source.holes = 'drop' trains without these rows"
+            f"{int(np.argmin(full)) + 1} after the header; data.source.holes = 'drop' trains "
+            "without these rows"
         )
     if not full.any():
         raise ValueError(

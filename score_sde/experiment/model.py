@@ -68,7 +68,8 @@ def _added_by_task(config: Config, shape: tuple[int, ...]) -> Conditions:
         return ()
     if not config.model.takes("conditions"):
         raise ConfigError(
-            f"config.task.name = {config.task.name!r}: config.model.name = {config.model.name!r} takes no conditions, "
+            f"config.task.name = {config.task.name!r}: config.model.name = {config.model.name!r} "
+            "takes no conditions, "
             "and the task gives it one"
         )
     return adds(shape)

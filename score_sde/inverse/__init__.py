@@ -26,7 +26,12 @@ OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "blur": Blur,
 }
 EDITS: dict[str, type[Edit]] = {**PICTURES, "impute": Impute}
-METHODS: dict[str, Callable[..., Posterior]] = {"pigdm": PiGDM, "mmps": MMPS, "ddnm": DDNM, "conditional": Conditional}
+METHODS: dict[str, Callable[..., Posterior]] = {
+    "pigdm": PiGDM,
+    "mmps": MMPS,
+    "ddnm": DDNM,
+    "conditional": Conditional,
+}
 
 __all__ = [
     "DDNM",
@@ -38,9 +43,9 @@ __all__ = [
     "NOISE_STD",
     "OPERATORS",
     "Blur",
-    "Conditional",
     "BoxDown",
     "ChannelMean",
+    "Conditional",
     "Edit",
     "Function",
     "LinearOperator",

@@ -47,6 +47,4 @@ class Conditional(Posterior):
     def correct(self, denoise: Denoise, x: Array, t: Array, given: Cond) -> Estimate:
         estimate, seen = denoise(x, t), given[MASK] > 0
         exact = from_x0(self.sde, given[MEASURED], x, t)
-        return Estimate(
-            jnp.where(seen, exact.x0, estimate.x0), jnp.where(seen, exact.noise, estimate.noise)
-        )
+        return Estimate(jnp.where(seen, exact.x0, estimate.x0), jnp.where(seen, exact.noise, estimate.noise))

@@ -1,6 +1,7 @@
 """``--mode=edit --task=impute``."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,10 +74,13 @@ def _write(output: Path, cells: Cells, found: Imputed, shape: tuple[int, ...]) -
         for j in np.flatnonzero(missing[:, i]):
             rows[j][place] = column.text(filled[j, i])
     write_cells(output, Cells(cells.header, rows))
-    shared = {f"categories_{c.name}": np.array(c.categories) for c in found.columns if c.categories}
-    likely = {f"probabilities_{c.name}": found.probabilities(c.name) for c in found.columns if c.categories}
-    np.savez(
-        output.with_suffix(".npz"),
+    shared: dict[str, Any] = {
+        f"categories_{c.name}": np.array(c.categories) for c in found.columns if c.categories
+    }
+    likely: dict[str, Any] = {
+        f"probabilities_{c.name}": found.probabilities(c.name) for c in found.columns if c.categories
+    }
+    arrays: dict[str, Any] = dict(
         columns=np.array([column.name for column in found.columns]),
         values=filled,
         missing=missing,
@@ -84,6 +88,5 @@ def _write(output: Path, cells: Cells, found: Imputed, shape: tuple[int, ...]) -
         samples=found.samples,
         levels=np.array(LEVELS),
         quantiles=np.stack([found.quantile(level) for level in LEVELS]),
-        **shared,
-        **likely,
     )
+    np.savez(output.with_suffix(".npz"), **arrays, **shared, **likely)

@@ -23,8 +23,8 @@ class Imputed:
 
     Attributes:
       columns: what the last axis holds.
-      values: ``(N, *S, F)`` float64: what was given where something was, elsewhere the mean of the samples, or
-        their most frequent category as its number.
+      values: ``(N, *S, F)`` float64: what was given where something was, elsewhere the mean of the samples,
+        or their most frequent category as its number.
       missing: where cells were filled, ``(N, *S, F)``.
       rows: which of the ``N`` had missing cells, ``(R,)``.
       samples: of those, ``(R, draws, *S, F)`` float32; what was given is the same in all.
@@ -68,7 +68,8 @@ def columns_of(model: Model) -> Columns:
     width = sum(column.width for column in spec.columns)
     if not spec.columns or codec.state_shape(spec)[-1] != width:
         raise ConfigError(
-            f"--workdir={model.workdir.path}: is no model of a table or a series: it takes data.source = 'table' "
+            f"--workdir={model.workdir.path}: is no model of a table or a series: it takes "
+            "data.source = 'table' "
             "or 'series' and codec = 'table'"
         )
     return spec.columns
@@ -126,8 +127,8 @@ def impute(
     """Samples of the missing cells of each row, given the others of that row, and what they say together.
 
     Args:
-      values: raw rows ``(N, *shape)``, NaN where a cell is missing, categories as their numbers; or the columns
-        of a table by name, numbers or texts.
+      values: raw rows ``(N, *shape)``, NaN where a cell is missing, categories as their numbers; or the
+        columns of a table by name, numbers or texts.
       draws: samples of each row that has missing cells.
       method: of ``score_sde.inverse.METHODS``, with its ``options``; None: ``conditional``, if the model was
         trained for it, or else ``mmps``.
@@ -185,7 +186,8 @@ def _check_values(values: np.ndarray, columns: Columns) -> None:
 
 
 def impute_series(model: Model, series: np.ndarray, *, draws: int = DRAWS, **options: object) -> Imputed:
-    """Samples of the missing values of a long series: in windows of the model's length, half of each in the next.
+    """Samples of the missing values of a long series: in windows of the model's length, half of each in the
+    next.
 
     What is said of a row is that of the window in which it is farthest from the ends.
 
@@ -203,7 +205,8 @@ def impute_series(model: Model, series: np.ndarray, *, draws: int = DRAWS, **opt
     series = np.asarray(series, np.float64)
     if len(shape) != 2 or series.shape[1:] != shape[1:] or len(series) < shape[0]:
         raise ValueError(
-            f"a series of shape {series.shape}: must be (T, {shape[-1]}) with T at least {shape[0]}, the rows of a "
+            f"a series of shape {series.shape}: must be (T, {shape[-1]}) with T at least "
+            f"{shape[0]}, the rows of a "
             "window of the model"
         )
     starts, chosen = windows(len(series), shape[0])

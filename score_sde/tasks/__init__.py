@@ -16,4 +16,8 @@ from score_sde.tasks.noisy_classifier import NoisyClassification
 GIVEN = ("architecture", "preparation", "objective", "monitor")
 """Arguments of tasks that are no options."""
 
-TASKS: dict[str, type[Task[Any]]] = {"diffusion": Diffusion, "noisy_classifier": NoisyClassification, "imputation": Imputation}
+TASKS: dict[str, type[Task[Any]]] = {
+    "diffusion": Diffusion,
+    "noisy_classifier": NoisyClassification,
+    "imputation": Imputation,
+}

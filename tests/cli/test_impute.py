@@ -37,7 +37,11 @@ def run(*words):
 def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     (folder / "table.csv").write_text("\n".join(["size,colour,weight", *ROWS]) + "\n")
-    words = ["--mode=train", f"--workdir={folder / 'run'}", f"--config.data.source.path={folder / 'table.csv'}"]
+    words = [
+        "--mode=train",
+        f"--workdir={folder / 'run'}",
+        f"--config.data.source.path={folder / 'table.csv'}",
+    ]
     assert run(f"--config={ROOT / 'configs' / 'edm_table.py'}", *words, *SMALL) == 0
     (folder / "holes.csv").write_text("\n".join(HOLES) + "\n")
     return folder

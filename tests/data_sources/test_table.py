@@ -128,9 +128,7 @@ def test_sets_that_scikit_learn_ships():
     diabetes = Table("train", "sklearn:diabetes", held_out=0.0)
     x, y = load_diabetes(return_X_y=True, scaled=False)
     assert diabetes.spec.columns[-1].name == "target"
-    np.testing.assert_allclose(
-        diabetes.read(np.arange(len(y)))["x"], np.column_stack([x, y]), rtol=1e-6
-    )
+    np.testing.assert_allclose(diabetes.read(np.arange(len(y)))["x"], np.column_stack([x, y]), rtol=1e-6)
     assert Table("train", "sklearn:linnerud").spec.shape == (6,)
 
 

@@ -104,7 +104,9 @@ def test_moments_are_those_of_the_conditional_distribution(tmp_path, method):
         np.testing.assert_allclose(
             found.values[i][gone], found.samples[i][:, gone].astype(float).mean(axis=0)
         )
-        np.testing.assert_array_equal(found.samples[i][:, ~gone], np.float32(row[~gone])[None].repeat(DRAWS, 0))
+        np.testing.assert_array_equal(
+            found.samples[i][:, ~gone], np.float32(row[~gone])[None].repeat(DRAWS, 0)
+        )
     # the two missing entries of the second row belong together
     a, c = found.samples[1][:, [0, 2]].T
     across = COVARIANCE[np.ix_([0, 2], [1])]
@@ -144,7 +146,7 @@ def test_every_row_is_said_by_the_window_in_which_it_is_farthest_from_the_ends()
         starts, chosen = windows(count, length)
         assert starts[0] == 0 and starts[-1] == count - length and len(chosen) == count
         place = np.arange(count) - starts[chosen]
-        assert ((0 <= place) & (place < length)).all()
+        assert ((place >= 0) & (place < length)).all()
         inside = np.minimum(place, length - 1 - place)
         for t in range(count):
             others = [min(t - s, s + length - 1 - t) for s in starts if 0 <= t - s < length]
