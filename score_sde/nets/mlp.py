@@ -22,8 +22,8 @@ class MLP(nn.Module):
     """Residual blocks of two dense layers, which the noise level scales and shifts, on flattened examples.
 
     A block is that of ResNet MLPs for tables (Gorishniy et al. 2021, arXiv:2106.11959, eq. 2), with the noise
-    level where diffusion transformers have it (Peebles and Xie 2022, arXiv:2212.09748, section 3.2).  The last
-    layer of a block, and of the network, starts at zero.
+    level where diffusion transformers have it (Peebles and Xie 2022, arXiv:2212.09748, section 3.2).  The
+    last layer of a block, and of the network, starts at zero.
 
     Attributes:
       width: of the residual stream.
