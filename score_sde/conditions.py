@@ -180,7 +180,7 @@ def _parse_image(of: Condition, name: str, text: str) -> np.ndarray:
 KINDS: dict[str, Kind] = {
     "class": Kind((0, 0), "int32", -1, True, _check_class, _parse_class),
     "vector": Kind((1, 1), "float32", 0, False, _check_finite, _parse_vector),
-    "image": Kind((2, 5), "float32", 0, False, _check_finite, _parse_image),
+    "image": Kind((1, 5), "float32", 0, False, _check_finite, _parse_image),
 }
 
 

@@ -100,7 +100,7 @@ FLAGS: Mapping[str, Flag] = {
         str,
         ("edit",),
         "edit: pictures, with commas between: files, folders, .npz or .npy of pictures, or numbers of "
-        "held-out examples.",
+        "held-out examples; for --task=impute a .csv.",
     ),
     "reference": Flag(
         str,

@@ -8,9 +8,19 @@ from score_sde.data.folder import Folder
 from score_sde.data.idx import IDX
 from score_sde.data.loader import Batches, eval_batches
 from score_sde.data.order import batch_indices
+from score_sde.data.series import Series
+from score_sde.data.table import Table
 from score_sde.data.tfds import TFDS
 
-SOURCES = {"digits": Digits, "folder": Folder, "array": ArrayFile, "idx": IDX, "tfds": TFDS}
+SOURCES = {
+    "digits": Digits,
+    "folder": Folder,
+    "array": ArrayFile,
+    "idx": IDX,
+    "tfds": TFDS,
+    "table": Table,
+    "series": Series,
+}
 
 __all__ = [
     "AUGMENTED",
@@ -22,8 +32,10 @@ __all__ = [
     "Digits",
     "Folder",
     "Late",
+    "Series",
     "Source",
     "Spec",
+    "Table",
     "augment",
     "batch_indices",
     "eval_batches",

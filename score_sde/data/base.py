@@ -14,6 +14,7 @@ from score_sde.conditions import (
     conditions_from_json,
     conditions_to_json,
 )
+from score_sde.data.columns import Columns, columns_from_json, columns_to_json
 
 RESERVED = frozenset({"x", "mask"})  # what a batch holds beside conditions
 
@@ -27,6 +28,8 @@ class Spec:
       grey_levels: integer data take the values ``0 .. grey_levels - 1`` and are stored as uint8 (256 for
         images, 17 for digits), above 256 as uint16; None means continuous float32 data.
       conditions: what an example has beside ``x``: name and condition, in order.
+      columns: what the entries of the last axis are, where they are columns of a table or channels of a
+        series; empty elsewhere.
 
     Raises:
       ValueError: a condition that is called as something else in a batch is, or twice the same name.
@@ -35,6 +38,7 @@ class Spec:
     shape: tuple[int, ...]
     grey_levels: int | None
     conditions: Conditions = ()
+    columns: Columns = ()
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.conditions]
@@ -68,6 +72,7 @@ class Spec:
             "shape": list(self.shape),
             "grey_levels": self.grey_levels,
             "conditions": conditions_to_json(self.conditions),
+            "columns": columns_to_json(self.columns),
         }
 
     @classmethod
@@ -78,7 +83,8 @@ class Spec:
           ValueError, KeyError, TypeError: it is not such a value.
         """
         conditions = conditions_from_json(value["conditions"])
-        return cls(tuple(int(size) for size in value["shape"]), value["grey_levels"], conditions)
+        columns = columns_from_json(value.get("columns", ()))
+        return cls(tuple(int(size) for size in value["shape"]), value["grey_levels"], conditions, columns)
 
 
 class Source(Protocol):

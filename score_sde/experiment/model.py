@@ -21,7 +21,7 @@ def architecture_of(config: Config, spec: Spec) -> Architecture:
       ConfigError: names the field, the value and what is allowed.
     """
     sde = config.sde.build()
-    codec = config.codec.build(grey_levels=spec.grey_levels)
+    codec = config.codec.build(grey_levels=spec.grey_levels, columns=spec.columns)
     _check_process(config, sde, codec)
     conditions = _conditions(config, spec)
     return Architecture(
@@ -61,6 +61,20 @@ def _conditions(config: Config, spec: Spec) -> Conditions:
     return tuple((name, known[name]) for name in names)
 
 
+def _added_by_task(config: Config, shape: tuple[int, ...]) -> Conditions:
+    """What the task gives the network beside the conditions of the data."""
+    adds = getattr(config.task.make, "adds", None)
+    if adds is None:
+        return ()
+    if not config.model.takes("conditions"):
+        raise ConfigError(
+            f"config.task.name = {config.task.name!r}: config.model.name = {config.model.name!r} "
+            "takes no conditions, "
+            "and the task gives it one"
+        )
+    return adds(shape)
+
+
 def _network(config: Config, conditions: Conditions, shape: tuple[int, ...]) -> nets.Net:
     """The network, for the conditions that it gets and the shape of its input."""
     probability = config.data.augment_probability
@@ -73,6 +87,7 @@ def _network(config: Config, conditions: Conditions, shape: tuple[int, ...]) -> 
             "takes no conditions, and would learn to make augmented images"
         )
     added: tuple[tuple[str, Condition], ...] = AUGMENTED if probability else ()
+    added += _added_by_task(config, shape)
     net = nets.Net(config.model.build(conditions=(*conditions, *added)))
     try:
         net.check(shape)

@@ -53,7 +53,7 @@ class Config:
     )
     data: Data = section(Data)
     codec: Choice[Codec] = choice(
-        CODECS, "pixels", "data to the model's range and back", given=("grey_levels",)
+        CODECS, "pixels", "data to the model's range and back", given=("grey_levels", "columns")
     )
     sde: Choice[SDE] = choice(SDES, "vp", "the forward process")
     model: Choice[Any] = choice(NETS, None, "the network", given=("conditions",))

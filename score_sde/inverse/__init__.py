@@ -9,14 +9,19 @@ from collections.abc import Callable
 from score_sde.inverse.base import MEASURED, NOISE_STD, LinearOperator, Posterior, check_adjoint
 from score_sde.inverse.bicubic import BicubicDown
 from score_sde.inverse.blur import Blur
+from score_sde.inverse.conditional import Conditional
 from score_sde.inverse.ddnm import DDNM
 from score_sde.inverse.ddrm import DDRM
 from score_sde.inverse.dps import DPS
-from score_sde.inverse.edits import EDITS, Edit
 from score_sde.inverse.fourier import FREQUENCIES, Fourier
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
 from score_sde.inverse.legacy import LegacyReplacement
+from score_sde.inverse.edits import EDITS as PICTURES
+from score_sde.inverse.edits import Edit
+from score_sde.inverse.function import Function
+from score_sde.inverse.grid import BoxDown, ChannelMean
+from score_sde.inverse.impute import Impute
 from score_sde.inverse.mask import MASK, Mask
 from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM
@@ -35,6 +40,7 @@ OPERATORS: dict[str, Callable[..., LinearOperator]] = {
     "bicubic_down": BicubicDown,
     "blur": Blur,
 }
+EDITS: dict[str, type[Edit]] = {**PICTURES, "impute": Impute}
 METHODS: dict[str, Callable[..., Posterior]] = {
     "mmps": MMPS,
     "pigdm": PiGDM,
@@ -46,6 +52,7 @@ METHODS: dict[str, Callable[..., Posterior]] = {
     "repaint": RePaint,
     "tds": TDS,
     "sdedit": SDEdit,
+    "conditional": Conditional,
 }
 
 __all__ = [
@@ -65,6 +72,7 @@ __all__ = [
     "Blur",
     "BoxDown",
     "ChannelMean",
+    "Conditional",
     "Edit",
     "Fourier",
     "Function",

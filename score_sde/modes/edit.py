@@ -7,6 +7,8 @@ from score_sde.runs.edit_inputs import find_pictures
 from score_sde.runs.edited import ROWS, write_edited
 from score_sde.runtime.processes import say
 
+OF_TABLES = {"impute": fill_table}  # tasks of other data than pictures
+
 
 def edit(options: Options) -> int:
     """Pictures that agree with what is kept of ``--input``: several for each, their mean and their spread."""

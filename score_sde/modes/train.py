@@ -24,7 +24,8 @@ def train(options: Options) -> int:
     check_writable(workdir.path, "--workdir")
     source = workdir.source("train")
     held_out = Late(lambda: workdir.source("test"))  # there need be none where nothing measures on it
-    architecture = architecture_of(config, source.spec)
+    spec = source.spec if workdir.spec is None else replace(source.spec, columns=workdir.spec.columns)
+    architecture = architecture_of(config, spec)
     # Made before anything is compiled or written: their mistakes are reported first.
     task = task_of(config, architecture, make_extractor(config, workdir.path), open_run)
     optimizer, ema = optimizer_of(config), average_of(config)
@@ -33,7 +34,7 @@ def train(options: Options) -> int:
 
     def begin(shapes: TrainState) -> None:
         if is_chief():
-            replace(workdir, spec=source.spec).save()
+            replace(workdir, spec=spec).save()
         count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes.params))
         say(
             f"{type(architecture.sde).__name__} on {len(source)} examples of shape {source.spec.shape}; "

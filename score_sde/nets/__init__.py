@@ -20,6 +20,7 @@ from score_sde.arrays import Params, Tree
 from score_sde.conditions import Conditions, fill
 from score_sde.nets import initial
 from score_sde.nets.checks import attention, require
+from score_sde.nets.mlp import MLP
 from score_sde.nets.unets.adm import ADM
 from score_sde.nets.unets.ddpm import DDPM
 from score_sde.nets.unets.ncsn import NCSN, NCSNv2, NCSNv2For128, NCSNv2For256
@@ -38,6 +39,7 @@ NETS = {
     "ncsnv2_64": NCSNv2,
     "ncsnv2_128": NCSNv2For128,
     "ncsnv2_256": NCSNv2For256,
+    "mlp": MLP,
 }
 # From a noisy example to logits ``(B, num_classes)``, not to its own shape.
 CLASSIFIERS = {"wideresnet": WideResNet}

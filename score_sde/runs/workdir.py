@@ -12,6 +12,7 @@ from score_sde.architecture import Architecture
 from score_sde.arrays import Params, Parts
 from score_sde.conditions import check_meaning
 from score_sde.data import Source, Spec
+from score_sde.data.columns import check_same
 from score_sde.experiment import files
 from score_sde.experiment.assemble import architecture_of, data_name, open_source
 from score_sde.experiment.schema import Config, changed, typed
@@ -109,12 +110,14 @@ class Workdir:
         """The ``train`` or ``test`` split of its data.
 
         Raises:
-          ValueError: its conditions have another meaning than those that the model was trained with.
+          ValueError: its conditions or columns have another meaning than those that the model was trained
+            with.
         """
         source = open_source(self.config, split)
         if self.spec is not None:
             taken = self.config.conditions.names
             check_meaning(self.spec.conditions, source.spec.conditions, taken, self.source_name(split))
+            check_same(self.spec.columns, source.spec.columns, self.source_name(split))
         return source
 
     def source_name(self, split: str) -> str:

@@ -10,9 +10,14 @@ from typing import Any
 
 from score_sde.tasks.base import Task
 from score_sde.tasks.diffusion import Diffusion
+from score_sde.tasks.imputation import Imputation
 from score_sde.tasks.noisy_classifier import NoisyClassification
 
 GIVEN = ("architecture", "preparation", "objective", "monitor")
 """Arguments of tasks that are no options."""
 
-TASKS: dict[str, type[Task[Any]]] = {"diffusion": Diffusion, "noisy_classifier": NoisyClassification}
+TASKS: dict[str, type[Task[Any]]] = {
+    "diffusion": Diffusion,
+    "noisy_classifier": NoisyClassification,
+    "imputation": Imputation,
+}

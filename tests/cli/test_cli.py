@@ -474,7 +474,7 @@ def test_edited_pictures_keep_what_is_kept(trained, tmp_path, capsys):
         (("--task=superres", "--factor=3"), "config.edit.task.factor = 3: must be at least 2 and divide 8x8"),
         (("--mask=circle",), "config.edit.task.mask = 'circle': neither box"),
         (("--task=deblur", "--mask=half"), "'deblur' has no option 'mask'; 'inpaint' has"),
-        (("--config.edit.method=dps",), "config.edit.method.name = 'dps' is not one of: pigdm"),
+        (("--config.edit.method=dsp",), "config.edit.method.name = 'dsp' is not one of: mmps"),
         (("--input=400",), "--input: '400': digits (test) holds the examples 0 to 299"),
     ):
         assert said in message(capsys, *words, *more)

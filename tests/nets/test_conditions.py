@@ -68,7 +68,9 @@ def test_an_image_is_the_input_of_the_stem_as_it_is():
     np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.abs(want).max()))
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if not name.startswith("ncsnv2") and name != "ncsn"])
+@pytest.mark.parametrize(
+    "name", [name for name in NETS if not name.startswith(("ncsn", "mlp")) or name.startswith("ncsnpp")]
+)
 def test_every_unet_of_the_table_has_a_place_for_each_condition(name):
     """By shapes alone: a row for each class, a column for each number, and channels for the image."""
     conditions = (*labelled(7), VECTOR, IMAGE)
