@@ -13,15 +13,13 @@ from score_sde.inverse.conditional import Conditional
 from score_sde.inverse.ddnm import DDNM
 from score_sde.inverse.ddrm import DDRM
 from score_sde.inverse.dps import DPS
+from score_sde.inverse.edits import EDITS as PICTURES
+from score_sde.inverse.edits import Edit
 from score_sde.inverse.fourier import FREQUENCIES, Fourier
 from score_sde.inverse.function import Function
 from score_sde.inverse.grid import BoxDown, ChannelMean
-from score_sde.inverse.legacy import LegacyReplacement
-from score_sde.inverse.edits import EDITS as PICTURES
-from score_sde.inverse.edits import Edit
-from score_sde.inverse.function import Function
-from score_sde.inverse.grid import BoxDown, ChannelMean
 from score_sde.inverse.impute import Impute
+from score_sde.inverse.legacy import LegacyReplacement
 from score_sde.inverse.mask import MASK, Mask
 from score_sde.inverse.mmps import MMPS
 from score_sde.inverse.pigdm import PiGDM

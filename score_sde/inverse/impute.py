@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from score_sde.data.columns import Columns
-from score_sde.inverse.edits import Edit
+from score_sde.inverse.edits import Edit, Given, Shape
 from score_sde.inverse.mask import MASK, Mask
 
 
@@ -23,10 +23,13 @@ class Impute(Edit):
         if self.draws < 1:
             raise ValueError(f"draws = {self.draws}: must be positive")
 
-    def operator(self, shape: tuple[int, ...]) -> Mask:
+    def operator(self, shape: Shape) -> Mask:
         return Mask()
 
-    def shown(self, measured: np.ndarray, given: dict[str, np.ndarray], low: float) -> np.ndarray:
+    def given(self, shape: Shape, count: int, *, seed: int = 0, first: int = 0) -> Given:
+        raise ValueError("impute is for tables and series, and this is a picture; inpaint fills pictures")
+
+    def shown(self, measured: np.ndarray, given: Given, shape: Shape, low: float) -> np.ndarray:
         return np.where(given[MASK] > 0, measured, low)
 
 

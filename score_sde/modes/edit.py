@@ -1,6 +1,7 @@
 """``--mode=edit``."""
 
 from score_sde.flags import Options
+from score_sde.modes.impute import fill_table
 from score_sde.modes.run import conditions_of, examples_path, model_of, seed_of
 from score_sde.runs.edit import Editor
 from score_sde.runs.edit_inputs import find_pictures
@@ -12,6 +13,9 @@ OF_TABLES = {"impute": fill_table}  # tasks of other data than pictures
 
 def edit(options: Options) -> int:
     """Pictures that agree with what is kept of ``--input``: several for each, their mean and their spread."""
+    other = OF_TABLES.get(options.config.edit.task.name)
+    if other is not None:
+        return other(options)
     model, section = model_of(options), options.config.edit
     editor = Editor.of(model, section, seed_of(options))
     output = examples_path(options, model.architecture.spec, f"edit_{section.task.name}")
