@@ -4,17 +4,21 @@
 
 For each task and method, of the grey values 0 to 1 that are to be found: the root mean square error of the
 mean of the samples, the CRPS (Gneiting & Raftery 2007, eq. 21), the share of true values within the central
-50 and 90 % of the samples, and seconds.  Above stand answers that need no model: the mean of the training
-pictures, and the training picture that agrees best with the measurement.
+50 and 90 % of the samples, and seconds.  Beside them stand answers that need no diffusion model: the mean of
+the training pictures, bicubic enlargement, the training picture that agrees best with the measurement, and
+linear regression, whose posterior of Gaussian data has the mean and covariance of the training pictures.
 """
 
 import argparse
 import time
+from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 import score_sde
-from score_sde.inverse import EDITS
+from score_sde.inverse import EDITS, LinearOperator
 from score_sde.runs.inputs import to_user
 from score_sde.runs.posterior import measure
 
@@ -25,6 +29,7 @@ TASKS = {
     "superres": ("superres", {"factor": 4}),
     "deblur": ("deblur", {"blur_sigma": 1.5}),
 }
+Given = Mapping[str, np.ndarray]
 
 
 def scores(samples: np.ndarray, truth: np.ndarray, sought: np.ndarray) -> dict[str, float]:
@@ -38,6 +43,44 @@ def scores(samples: np.ndarray, truth: np.ndarray, sought: np.ndarray) -> dict[s
             low, high = np.quantile(samples, [(1 - share) / 2, (1 + share) / 2], axis=1)
             found[f"in {share:.0%}"] = float(np.mean(((low <= truth) & (truth <= high))[sought]))
     return found
+
+
+def of_picture(operator: LinearOperator, states: np.ndarray, given: Given, i: int) -> np.ndarray:
+    """Pictures measured as picture ``i`` is: ``(n, *D)`` to ``(n, m)``."""
+    same = {k: jnp.broadcast_to(jnp.asarray(v[i]), (len(states), *v[i].shape)) for k, v in given.items()}
+    return np.asarray(operator.apply(jnp.asarray(states, jnp.float32), same)).reshape(len(states), -1)
+
+
+def without_a_model(
+    operator: LinearOperator, states: np.ndarray, seen: np.ndarray, given: Given, noise_std: float, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest of the training ``states`` for each measurement, and samples of the Gaussian posterior."""
+    flat = states.reshape(len(states), -1).astype(np.float64)
+    mean, covariance = flat.mean(axis=0), np.cov(flat.T) + 1e-6 * np.eye(flat.shape[1])
+    units = np.eye(flat.shape[1], dtype=np.float32).reshape(-1, *states.shape[1:])
+    root = np.linalg.cholesky(covariance)
+    rng, nearest, drawn = np.random.Generator(np.random.PCG64(1)), [], []
+    for i, y in enumerate(seen.reshape(len(seen), -1)):
+        nearest.append(states[np.square(of_picture(operator, states, given, i) - y).sum(axis=1).argmin()])
+        matrix = of_picture(operator, units, given, i).T
+        used = np.abs(matrix).sum(axis=1) > 0
+        matrix, y = matrix[used], y[used]
+        gain = np.linalg.solve(
+            matrix @ covariance @ matrix.T + noise_std**2 * np.eye(len(y)), matrix @ covariance
+        ).T
+        # A draw of the prior and of its measurement, moved by how far that is from the one at hand.
+        prior = mean + rng.standard_normal((count, len(mean))) @ root.T
+        noise = noise_std * rng.standard_normal((count, len(y)))
+        drawn.append(prior + (y - prior @ matrix.T - noise) @ gain.T)
+    return np.stack(nearest), np.stack(drawn).reshape(len(seen), count, *states.shape[1:])
+
+
+def enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Small pictures ``(N, h, w, 1)`` in the model's range, made larger by bicubic interpolation."""
+    size = (shape[1], shape[0])
+    return np.stack(
+        [np.asarray(Image.fromarray(one[..., 0]).resize(size, Image.Resampling.BICUBIC)) for one in small]
+    )[..., None]
 
 
 def main() -> None:
@@ -55,10 +98,14 @@ def main() -> None:
     args = parser.parse_args()
     changes = {"sampling.solver": "heun", "sampling.grid": "karras", "sampling.steps": args.steps}
     model = score_sde.load(args.workdir, changes={**changes, "sampling.batch_size": 128})
+    official = model.change(
+        {"sampling.solver": "legacy_pc", "sampling.solver.predictor": "reverse_diffusion"}
+    )
     spec, shape = model.architecture.spec, model.architecture.state_shape
     held_out, train = model.workdir.source("test"), model.workdir.source("train")
     truth = to_user(held_out.read(np.arange(args.examples))["x"], spec)
     known = to_user(train.read(np.arange(min(5000, len(train))))["x"], spec)
+    states = model.encode_state(known)
     print("| task | answer | RMSE | CRPS | in 50 % | in 90 % | s |")
     print("|---|---|---|---|---|---|---|")
     for name in args.tasks.split(","):
@@ -66,44 +113,43 @@ def main() -> None:
         operator, given = task.operator(shape), task.given(shape, len(truth))
         measured = measure(model, truth, operator, given)
         noise = np.random.Generator(np.random.PCG64(0)).standard_normal(measured.shape).astype(np.float32)
-        seen = measured + args.noise_std * noise * (given.get("mask", 1.0) > 0)
+        seen = measured + args.noise_std * noise * task.seen(given)
         sought = given["mask"] == 0 if "mask" in given else np.ones(truth.shape, bool)
-        of_train = np.concatenate(
-            [
-                measure(model, known[i : i + 500], operator, task.given(shape, len(known[i : i + 500])))
-                for i in range(0, len(known), 500)
-            ]
-        )
-        a, b = of_train.reshape(len(known), -1), seen.reshape(len(seen), -1)
-        distance = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T
+        nearest, linear = without_a_model(operator, states, seen, given, args.noise_std, args.samples)
         answers = {
-            "mean of the training pictures": np.broadcast_to(known.mean(axis=0), truth.shape)[:, None],
-            "nearest training picture": known[distance.argmin(axis=0)][:, None],
+            "mean of the training pictures": np.broadcast_to(states.mean(axis=0), (len(truth), 1, *shape)),
+            "nearest training picture": nearest[:, None],
+            "linear regression": linear,
         }
-        for method in args.methods.split(","):
-            options = (
-                {"sigma_data": float(model.encode_state(known[:1000]).std())} if method == "pigdm" else {}
+        if name == "superres":
+            answers["bicubic"] = enlarged(seen, shape)[:, None]
+        for answer, values in answers.items():
+            pictures = model.architecture.decode(model.parts, values.reshape(-1, *shape)).reshape(
+                values.shape
             )
+            report(name, answer, scores(pictures / 255.0, truth / 255.0, sought))
+        for method in args.methods.split(","):
+            scale = {"sigma_data": float(states[:1000].std())} if method in ("pigdm", "tds") else {}
             start = time.monotonic()
-            answers[method] = model.posterior(
+            pictures = (official if method == "legacy_replacement" else model).posterior(
                 seen,
                 operator,
                 given=given,
                 noise_std=args.noise_std,
                 method=method,
-                options=options,
+                options=scale,
                 samples=args.samples,
                 seed=0,
             )
-            answers[method + " seconds"] = time.monotonic() - start
-        for answer, values in answers.items():
-            if answer.endswith(" seconds"):
-                continue
-            found = scores(values / 255.0, truth / 255.0, sought)
-            cells = [f"{value:.3f}" for value in found.values()] + ["-"] * (4 - len(found))
-            seconds = answers.get(answer + " seconds")
-            cells.append("-" if seconds is None else f"{seconds:.0f}")
-            print(f"| {name} | {answer} | {' | '.join(cells)} |", flush=True)
+            found = scores(pictures / 255.0, truth / 255.0, sought)
+            report(name, method, found, time.monotonic() - start)
+
+
+def report(task: str, answer: str, found: Mapping[str, float], seconds: float | None = None) -> None:
+    """Print a row."""
+    cells = [f"{value:.3f}" for value in found.values()] + ["-"] * (4 - len(found))
+    cells.append("-" if seconds is None else f"{seconds:.0f}")
+    print(f"| {task} | {answer} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
