@@ -98,9 +98,8 @@ def main() -> None:
     args = parser.parse_args()
     changes = {"sampling.solver": "heun", "sampling.grid": "karras", "sampling.steps": args.steps}
     model = score_sde.load(args.workdir, changes={**changes, "sampling.batch_size": 128})
-    official = model.change(
-        {"sampling.solver": "legacy_pc", "sampling.solver.predictor": "reverse_diffusion"}
-    )
+    legacy = {"sampling.solver": "legacy_pc", "sampling.solver.predictor": "reverse_diffusion"}
+    official = model.change({**legacy, "sampling.grid": "uniform", "sampling.steps": 10 * args.steps})
     spec, shape = model.architecture.spec, model.architecture.state_shape
     held_out, train = model.workdir.source("test"), model.workdir.source("train")
     truth = to_user(held_out.read(np.arange(args.examples))["x"], spec)

@@ -200,29 +200,7 @@ def process_of(scheduler: Section, model: str) -> dict[str, Section]:
       CheckpointError: a process that is none of ours, naming the field and its value.
     """
     if model == "ncsnpp_diffusers":
-        steps = scheduler.get("num_train_timesteps", 2000)
-        return {
-            "data": {"source": "folder"},
-            "codec": {"low": 0.0, "high": 1.0},
-            "sde": {
-                "name": "ve",
-                "sigma_min": float(scheduler.get("sigma_min", 0.01)),
-                "sigma_max": float(scheduler.get("sigma_max", 1348.0)),
-            },
-            "denoiser": {"prediction": "score", "time_input": "log_sigma"},
-            "loss": {"weight": "noise", "half_sum": True},
-            "sampling": {
-                "solver": {
-                    "name": "pc",
-                    "predictor": "reverse_diffusion",
-                    "corrector": "langevin",
-                    "snr": float(scheduler.get("snr", 0.15)),
-                },
-                "steps": steps,
-                "t_end": 1e-5,
-                "batch_size": 16,
-            },
-        }
+        return _variance_exploding(scheduler)
     schedule, betas = scheduler.get("beta_schedule", "linear"), scheduler.get("trained_betas")
     prediction = scheduler.get("prediction_type", "epsilon")
     if schedule != "linear" or betas is not None or scheduler.get("rescale_betas_zero_snr"):
@@ -250,6 +228,33 @@ def process_of(scheduler: Section, model: str) -> dict[str, Section]:
             "t_end": 0.0,
             "batch_size": 16,
             **_threshold(scheduler),
+        },
+    }
+
+
+def _variance_exploding(scheduler: Section) -> dict[str, Section]:
+    """``process_of`` NCSN++."""
+    steps = scheduler.get("num_train_timesteps", 2000)
+    return {
+        "data": {"source": "folder"},
+        "codec": {"low": 0.0, "high": 1.0},
+        "sde": {
+            "name": "ve",
+            "sigma_min": float(scheduler.get("sigma_min", 0.01)),
+            "sigma_max": float(scheduler.get("sigma_max", 1348.0)),
+        },
+        "denoiser": {"prediction": "score", "time_input": "log_sigma"},
+        "loss": {"weight": "noise", "half_sum": True},
+        "sampling": {
+            "solver": {
+                "name": "pc",
+                "predictor": "reverse_diffusion",
+                "corrector": "langevin",
+                "snr": float(scheduler.get("snr", 0.15)),
+            },
+            "steps": steps,
+            "t_end": 1e-5,
+            "batch_size": 16,
         },
     }
 

@@ -176,7 +176,7 @@ class Particles(MeasuredSolver):
 
 def _normals(noise: Noise, first: Array | int, count: int) -> Array:
     """Noise of numbers ``first .. first + count - 1``: ``(B, count, *D)``."""
-    return jnp.stack([noise(first + k) for k in range(count)], axis=1)
+    return jnp.moveaxis(jax.vmap(noise)(first + jnp.arange(count)), 0, 1)
 
 
 def _systematic(weight: Array, uniform: Array) -> Array:

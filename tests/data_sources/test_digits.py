@@ -35,4 +35,4 @@ def test_refuses_another_split():
 
 
 def test_table():
-    assert sorted(SOURCES) == ["array", "digits", "folder", "idx", "tfds"]
+    assert sorted(SOURCES) == ["array", "digits", "folder", "idx", "series", "table", "tfds"]

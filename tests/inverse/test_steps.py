@@ -137,7 +137,7 @@ class Nothing(BetweenSteps):
         return x
 
 
-@pytest.mark.parametrize("name", ["pc", "heun", "dpmpp_2m", "ddim", "dpmpp_sde", "pndm"])
+@pytest.mark.parametrize("name", ["pc", "heun", "dpmpp_2m", "pndm"])
 def test_a_solver_with_nothing_between_its_steps_is_itself(name):
     sde = VP()
     solver, times = SOLVERS[name](), GRIDS["uniform"]()(1.0, 1e-3, 8)
@@ -204,14 +204,14 @@ def test_dps_moves_each_sample_along_its_own_gradient(sde):
 # --- whole samplers ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["pc", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("solver", ["pc", "dpmpp_2m"])
 def test_replacement_ends_at_the_measurement(solver):
     x = drawn(Replacement, FIRST, EDM(t_max=20.0), 64, seen_first(64, 1.0, 0.0), solver=solver, steps=20)
     np.testing.assert_allclose(x[:, 0], 1.0, atol=1e-2)  # t_end is 2e-3
     assert np.std(x[:, 1]) > 0.1
 
 
-@pytest.mark.parametrize("name", ["pc", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("name", ["pc", "dpmpp_2m"])
 def test_sdedit_takes_the_last_steps_from_the_noisy_picture(name):
     sde, solver = VP(), SOLVERS[name]()
     method = SDEdit(operator=BoxDown(factor=2), sde=sde, strength=0.6)
@@ -262,7 +262,7 @@ def test_going_back_and_forth_brings_the_unknown_part_to_its_conditional_mean():
 
 def test_particles_find_the_weights_of_the_modes():
     prior = Mixture(np.array([[0.6, 0.5], [-0.3, -0.6], [0.2, -0.4]]), 0.02)
-    sde, count = EDM(t_max=20.0), 800
+    sde, count = EDM(t_max=20.0), 400
     want, cond = mixture_weights(prior, 0.2, 0.2), seen_first(count, 0.2, 0.2)
 
     def far(particles):
@@ -290,12 +290,13 @@ def test_one_particle_without_a_measurement_is_ancestral_sampling():
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_no_sample_sees_another(name):
-    sde, solver = VP(), LegacyPC(norm="sample") if name == "legacy_replacement" else SOLVERS["pc"]()
-    how = METHODS[name](operator=Mask(), sde=sde)
+@pytest.mark.parametrize("name", ["ddrm", "dps", "repaint", "tds"])
+def test_no_sample_sees_another_on_its_way(name):
+    sde, solver = VP(), SOLVERS["pc"]()
+    options = {"particles": 2} if name == "tds" else {}
+    how = METHODS[name](operator=Mask(), sde=sde, **options)
     taken = how.steps(solver)
-    plan = taken.plan(sde, GRIDS["uniform"]()(1.0, 1e-3, 20))
+    plan = taken.plan(sde, GRIDS["uniform"]()(1.0, 1e-3, 12))
     mesh = make_mesh(devices=jax.devices()[:1])
     draw = compile_sample(how(lambda p, c: FIRST.denoise(sde)), sde, taken, mesh, shape=(2,))
     cond = {k: jnp.asarray(v) for k, v in seen_first(6, 1.0, 0.1).items()}

@@ -70,7 +70,7 @@ def test_the_host_tells_what_the_devices_begin_and_is_one_chunk_ahead(rows, part
 
     def compile_nothing(function, *rest):
         if function.__name__ == "prepare":
-            return lambda plan, keys: (plan, Carry("begun", (), Watch(0, 0, "kept")))
+            return lambda plan, keys, cond: (plan, Carry("begun", (), Watch(0, 0, "kept")))
         if function.__name__ == "splice":
             return lambda kept, x: (kept, x)
 
