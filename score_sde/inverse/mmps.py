@@ -40,4 +40,4 @@ class MMPS(Posterior):
             return self.operator.apply(spread(v), given) + floor * v
 
         solved = conjugate_gradients(covariance, rest, self.solve_steps)
-        return estimate.shifted(self.sde, t, self.bounded(spread(solved), rest, given))
+        return estimate.shifted(self.sde, t, spread(solved))

@@ -46,7 +46,6 @@ def write_edited(
     there = count - sum(min(size, count - first) for first in firsts)
     if there:
         say(f"resuming: {there} of {count} pictures are there")
-    steps = model.sampler.steps
     title = f"edit ({section.task.name}, checkpoint {model.step})"
     with Progress(count, title, "picture", start=there, quiet=not is_chief()) as progress:
         for first, answers in in_groups(
@@ -54,7 +53,7 @@ def write_edited(
             [named.read for named in found],
             conditions=conditions,
             firsts=firsts,
-            progress=lambda step: progress.update(progress.done, f"step {step + 1}/{steps}"),
+            progress=lambda step: progress.update(progress.done, f"step {step + 1}"),
         ):
             if is_chief():
                 stored.write(first, answers)
